@@ -1,0 +1,158 @@
+"""Pairs from folders, in the two layouts pix2pix users have.
+
+Side by side: `ROOT/train/1.png` holds A left and B right. Two folders: `ROOT/trainA/1.png` and
+`ROOT/trainB/1.png` share a name (the suffix may differ).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from data.errors import InputError
+from data.pairs import Pairs
+from data.transforms import resize
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
+_MODES = {1: "L", 3: "RGB"}
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Return the image files directly under `folder`, in natural order (2.png before 10.png)."""
+    try:
+        files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
+    except FileNotFoundError:
+        raise InputError(f"{folder}: no such folder; expected a folder of images") from None
+    except NotADirectoryError:
+        raise InputError(f"{folder}: is a file; expected a folder of images") from None
+    return sorted(files, key=lambda path: _natural(path.name))
+
+
+def read_image(path: Path, channels: int = 3) -> Image.Image:
+    """Decode an image fully, as grayscale (1 channel) or RGB (3).
+
+    Raises:
+        InputError: naming the file, if it is missing, no image, or cut short.
+    """
+    if channels not in _MODES:
+        raise InputError(f"channels must be 1 (grayscale) or 3 (RGB), not {channels}")
+    try:
+        with Image.open(path) as image:
+            return image.convert(_MODES[channels])
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; expected an image") from None
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        # Pillow reports a broken file as any of these, a truncated one as OSError.
+        reason = "not an image" if "cannot identify" in str(error) else str(error)
+        raise InputError(f"{path}: cannot be read as an image ({reason})") from None
+
+
+class PairedImages(Pairs):
+    """Pairs of pictures from a folder; the layout is found by looking.
+
+    Pictures are resized to a square of `load_size` px, as pix2pix does.
+
+    Args:
+        root: the folder that holds the split folders.
+        split: `train`, `val`, `test` or any other prefix.
+        input_channels: 3 for RGB, 1 for grayscale; conversion is Pillow's.
+        output_channels: the same for the target.
+        **options: see `Pairs`.
+
+    Raises:
+        InputError: if a folder is missing or empty, halves have no partner, and, on reading, if a file
+            is no image, a side-by-side pair has an odd width, or two halves differ in size.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        *,
+        input_channels: int = 3,
+        output_channels: int = 3,
+        **options: object,
+    ) -> None:
+        super().__init__(**options)  # type: ignore[arg-type]
+        self.root = Path(root)
+        self.split = split
+        channels = (input_channels, output_channels)
+        self._channels = channels if self.direction == "AtoB" else channels[::-1]
+        self._files = self._find()
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        return len(self._files)
+
+    def name(self, index: int) -> str:
+        """Return the file's stem."""
+        return self._files[index][0].stem
+
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Read, check and resize the halves (A, B) of a pair."""
+        paths = self._files[index]
+        if len(paths) == 1:
+            halves = self._split_sides(paths[0])
+        else:
+            first, second = (read_image(p, c) for p, c in zip(paths, self._channels, strict=True))
+            if first.size != second.size:
+                raise InputError(
+                    f"{paths[0]}: is {_size(first)} but {paths[1]} is {_size(second)}; "
+                    "the halves of a pair must have the same size"
+                )
+            halves = (first, second)
+        first, second = (np.asarray(resize(half, self.load_size)) for half in halves)
+        return np.atleast_3d(first), np.atleast_3d(second)
+
+    def _split_sides(self, path: Path) -> tuple[Image.Image, Image.Image]:
+        whole = read_image(path, max(self._channels))
+        width, height = whole.size
+        if width % 2:
+            raise InputError(
+                f"{path}: width {width} px is odd; a side-by-side pair has two halves of the same width"
+            )
+        sides = (whole.crop((0, 0, width // 2, height)), whole.crop((width // 2, 0, width, height)))
+        first, second = (s.convert(_MODES[c]) for s, c in zip(sides, self._channels, strict=True))
+        return first, second
+
+    def _find(self) -> list[tuple[Path, ...]]:
+        if not self.root.is_dir():
+            raise InputError(f"{self.root}: no such folder; expected a folder of paired images")
+        folder_a, folder_b = self.root / f"{self.split}A", self.root / f"{self.split}B"
+        if folder_a.is_dir() and folder_b.is_dir():
+            return _match(folder_a, folder_b)
+        folder = self.root / self.split
+        if not folder.is_dir():
+            found = sorted(path.name for path in self.root.iterdir() if path.is_dir())
+            raise InputError(
+                f"{self.root}: has no folder {self.split}/ (nor {self.split}A/ and {self.split}B/); "
+                f"found {', '.join(found) or 'no folders'}"
+            )
+        files = list_images(folder)
+        if not files:
+            raise InputError(f"{folder}: holds no images ({', '.join(sorted(SUFFIXES))})")
+        return [(path,) for path in files]
+
+
+def _match(folder_a: Path, folder_b: Path) -> list[tuple[Path, ...]]:
+    by_stem_a = {path.stem: path for path in list_images(folder_a)}
+    by_stem_b = {path.stem: path for path in list_images(folder_b)}
+    if not by_stem_a and not by_stem_b:
+        raise InputError(f"{folder_a}: holds no images ({', '.join(sorted(SUFFIXES))})")
+    for stem in sorted(by_stem_a.keys() ^ by_stem_b.keys()):
+        alone = by_stem_a.get(stem) or by_stem_b[stem]
+        other = folder_b if stem in by_stem_a else folder_a
+        raise InputError(f"{alone}: has no partner of the same name in {other}")
+    return [(by_stem_a[stem], by_stem_b[stem]) for stem in sorted(by_stem_a, key=_natural)]
+
+
+def _natural(text: str) -> list[tuple[bool, int, str]]:
+    parts = re.split(r"(\d+)", text)
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
+
+
+def _size(image: Image.Image) -> str:
+    return f"{image.width}x{image.height} px"

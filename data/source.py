@@ -1,0 +1,50 @@
+"""One way to open any source of pairs by name: a folder, or procedural pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data.errors import InputError
+from data.paired import PairedImages
+from data.pairs import Pairs
+from data.synthetic import KINDS
+from data.synthetic_pairs import SyntheticPairs
+
+SYNTHETIC = {f"synthetic-{kind}": kind for kind in KINDS}
+
+
+def open_pairs(
+    source: str,
+    split: str,
+    *,
+    synthetic_count: int = 400,
+    input_channels: int = 3,
+    output_channels: int = 3,
+    **options: object,
+) -> Pairs:
+    """Open pairs from a folder or from the procedural scenes.
+
+    Args:
+        source: a folder, `synthetic-facades`, or `synthetic-maps`.
+        split: `train`, `val`, `test` or another folder name.
+        synthetic_count: number of procedural pairs.
+        input_channels: 3 (RGB) or 1 (grayscale); procedural pictures are RGB.
+        output_channels: the same for the target.
+        **options: see `data.pairs.Pairs`.
+
+    Raises:
+        InputError: if there is no such source, or it does not have these channels.
+    """
+    if source in SYNTHETIC:
+        if (input_channels, output_channels) != (3, 3):
+            raise InputError(
+                f"{source}: is RGB, but the generator maps {input_channels} to {output_channels} channels"
+            )
+        return SyntheticPairs(SYNTHETIC[source], split, count=synthetic_count, **options)
+    if not Path(source).is_dir():
+        raise InputError(
+            f"{source}: no such folder of pairs; expected a folder or one of {', '.join(SYNTHETIC)}"
+        )
+    return PairedImages(
+        source, split, input_channels=input_channels, output_channels=output_channels, **options
+    )

@@ -1,0 +1,232 @@
+"""Self-describing checkpoints: safetensors with the configuration and provenance as metadata.
+
+A generator's file needs no flag and no other file to load. Everything is written to a temporary name,
+synced and renamed, so a kill at any instant leaves the old file or the new one. Nothing is ever
+unpickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from gen.unet import UNetGenerator
+
+GENERATOR_FILE = "generator.safetensors"
+FORMAT = "steadypix.generator.v1"
+
+
+class CheckpointError(ValueError):
+    """A file that cannot be used as a checkpoint. The message names it and what was expected."""
+
+    exit_code = 2
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Call `write(temporary)`, sync the temporary file and rename it to `path`.
+
+    On any failure (a full disk, an interrupt) the temporary is removed and `path` stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        # The rename itself is durable only once the folder is.
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write tensors and JSON-able metadata to one safetensors file, atomically.
+
+    Raises:
+        OSError: if the disk is full or the folder not writable; an older file stays intact.
+    """
+    packed = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    strings = {key: json.dumps(value) for key, value in metadata.items()}
+
+    def write(temporary: Path) -> None:
+        try:
+            save_file(packed, temporary, metadata=strings)
+        except safetensors.SafetensorError as error:
+            # The library wraps what the system said ("I/O error: No space left on device (os error 28)").
+            number = _os_error_number(str(error))
+            if number is None:
+                raise
+            raise OSError(number, os.strerror(number), str(path)) from None
+
+    write_atomically(path, write)
+
+
+def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write_tensors` wrote.
+
+    Returns:
+        The tensors and the metadata, decoded.
+
+    Raises:
+        CheckpointError: if the file is missing, a pickle, cut short, or no safetensors file.
+    """
+    with _open(path, device) as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+        return tensors, _decode(file.metadata())
+
+
+def save_generator(
+    path: str | Path,
+    model: nn.Module,
+    *,
+    config: Mapping[str, Any],
+    provenance: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write a generator so that `load_generator` needs nothing else.
+
+    Args:
+        path: the file to write.
+        model: the generator; its parameters and persistent buffers are stored.
+        config: JSON-able; `config["generator"]` holds the arguments of `UNetGenerator`.
+        provenance: JSON-able facts about where the weights come from.
+        dtype: store floating-point tensors in this type (for example `torch.float16`); None keeps it.
+    """
+    state = {
+        key: tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
+        for key, tensor in model.state_dict().items()
+    }
+    metadata = {"format": FORMAT, "config": dict(config), "provenance": dict(provenance or {})}
+    write_tensors(Path(path), state, metadata)
+
+
+def load_generator(path: str | Path, device: str = "cpu") -> nn.Module:
+    """Load a generator from its file or run directory.
+
+    Args:
+        path: a `.safetensors` file, or a directory that holds `generator.safetensors`.
+        device: where to put it.
+
+    Returns:
+        The network in eval mode, float32, with `.config` and `.provenance` (dicts) attached.
+
+    Raises:
+        CheckpointError: if the file is missing, a pickle, cut short, foreign, of another architecture
+            than it claims, or holds numbers that are not finite.
+    """
+    path = resolve(path)
+    tensors, metadata = read_tensors(path)
+    config = metadata.get("config")
+    if metadata.get("format") != FORMAT or not isinstance(config, dict):
+        raise CheckpointError(f"{path}: is no steadypix generator (no {FORMAT} metadata in it)")
+    model = _build(path, config.get("generator"), tensors)
+    model.load_state_dict(tensors)
+    model.config = config  # type: ignore[assignment]
+    model.provenance = metadata.get("provenance", {})
+    return model.to(device).eval()
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Copy a generator's weights into `model`, which may resample differently (retrofit, `--init`).
+
+    Raises:
+        CheckpointError: as `load_generator`, or if a name or shape does not fit `model`.
+    """
+    path = resolve(path)
+    tensors, _ = read_tensors(path)
+    _check_fit(path, tensors, model.state_dict())
+    model.load_state_dict(tensors)
+
+
+def resolve(path: str | Path) -> Path:
+    """Return the generator's file for a file or a run directory."""
+    path = Path(path)
+    return path / GENERATOR_FILE if path.is_dir() else path
+
+
+def _build(path: Path, arguments: object, tensors: Mapping[str, Tensor]) -> nn.Module:
+    if not isinstance(arguments, dict):
+        raise CheckpointError(f"{path}: its metadata holds no generator configuration")
+    try:
+        # On the meta device first: a hostile width costs no memory before its shapes are compared.
+        with torch.device("meta"):
+            claimed = UNetGenerator(**arguments)
+        _check_fit(path, tensors, claimed.state_dict())
+        return UNetGenerator(**arguments)
+    except CheckpointError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path}: its generator configuration cannot be built ({reason})") from None
+
+
+def _check_fit(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    for key in sorted(expected.keys() | tensors.keys()):
+        if key not in tensors:
+            raise CheckpointError(f"{path}: lacks {key}; it is of another architecture")
+        if key not in expected:
+            raise CheckpointError(f"{path}: holds {key}, unknown here; it is of another architecture")
+        found, wanted = tuple(tensors[key].shape), tuple(expected[key].shape)
+        if found != wanted:
+            raise CheckpointError(f"{path}: {key} is {found}, expected {wanted}")
+        if not torch.isfinite(tensors[key]).all():
+            raise CheckpointError(f"{path}: {key} holds values that are not finite")
+
+
+@contextlib.contextmanager
+def _open(path: Path, device: str):  # noqa: ANN202 (safe_open has no public type)
+    path = Path(path)
+    _refuse_other_formats(path)
+    try:
+        with safetensors.safe_open(path, framework="pt", device=device) as file:
+            yield file
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"{path}: is damaged or cut short ({error})") from None
+
+
+def _refuse_other_formats(path: Path) -> None:
+    try:
+        with open(path, "rb") as file:
+            head = file.read(9)
+            size = os.fstat(file.fileno()).st_size
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such checkpoint") from None
+    except IsADirectoryError:
+        raise CheckpointError(f"{path}: is a directory without {GENERATOR_FILE}") from None
+    if head[:2] == b"PK" or head[:1] == b"\x80":
+        raise CheckpointError(f"{path}: is a pickle (torch.save), which can run code; expected safetensors")
+    if len(head) < 9 or struct.unpack("<Q", head[:8])[0] > size - 8:
+        raise CheckpointError(f"{path}: is damaged, cut short or no safetensors file")
+    if head[8:9] != b"{":
+        raise CheckpointError(f"{path}: is no safetensors file")
+
+
+def _decode(metadata: Mapping[str, str] | None) -> dict[str, Any]:
+    decoded: dict[str, Any] = {}
+    for key, value in (metadata or {}).items():
+        try:
+            decoded[key] = json.loads(value)
+        except ValueError:  # a foreign file's plain string
+            decoded[key] = value
+    return decoded
+
+
+def _os_error_number(message: str) -> int | None:
+    _, found, tail = message.partition("(os error ")
+    digits = tail.partition(")")[0]
+    return int(digits) if found and digits.isdigit() else None

@@ -1,0 +1,53 @@
+"""Everything a training run needs to go on, as one flat dict of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+def pack_state(
+    models: Mapping[str, nn.Module], optimizers: Mapping[str, torch.optim.Optimizer]
+) -> dict[str, Tensor]:
+    """Collect weights, buffers and optimiser moments under names such as `generator/encoder.0.conv.weight`.
+
+    Args:
+        models: by name, not wrapped for several processes.
+        optimizers: by name; only tensor state is kept (Adam's moments and step counts).
+    """
+    packed = {
+        f"{name}/{key}": tensor for name, model in models.items() for key, tensor in model.state_dict().items()
+    }
+    for name, optimizer in optimizers.items():
+        for place, entries in optimizer.state_dict()["state"].items():
+            for key, value in entries.items():
+                packed[f"{name}/{place}/{key}"] = torch.as_tensor(value)
+    return packed
+
+
+def unpack_state(
+    packed: Mapping[str, Tensor],
+    models: Mapping[str, nn.Module],
+    optimizers: Mapping[str, torch.optim.Optimizer],
+) -> None:
+    """Put back what `pack_state` collected.
+
+    Raises:
+        RuntimeError: if weights are missing or of another shape.
+    """
+    for name, model in models.items():
+        model.load_state_dict(_under(packed, name))
+    for name, optimizer in optimizers.items():
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in _under(packed, name).items():
+            place, _, entry = key.partition("/")
+            state.setdefault(int(place), {})[entry] = tensor
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _under(packed: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    prefix = f"{name}/"
+    return {key.removeprefix(prefix): value for key, value in packed.items() if key.startswith(prefix)}
