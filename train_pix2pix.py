@@ -40,12 +40,21 @@ class TrainingError(RuntimeError):
 @command("train_pix2pix")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = build_parser("train_pix2pix", "Train an image-to-image generator on pairs of pictures.")
-    parser.add_argument("--out", metavar="DIR", help="run directory (default: checkpoints/CONFIG-SAMPLING)")
-    parser.add_argument(
-        "--resume", default="auto", metavar="auto|never|DIR", help="go on where --out (or DIR) stopped"
+    parser = build_parser(
+        "train_pix2pix", "Train an image-to-image generator on pairs of pictures."
     )
-    parser.add_argument("--init", metavar="FILE", help="start from a generator's weights (retrofit)")
+    parser.add_argument(
+        "--out", metavar="DIR", help="run directory (default: checkpoints/CONFIG-SAMPLING)"
+    )
+    parser.add_argument(
+        "--resume",
+        default="auto",
+        metavar="auto|never|DIR",
+        help="go on where --out (or DIR) stopped",
+    )
+    parser.add_argument(
+        "--init", metavar="FILE", help="start from a generator's weights (retrofit)"
+    )
     parser.add_argument("--version", action="version", version=f"steadypix {version()}")
     config, rest = parse(parser, argv or [])
     name = Path(str(rest.config[0])).stem if rest.config else "run"
@@ -141,7 +150,11 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
     stop = StopRequest()
     total = config.train.epochs * an_epoch
     progress = tqdm(
-        total=total, initial=seen, unit="img", disable=not accelerator.is_main_process, mininterval=1.0
+        total=total,
+        initial=seen,
+        unit="img",
+        disable=not accelerator.is_main_process,
+        mininterval=1.0,
     )
     with stop.listening(), progress:
         while seen < total:
@@ -173,7 +186,11 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
 
                 # Discriminator: tell (x, y) from (x, G(x)); no gradient into the generator.
                 real_logits, fake_logits = judge(
-                    ddp_discriminator, x, y, fake.detach(), together=config.discriminator.norm != "batch"
+                    ddp_discriminator,
+                    x,
+                    y,
+                    fake.detach(),
+                    together=config.discriminator.norm != "batch",
                 )
                 loss_d = discriminator_loss(real_logits, fake_logits, mode=config.loss.gan)
                 require_finite("discriminator", loss_d, seen)
@@ -221,7 +238,11 @@ def build_discriminator(config: DiscriminatorConfig, in_channels: int) -> nn.Mod
     if config.kind == "pixel":
         return PixelDiscriminator(in_channels, ndf=config.ndf, norm=config.norm)
     return PatchDiscriminator(
-        in_channels, ndf=config.ndf, n_layers=config.n_layers, norm=config.norm, filter=config.filter
+        in_channels,
+        ndf=config.ndf,
+        n_layers=config.n_layers,
+        norm=config.norm,
+        filter=config.filter,
     )
 
 
@@ -245,7 +266,9 @@ def judge(
 
 def lr_factor(config: RunConfig, epoch: int) -> float:
     """Return the learning rate's factor in an epoch: 1, then linearly towards 0 at the end."""
-    decay = config.train.epochs // 2 if config.train.decay_epochs is None else config.train.decay_epochs
+    decay = (
+        config.train.epochs // 2 if config.train.decay_epochs is None else config.train.decay_epochs
+    )
     constant = config.train.epochs - decay
     return 1.0 - max(0, epoch + 1 - constant) / (decay + 1)
 
@@ -277,7 +300,8 @@ def make_accelerator(accelerator_class: type[Accelerator], config: RunConfig) ->
     if not available.get(config.device, True):
         raise ConfigError(f"device: {config.device} is not available here; expected auto or cpu")
     return accelerator_class(
-        cpu=config.device == "cpu", mixed_precision="bf16" if config.train.precision == "bf16" else "no"
+        cpu=config.device == "cpu",
+        mixed_precision="bf16" if config.train.precision == "bf16" else "no",
     )
 
 
@@ -288,7 +312,9 @@ def find_state(out: Path, resume: str) -> Path | None:
         return own if own.exists() else None
     if resume == "never":
         if own.exists():
-            raise ConfigError(f"{out}: holds a run already; expected an empty --out, or --resume auto")
+            raise ConfigError(
+                f"{out}: holds a run already; expected an empty --out, or --resume auto"
+            )
         return None
     named = Path(resume) / "last" / "state.safetensors"
     if not named.exists():
@@ -445,7 +471,9 @@ class Run:
             if validation is not None and due(epoch, train.val_every, last):
                 self._validated = validate(self.networks["generator"], validation, self.config)
                 self.write_row("val", seen, self._validated)
-                figures = ", ".join(f"{k} {v:.4g}" for k, v in self._validated.items() if v is not None)
+                figures = ", ".join(
+                    f"{k} {v:.4g}" for k, v in self._validated.items() if v is not None
+                )
                 self.say(f"epoch {epoch}: {figures}")
             if validation is not None and due(epoch, train.sample_every, last):
                 sheet = self.out / "samples" / f"epoch-{epoch:04d}.png"
@@ -503,7 +531,7 @@ def validate(generator: nn.Module, pairs: Pairs, config: RunConfig) -> dict[str,
     generator.eval()
     rows = []
     for source, target in canvases:
-        (output,) = run_windows(generator, [window.base(source[None].to(device))], batch_size=1)
+        output = next(run_windows(generator, [window.base(source[None].to(device))], batch_size=1))
         rows.append(quality(output, window.base(target[None].to(device))))
     figures: dict[str, float | None] = {
         f"val_{key}": sum(row[key] for row in rows) / len(rows) for key in ("l1", "tv", "target_tv")
@@ -541,7 +569,9 @@ def draw_samples(generator: nn.Module, pairs: Pairs, path: Path, count: int = 4)
             output = generator(source.to(device)).float().cpu()
         tiles += [tile.expand(-1, 3, -1, -1) for tile in (source, output, target)]
     generator.train()
-    grid = import_torchvision("torchvision.utils").make_grid(torch.cat(tiles), nrow=3, padding=2, pad_value=1)
+    grid = import_torchvision("torchvision.utils").make_grid(
+        torch.cat(tiles), nrow=3, padding=2, pad_value=1
+    )
     image = Image.fromarray(to_pixels(grid))
     write_atomically(path, lambda temporary: image.save(temporary, format="PNG"))
 

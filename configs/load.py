@@ -47,7 +47,9 @@ def find_config(name: str) -> Path:
             raise ConfigError(f"{name}: no such config file")
         return Path(name)
     if name not in packaged():
-        raise ConfigError(f"--config {name}: expected one of {', '.join(packaged())} or a .yaml file")
+        raise ConfigError(
+            f"--config {name}: expected one of {', '.join(packaged())} or a .yaml file"
+        )
     return FOLDER / f"{name}.yaml"
 
 
@@ -55,7 +57,10 @@ def build_parser(prog: str, description: str) -> jsonargparse.ArgumentParser:
     """Return a parser of every `RunConfig` field as a dotted option, and of --config."""
     parser = _Parser(prog=prog, description=description, default_env=False, allow_abbrev=False)
     parser.add_argument(
-        "--config", metavar="NAME", action="config", help=f"{'|'.join(packaged())} or FILE.yaml; later options win"
+        "--config",
+        metavar="NAME",
+        action="config",
+        help=f"{'|'.join(packaged())} or FILE.yaml; later options win",
     )
     parser.add_class_arguments(RunConfig)
     return parser
@@ -72,7 +77,7 @@ def parse(parser: jsonargparse.ArgumentParser, argv: Sequence[str]) -> tuple[Run
     """
     try:
         namespace = parser.parse_args(_resolve_names(argv))
-        built = parser.instantiate_classes(namespace)
+        built = parser.instantiate(namespace)
         fields = {f.name: built[f.name] for f in dataclasses.fields(RunConfig)}
         return RunConfig(**fields), built
     except ConfigError:

@@ -6,6 +6,7 @@ to mend carries `exit_code`; anything else is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+import argparse
 import functools
 import importlib.metadata
 import os
@@ -13,6 +14,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
+from typing import NoReturn
 
 Main = Callable[[Sequence[str] | None], int]
 
@@ -89,3 +91,85 @@ def _raise_on_sigterm() -> signal.Handlers | Callable[[int, FrameType | None], o
         return signal.signal(signal.SIGTERM, handler)
     except ValueError:  # not the main thread: signals are somebody else's
         return None
+
+
+class UsageError(ValueError):
+    """A command line that cannot be understood."""
+
+    exit_code = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose usage errors are one line, and whose values may start with a minus."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage block and leaving."""
+        raise UsageError(f"{message} (see --help)")
+
+    def parse(self, argv: Sequence[str], *, signed: Sequence[str] = ()) -> argparse.Namespace:
+        """Parse `argv`; the options in `signed` take values such as `-4..4`, which look like options."""
+        words = list(argv)
+        for place in range(len(words) - 1, 0, -1):
+            if words[place - 1] in signed:
+                words[place - 1 : place + 1] = [f"{words[place - 1]}={words[place]}"]
+        return self.parse_args(words)
+
+
+def add_common_options(parser: argparse.ArgumentParser, *, batch_size: int) -> None:
+    """Add the options every command on pictures has: device, batch size, workers, seed, version."""
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to run"
+    )
+    parser.add_argument(
+        "--batch_size",
+        type=positive,
+        default=batch_size,
+        metavar="N",
+        help="windows in one forward pass",
+    )
+    parser.add_argument(
+        "--workers", type=natural, default=0, metavar="N", help="processes that decode pictures"
+    )
+    parser.add_argument("--seed", type=natural, default=0, metavar="N", help="of everything random")
+    parser.add_argument("--version", action="version", version=f"steadypix {version()}")
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least 1, for argparse."""
+    return _whole(text, 1)
+
+
+def natural(text: str) -> int:
+    """Read a whole number of at least 0, for argparse."""
+    return _whole(text, 0)
+
+
+def _whole(text: str, minimum: int) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) < minimum:
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number of at least {minimum}, got {text!r}"
+        )
+    return int(text)
+
+
+def pick_device(name: str) -> str:
+    """Return a torch device for `auto`, `cpu`, `cuda` or `mps`.
+
+    Raises:
+        UsageError: if the device is not there.
+    """
+    import torch
+
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return next(device for device, usable in there.items() if usable)
+    if not there[name]:
+        usable = ", ".join(device for device, here in there.items() if here)
+        raise UsageError(
+            f"--device {name}: is not available here; expected auto or one of {usable}"
+        )
+    return name

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.texture import Canvas, Patch, coverage, masonry, to_bytes, value_noise
+from data.texture import Canvas, Patch, masonry, to_bytes, value_noise
 
 #: RGB of each label, as found in the pix2pix copy of the CMP facades.
 FACADE_PALETTE: dict[str, tuple[int, int, int]] = {
@@ -436,8 +436,10 @@ def _paint_window(
         drape = np.clip((np.abs(u - 0.5) - 0.22 - 0.12 * v) * 12, 0, 1) * 0.5
         folds = 0.85 + 0.3 * patch.col_stripes(0.008, 0.5)
         glass = glass + drape * (np.array([206, 200, 188]) * folds - glass)
-    across, down = facade.panes
     width, height = x1 - x0, y1 - y0
+    # Narrow windows get fewer panes: bars must not crowd out the glass.
+    across = min(facade.panes[0], max(int(width / 0.013), 1))
+    down = min(facade.panes[1], max(int(height / 0.015), 1))
     bar_u, bar_v = 0.0034 / width, 0.0034 / height
     inner_u, inner_v = np.arange(1, across) / across, np.arange(1, down) / down
     if down == 3:
@@ -523,9 +525,7 @@ def _paint_molding(
     patch.shade(1 - 0.25 * patch.rows(0.9, 0.96))
 
 
-def _paint_pillar(
-    canvas: Canvas, facade: Facade, element: Element, _: np.random.Generator
-) -> None:
+def _paint_pillar(canvas: Canvas, facade: Facade, element: Element, _: np.random.Generator) -> None:
     """A fluted pilaster with a base and a capital, its shadow beside it."""
     x0, y0, x1, y1 = element.box
     width, height = x1 - x0, y1 - y0

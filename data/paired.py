@@ -32,13 +32,11 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def read_image(path: Path, channels: int = 3) -> Image.Image:
-    """Decode an image fully, as grayscale (1 channel) or RGB (3).
+    """Decode an image fully, as grayscale (`channels` 1) or RGB (3).
 
     Raises:
         InputError: naming the file, if it is missing, no image, or cut short.
     """
-    if channels not in _MODES:
-        raise InputError(f"channels must be 1 (grayscale) or 3 (RGB), not {channels}")
     try:
         with Image.open(path) as image:
             return image.convert(_MODES[channels])
@@ -80,6 +78,9 @@ class PairedImages(Pairs):
         self.root = Path(root)
         self.split = split
         channels = (input_channels, output_channels)
+        for count in channels:
+            if count not in _MODES:
+                raise InputError(f"channels must be 1 (grayscale) or 3 (RGB), not {count}")
         self._channels = channels if self.direction == "AtoB" else channels[::-1]
         self._files = self._find()
 

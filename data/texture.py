@@ -33,7 +33,7 @@ def coverage(
     low = np.atleast_1d(starts)[:, None] * size
     high = np.atleast_1d(ends)[:, None] * size
     inside = np.minimum(left + 1, high) - np.maximum(left, low)
-    return np.clip(inside, 0.0, 1.0).astype(np.float32)
+    return np.maximum(inside, 0.0).astype(np.float32)
 
 
 def stripes(
@@ -99,18 +99,14 @@ class Patch(NamedTuple):
         """Coverage by upright stripes, `period` in relative units: float32 (1, w, 1)."""
         last = self.col + self.view.shape[1]
         origin = self.box[0] + offset
-        lines = stripes(
-            self.col, last, size=self.size, origin=origin, period=period, duty=duty
-        )
+        lines = stripes(self.col, last, size=self.size, origin=origin, period=period, duty=duty)
         return lines[None, :, None]
 
     def row_stripes(self, period: float, duty: float, offset: float = 0.0) -> np.ndarray:
         """Coverage by level stripes, `period` in relative units: float32 (h, 1, 1)."""
         last = self.row + self.view.shape[0]
         origin = self.box[1] + offset
-        lines = stripes(
-            self.row, last, size=self.size, origin=origin, period=period, duty=duty
-        )
+        lines = stripes(self.row, last, size=self.size, origin=origin, period=period, duty=duty)
         return lines[:, None, None]
 
     def blend(self, colour: Colour, alpha: np.ndarray | float = 1.0) -> None:
@@ -120,6 +116,19 @@ class Patch(NamedTuple):
     def shade(self, factor: np.ndarray | float) -> None:
         """Multiply what is there by `factor`, which broadcasts to (h, w, 1)."""
         self.view[...] *= 1.0 + self.alpha * (np.asarray(factor, np.float32) - 1.0)
+
+
+def _profile(
+    first: int, last: int, low: float, high: float, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Share of each pixel inside low..high, and its position there from 0 to 1; float32."""
+    share = np.ones(last - first, np.float32)
+    # Only the outermost pixels can be partly outside.
+    if first < last:
+        share[0] = max(min(first + 1, high * size) - max(first, low * size), 0.0)
+        share[-1] = max(min(last, high * size) - max(last - 1, low * size), 0.0)
+    at = (np.arange(first + 0.5, last) / size - low) / max(high - low, 1e-9)
+    return share, np.minimum(np.maximum(at, 0.0), 1.0).astype(np.float32)
 
 
 class Canvas:
@@ -140,12 +149,9 @@ class Canvas:
         left, top = max(int(np.floor(x0 * size)), 0), max(int(np.floor(y0 * size)), 0)
         right, bottom = min(int(np.ceil(x1 * size)), size), min(int(np.ceil(y1 * size)), size)
         right, bottom = max(left, right), max(top, bottom)
-        xs, ys = np.arange(left, right), np.arange(top, bottom)
-        across = np.clip(np.minimum(xs + 1, x1 * size) - np.maximum(xs, x0 * size), 0, 1)
-        down = np.clip(np.minimum(ys + 1, y1 * size) - np.maximum(ys, y0 * size), 0, 1)
-        alpha = (down[:, None, None] * across[None, :, None]).astype(np.float32)
-        u = np.clip(((xs + 0.5) / size - x0) / max(x1 - x0, 1e-9), 0, 1).astype(np.float32)
-        v = np.clip(((ys + 0.5) / size - y0) / max(y1 - y0, 1e-9), 0, 1).astype(np.float32)
+        across, u = _profile(left, right, x0, x1, size)
+        down, v = _profile(top, bottom, y0, y1, size)
+        alpha = down[:, None, None] * across[None, :, None]
         view = self.pixels[top:bottom, left:right]
         return Patch(view, alpha, top, left, size, u, v, (x0, y0, x1, y1))
 
@@ -204,20 +210,29 @@ def masonry(
     """
     x0, y0, x1, y1 = patch.box
     courses, bricks = int(np.ceil((y1 - y0) / course)), int(np.ceil((x1 - x0) / length)) + 1
-    tones = rng.uniform(-1, 1, (courses, bricks)).astype(np.float32)
-    tops = y0 + np.arange(courses) * course
+    tones = rng.uniform(-1, 1, (courses, bricks))
     height, width = patch.view.shape[:2]
-    across = [
-        coverage(patch.col, patch.col + width, starts, starts + length - joint, size=patch.size)
-        for starts in (x0 + (np.arange(bricks) - shift) * length for shift in (0.0, 0.5))
-    ]
-    tone = np.empty((courses, width), np.float32)
-    share = np.empty((courses, width), np.float32)
+    edges_x = (np.arange(width + 1) + patch.col) / patch.size - x0
+    edges_y = (np.arange(height + 1) + patch.row) / patch.size - y0
+    # A box filter is the difference of an integral, taken first along the courses, then down.
+    rows = np.empty((2, courses, width))
     for parity in (0, 1):
-        tone[parity::2] = tones[parity::2] @ across[parity]
-        share[parity::2] = across[parity].sum(0)
-    down = coverage(patch.row, patch.row + height, tops, tops + course - joint, size=patch.size).T
-    return (down @ tone)[..., None], (down @ share)[..., None]
+        shifted = edges_x + parity * 0.5 * length
+        body = np.stack([tones[parity::2], np.ones_like(tones[parity::2])])
+        rows[:, parity::2] = _filtered(body, shifted, length, joint)
+    result = _filtered(rows.transpose(0, 2, 1), edges_y, course, joint) * patch.size**2
+    tone, share = result.transpose(0, 2, 1).astype(np.float32)[..., None]
+    return tone, share
+
+
+def _filtered(cells: np.ndarray, edges: np.ndarray, pitch: float, joint: float) -> np.ndarray:
+    """Integral between neighbouring `edges` of `cells` (..., n) laid out with gaps of `joint`."""
+    count = cells.shape[-1]
+    at = np.minimum(np.maximum(edges, 0.0), count * pitch)
+    cell = np.minimum((at / pitch).astype(int), count - 1)
+    part = np.minimum(at - cell * pitch, pitch - joint)
+    before = np.cumsum(cells, axis=-1) - cells
+    return np.diff(before[..., cell] * (pitch - joint) + cells[..., cell] * part, axis=-1)
 
 
 def to_bytes(pixels: np.ndarray) -> np.ndarray:

@@ -13,7 +13,11 @@ from torch import Tensor
 
 def resize(image: Image.Image, size: int) -> Image.Image:
     """Resize to a square of `size` px with Pillow's anti-aliased bicubic; a no-op at that size."""
-    return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BICUBIC)
+    return (
+        image
+        if image.size == (size, size)
+        else image.resize((size, size), Image.Resampling.BICUBIC)
+    )
 
 
 def random_window(
@@ -39,7 +43,7 @@ def cut(pixels: np.ndarray, left: int, top: int, size: int, *, mirrored: bool) -
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
     """Turn (H, W, C) uint8 pixels into a (C, H, W) float32 tensor in [-1, 1]."""
-    tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    tensor = torch.from_numpy(pixels.transpose(2, 0, 1).copy())  # a decoder's pixels may be read-only
     return tensor.float().div_(127.5).sub_(1.0)
 
 

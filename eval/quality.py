@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eval.statistics import PEAK, psnr_db
+from eval.decibels import PEAK, psnr_db
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -31,13 +31,15 @@ def parse_shifts(text: str) -> list[int]:
     """
     shifts: set[int] = set()
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(-?\d{1,6})(?:\.\.(-?\d{1,6}))?\s*", part)
+        match = re.fullmatch(r"\s*(-?[0-9]{1,6})(?:\.\.(-?[0-9]{1,6}))?\s*", part)
         if match is None:
             raise InputError(f"shifts {text!r} not understood; expected 0..7, -4..4 or 1,3,5")
         first = int(match[1])
         last = first if match[2] is None else int(match[2])
         if last < first:
-            raise InputError(f"shifts {text!r}: {first}..{last} runs backwards; expected {last}..{first}")
+            raise InputError(
+                f"shifts {text!r}: {first}..{last} runs backwards; expected {last}..{first}"
+            )
         shifts.update(range(first, last + 1))
     return sorted(shifts)
 
@@ -65,7 +67,9 @@ class Protocol(ABC):
 
     def __init__(self, canvas_px: int, window_px: int) -> None:
         if not 1 <= window_px <= canvas_px:
-            raise InputError(f"window {window_px} px must lie between 1 px and the canvas of {canvas_px} px")
+            raise InputError(
+                f"window {window_px} px must lie between 1 px and the canvas of {canvas_px} px"
+            )
         self.canvas_px = canvas_px
         self.window_px = window_px
         self.origin_px = (canvas_px - window_px) // 2
@@ -86,15 +90,12 @@ class Protocol(ABC):
     def aligned(self, base: Tensor, moved: Tensor, offset: Offset) -> tuple[Tensor, Tensor]:
         """Return the parts of two outputs that show the same place, as equal-sized views."""
 
-    def compared(
-        self, base: Tensor, moved: Tensor, offset: Offset, margin_px: int
-    ) -> tuple[Tensor, Tensor]:
-        """Return `aligned` parts less `margin_px` a side."""
-        first, second = self.aligned(base, moved, offset)
-        if margin_px == 0:
-            return first, second
-        inner = slice(margin_px, -margin_px)
-        return first[..., inner, inner], second[..., inner, inner]
+    @abstractmethod
+    def shared(self, picture: Tensor, offset: Offset, offsets: Sequence[Offset]) -> Tensor:
+        """Return the part of an output for `offset` that the outputs for all `offsets` show.
+
+        Cut at the same place of the scene, so the results for all offsets lie on each other.
+        """
 
     def _window(self, canvas: Tensor, dx: int, dy: int) -> Tensor:
         left, top = self.origin_px - dx, self.origin_px - dy
@@ -141,6 +142,14 @@ class Crop(Protocol):
 
         return overlap(base, max(-dx, 0), max(-dy, 0)), overlap(moved, max(dx, 0), max(dy, 0))
 
+    def shared(self, picture: Tensor, offset: Offset, offsets: Sequence[Offset]) -> Tensor:
+        """Return the intersection of all overlaps, as seen at `offset`."""
+        moved_back = self.aligned(picture, picture, offset)[1]
+        left, right = _span([dx for dx, _ in offsets], offset[0])
+        top, bottom = _span([dy for _, dy in offsets], offset[1])
+        height, width = moved_back.shape[-2:]
+        return moved_back[..., top : height - bottom, left : width - right]
+
 
 class Roll(Protocol):
     """Circular shifts of the base window, compared everywhere. Meaningful for circular padding."""
@@ -156,7 +165,9 @@ class Roll(Protocol):
         """Raise InputError for a shift as long as the window."""
         for shift in offset:
             if abs(shift) >= self.window_px:
-                raise InputError(f"shift {shift} px is as large as the picture of {self.window_px} px")
+                raise InputError(
+                    f"shift {shift} px is as large as the picture of {self.window_px} px"
+                )
 
     def shifted(self, canvas: Tensor, offset: Offset) -> Tensor:
         """Return the base window rolled by `offset`."""
@@ -165,6 +176,27 @@ class Roll(Protocol):
     def aligned(self, base: Tensor, moved: Tensor, offset: Offset) -> tuple[Tensor, Tensor]:
         """Return `base`, and `moved` rolled back."""
         return base, moved.roll((-offset[1], -offset[0]), dims=(-2, -1))
+
+    def shared(self, picture: Tensor, offset: Offset, offsets: Sequence[Offset]) -> Tensor:
+        """Return all of `picture`, rolled back."""
+        return self.aligned(picture, picture, offset)[1]
+
+
+def _span(shifts: Sequence[int], own: int) -> tuple[int, int]:
+    """Return how much to cut before and after from what is left at the shift `own`, to fit all `shifts`.
+
+    A base output at x shows what the output shifted by d shows at x + d: the overlap with the base lies
+    at [max(-d, 0), size - max(d, 0)) of the base, and all overlaps share the smallest such range.
+    """
+    before, after = max(0, -min(shifts)), max(0, max(shifts))
+    return before - max(-own, 0), after - max(own, 0)
+
+
+def inner(picture: Tensor, margin_px: int) -> Tensor:
+    """Return `picture` (..., H, W) less a margin on each side, as a view."""
+    if margin_px == 0:
+        return picture
+    return picture[..., margin_px:-margin_px, margin_px:-margin_px]
 
 
 PROTOCOLS: dict[str, type[Protocol]] = {"crop": Crop, "roll": Roll}

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data.errors import InputError
-from eval.shifts import Offset, Protocol, make_protocol, offsets_along
-from eval.statistics import PEAK, Array, mean_with_interval, pooled_db, psnr_db
+from eval.shifts import Offset, Protocol, inner, make_protocol, offsets_along
+from eval.decibels import Array, mean_with_interval, pooled_db, psnr_db
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -50,19 +51,24 @@ class StabilityScores:
         """The offsets that move anything, in the order `add` expects their outputs."""
         return [offset for offset in self.offsets if offset != (0, 0)]
 
-    def add(self, base: Tensor, moved: Sequence[Tensor]) -> None:
+    def windows(self, canvas: Tensor) -> Iterator[Tensor]:
+        """Yield what the network must see for one canvas (1, C, S, S): an input for every `moving`."""
+        return (self.protocol.shifted(canvas, offset) for offset in self.moving)
+
+    def add(self, base: Tensor, moved: Iterator[Tensor]) -> None:
         """Score one image.
 
         Args:
             base: the output for the base window, (1, C, H, W) in [-1, 1].
-            moved: the output for every offset of `moving`, each (1, C, H, W).
+            moved: yields the output for every window of `windows`; only those are taken from it.
         """
-        row = np.empty((len(self.margins_px), len(moved)))
-        for column, (offset, output) in enumerate(zip(self.moving, moved, strict=True)):
+        row = np.empty((len(self.margins_px), len(self.moving)))
+        for column, offset in enumerate(self.moving):
+            first, second = self.protocol.aligned(base, next(moved), offset)
+            # Differences of equal floats are exact; the sum of many squares wants doubles.
+            squares = (first - second).double().square()
             for line, margin in enumerate(self.margins_px):
-                first, second = self.protocol.compared(base, output, offset, margin)
-                # Differences of equal floats are exact; the sum of many squares wants doubles.
-                row[line, column] = (first - second).double().square().mean().item()
+                row[line, column] = inner(squares, margin).mean().item()
         self._rows.append(row)
 
     def mse(self, margin_px: int) -> Array:
@@ -97,6 +103,17 @@ class Stability:
         """The margins that were measured."""
         return tuple(self.errors)
 
+    @property
+    def has_odd(self) -> bool:
+        """Whether any shift is odd."""
+        return any(map(is_odd, self.offsets))
+
+    def select(self, offsets: Iterable[Offset]) -> Stability:
+        """Return the same measurement, restricted to some of its offsets."""
+        columns = [self.offsets.index(offset) for offset in offsets if offset != (0, 0)]
+        kept = tuple(self.offsets[column] for column in columns)
+        return Stability(self.protocol, kept, {m: e[:, columns] for m, e in self.errors.items()})
+
     def image_db(self, margin_px: int, *, odd_only: bool = False) -> Array:
         """Return one value an image: its mean dB over shifts, or over the odd ones alone.
 
@@ -105,7 +122,9 @@ class Stability:
         """
         keep = [not odd_only or is_odd(offset) for offset in self.offsets]
         if not any(keep):
-            raise InputError("there is no odd shift to average over; expected one such as 1 in --shifts")
+            raise InputError(
+                "there is no odd shift to average over; expected one such as 1 in --shifts"
+            )
         return psnr_db(self.errors[margin_px][:, keep]).mean(axis=1)
 
     def mean_db(self, margin_px: int) -> float:
@@ -130,7 +149,10 @@ class Stability:
                 {
                     "dx": offset[0],
                     "dy": offset[1],
-                    **{f"{k}_db": v for k, v in mean_with_interval(psnr_db(column), seed=seed).items()},
+                    **{
+                        f"{k}_db": v
+                        for k, v in mean_with_interval(psnr_db(column), seed=seed).items()
+                    },
                     "pooled_db": pooled_db(column),
                     "n_identical": int((column == 0).sum()),
                 }
@@ -201,10 +223,9 @@ def shift_stability(
                 if scores is None:
                     rule = make_protocol(protocol, canvas_px=canvas.shape[-1], window_px=window_px)
                     scores = StabilityScores(rule, offsets, margins_px)
-                rule = scores.protocol
-                windows = [rule.base(canvas), *(rule.shifted(canvas, d) for d in scores.moving)]
-                base, *moved = run_windows(generator, windows, batch_size=batch_size)
-                scores.add(base, moved)
+                windows = itertools.chain([scores.protocol.base(canvas)], scores.windows(canvas))
+                outputs = run_windows(generator, windows, batch_size=batch_size)
+                scores.add(next(outputs), outputs)
     finally:
         generator.train(was_training)
     if scores is None:
@@ -212,16 +233,21 @@ def shift_stability(
     return scores.result()
 
 
-def run_windows(generator: nn.Module, windows: Sequence[Tensor], *, batch_size: int) -> Iterator[Tensor]:
+def run_windows(
+    generator: nn.Module, windows: Iterable[Tensor], *, batch_size: int
+) -> Iterator[Tensor]:
     """Yield a network's output for each of many (1, C, H, W) windows, a batch at a time.
+
+    Windows are taken as they are needed, so memory holds one batch however many there are.
 
     Raises:
         InputError: if an output is not finite, or its height and width are not the input's.
     """
     import torch
 
-    for start in range(0, len(windows), batch_size):
-        batch = torch.cat(list(windows[start : start + batch_size]))
+    windows = iter(windows)
+    while chunk := list(itertools.islice(windows, batch_size)):
+        batch = torch.cat(chunk)
         with torch.inference_mode():
             output = generator(batch)
         if output.shape[-2:] != batch.shape[-2:]:
@@ -234,4 +260,9 @@ def run_windows(generator: nn.Module, windows: Sequence[Tensor], *, batch_size: 
         yield from output.float().split(1)
 
 
-__all__ = ["DEFAULT_MARGINS_PX", "PEAK", "Stability", "StabilityScores", "run_windows", "shift_stability"]
+if __name__ == "__main__":
+    import sys
+
+    from eval.eval_stability import main
+
+    sys.exit(main())

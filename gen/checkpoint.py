@@ -172,7 +172,9 @@ def _build(path: Path, arguments: object, tensors: Mapping[str, Tensor]) -> nn.M
         raise
     except (TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path}: its generator configuration cannot be built ({reason})") from None
+        raise CheckpointError(
+            f"{path}: its generator configuration cannot be built ({reason})"
+        ) from None
 
 
 def _check_fit(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
@@ -180,7 +182,9 @@ def _check_fit(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str,
         if key not in tensors:
             raise CheckpointError(f"{path}: lacks {key}; it is of another architecture")
         if key not in expected:
-            raise CheckpointError(f"{path}: holds {key}, unknown here; it is of another architecture")
+            raise CheckpointError(
+                f"{path}: holds {key}, unknown here; it is of another architecture"
+            )
         found, wanted = tuple(tensors[key].shape), tuple(expected[key].shape)
         if found != wanted:
             raise CheckpointError(f"{path}: {key} is {found}, expected {wanted}")
@@ -209,7 +213,9 @@ def _refuse_other_formats(path: Path) -> None:
     except IsADirectoryError:
         raise CheckpointError(f"{path}: is a directory without {GENERATOR_FILE}") from None
     if head[:2] == b"PK" or head[:1] == b"\x80":
-        raise CheckpointError(f"{path}: is a pickle (torch.save), which can run code; expected safetensors")
+        raise CheckpointError(
+            f"{path}: is a pickle (torch.save), which can run code; expected safetensors"
+        )
     if len(head) < 9 or struct.unpack("<Q", head[:8])[0] > size - 8:
         raise CheckpointError(f"{path}: is damaged, cut short or no safetensors file")
     if head[8:9] != b"{":

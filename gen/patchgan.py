@@ -14,7 +14,14 @@ class _PatchLayer(nn.Module):
     """Conv 4x4, norm, LeakyReLU; a strided one blurs before it subsamples when a filter is given."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, stride: int, norm: str | None, bias: bool, filter: str | None
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        stride: int,
+        norm: str | None,
+        bias: bool,
+        filter: str | None,
     ) -> None:
         super().__init__()
         blurred = filter is not None and stride > 1
@@ -22,7 +29,9 @@ class _PatchLayer(nn.Module):
             in_channels, out_channels, 4, stride=1 if blurred else stride, padding=1, bias=bias
         )
         self.norm = make_norm(norm, out_channels)
-        self.pool = BlurPool2d(out_channels, filter=filter, stride=stride) if blurred else nn.Identity()
+        self.pool = (
+            BlurPool2d(out_channels, filter=filter, stride=stride) if blurred else nn.Identity()
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pool(F.leaky_relu(self.norm(self.conv(x)), 0.2))

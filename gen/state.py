@@ -18,7 +18,9 @@ def pack_state(
         optimizers: by name; only tensor state is kept (Adam's moments and step counts).
     """
     packed = {
-        f"{name}/{key}": tensor for name, model in models.items() for key, tensor in model.state_dict().items()
+        f"{name}/{key}": tensor
+        for name, model in models.items()
+        for key, tensor in model.state_dict().items()
     }
     for name, optimizer in optimizers.items():
         for place, entries in optimizer.state_dict()["state"].items():
@@ -50,4 +52,6 @@ def unpack_state(
 
 def _under(packed: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     prefix = f"{name}/"
-    return {key.removeprefix(prefix): value for key, value in packed.items() if key.startswith(prefix)}
+    return {
+        key.removeprefix(prefix): value for key, value in packed.items() if key.startswith(prefix)
+    }

@@ -63,7 +63,9 @@ class DownLevel(nn.Module):
         )
         self.norm = make_norm(norm, out_channels)
         self.pool = (
-            BlurPool2d(out_channels, filter=filter, padding=blur_padding) if dense else nn.Identity()
+            BlurPool2d(out_channels, filter=filter, padding=blur_padding)
+            if dense
+            else nn.Identity()
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -165,9 +167,13 @@ class UNetGenerator(nn.Module):
     ) -> None:
         super().__init__()
         if sampling not in SAMPLINGS:
-            raise ValueError(f"sampling {sampling!r} is unknown; expected one of {', '.join(SAMPLINGS)}")
+            raise ValueError(
+                f"sampling {sampling!r} is unknown; expected one of {', '.join(SAMPLINGS)}"
+            )
         if padding not in PADDINGS:
-            raise ValueError(f"padding {padding!r} is unknown; expected one of {', '.join(PADDINGS)}")
+            raise ValueError(
+                f"padding {padding!r} is unknown; expected one of {', '.join(PADDINGS)}"
+            )
         counts = {"in_channels": in_channels, "out_channels": out_channels, "ngf": ngf}
         for name, count in {**counts, "num_downs": num_downs}.items():
             if count < 1:
@@ -207,7 +213,9 @@ class UNetGenerator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Translate `x` (B, in_channels, H, W)."""
         if x.ndim != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(f"expected an input (B, {self.in_channels}, H, W), got {tuple(x.shape)}")
+            raise ValueError(
+                f"expected an input (B, {self.in_channels}, H, W), got {tuple(x.shape)}"
+            )
         height, width = x.shape[-2:]
         x = self._pad_to_multiple(x)
         skips: list[Tensor] = []

@@ -1,0 +1,44 @@
+# make demo   venv, pinned install, two small trainings, an evaluation with pictures
+# make test   venv, pinned install, lint, types, all tests with coverage
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Shorter for a smoke test: make demo DEMO="--train.epochs 2" DEMO_LIMIT=4
+DEMO ?=
+DEMO_LIMIT ?= 50
+RUNS ?= checkpoints
+
+.PHONY: demo test install lint types tests release clean
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	touch $(STAMP)
+
+install: $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/train_pix2pix --config demo --generator.sampling strided --out $(RUNS)/demo-strided $(DEMO)
+	$(BIN)/train_pix2pix --config demo --generator.sampling blur --out $(RUNS)/demo-blur $(DEMO)
+	$(BIN)/eval_stability $(RUNS)/demo-strided $(RUNS)/demo-blur --shifts 0..7 --limit $(DEMO_LIMIT) --out results/demo
+	@echo; echo "look at results/demo/grid.png, results/demo/flicker.webp and results/demo/curve.png"
+
+test: lint types tests
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+tests: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
+
+# The generators in checkpoints/released, from scratch; see checkpoints/MODEL_CARD.md.
+release: $(STAMP)
+	$(BIN)/python checkpoints/release.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

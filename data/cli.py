@@ -1,0 +1,118 @@
+"""The command `steadypix_data`: write procedural pairs, look at them, check a folder of pairs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from data.command import Parser, command, natural, one_line, positive, version
+from data.errors import InputError
+
+KINDS = ("facades", "maps")
+
+
+def build_parser() -> Parser:
+    """Return the command line."""
+    parser = Parser(prog="steadypix_data", description="Make and check pairs of pictures.")
+    parser.add_argument("--version", action="version", version=f"steadypix {version()}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    synthetic = verbs.add_parser(
+        "synthetic", help="write procedural pairs as a side-by-side folder"
+    )
+    synthetic.add_argument("kind", choices=KINDS)
+    synthetic.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="DIR/train, DIR/test"
+    )
+    synthetic.add_argument("--train", type=natural, default=400, metavar="N", help="training pairs")
+    synthetic.add_argument("--test", type=natural, default=106, metavar="N", help="test pairs")
+    synthetic.add_argument(
+        "--size", type=positive, default=256, metavar="PX", help="side of a picture"
+    )
+    synthetic.add_argument("--seed", type=natural, default=0, metavar="N", help="which scenes")
+
+    sheet = verbs.add_parser("sheet", help="draw a contact sheet of procedural pairs")
+    sheet.add_argument("kind", choices=KINDS)
+    sheet.add_argument("--out", type=Path, required=True, metavar="FILE.png")
+    sheet.add_argument("--count", type=positive, default=16, metavar="N")
+    sheet.add_argument("--size", type=positive, default=256, metavar="PX")
+    sheet.add_argument("--seed", type=natural, default=0, metavar="N")
+
+    check = verbs.add_parser("check", help="read every pair of a folder and list what is wrong")
+    check.add_argument("root", type=Path, metavar="DIR")
+    check.add_argument("--split", default="train", help="folder name (default: %(default)s)")
+    return parser
+
+
+@command("steadypix_data")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    args = build_parser().parse(argv or [])
+    if args.verb == "synthetic":
+        for split, count in (("train", args.train), ("test", args.test)):
+            write_pairs(args.kind, split, args.out, count=count, size=args.size, seed=args.seed)
+        return 0
+    if args.verb == "sheet":
+        from PIL import Image
+
+        from data.synthetic import contact_sheet
+
+        pixels = contact_sheet(args.kind, count=args.count, size=args.size, seed=args.seed)
+        _save(Image.fromarray(pixels), args.out)
+        return 0
+    return check_pairs(args.root, args.split)
+
+
+def write_pairs(kind: str, split: str, out: Path, *, count: int, size: int, seed: int) -> None:
+    """Write procedural pairs side by side (A left, B right) to `out/split/`, in pix2pix's layout."""
+    import numpy as np
+    from PIL import Image
+    from tqdm import tqdm
+
+    from data.synthetic_pairs import SyntheticPairs
+
+    if count == 0:
+        return
+    pairs = SyntheticPairs(
+        kind, split, count=count, scene_seed=seed, direction="AtoB", load_size=size, crop_size=size
+    )
+    for index in tqdm(range(count), desc=split, unit="pair"):
+        _save(Image.fromarray(np.hstack(pairs.read(index))), out / split / f"{index + 1}.png")
+
+
+def check_pairs(root: Path, split: str) -> int:
+    """Read every pair; print one line for each that cannot be used.
+
+    Returns:
+        0 if all can be used, else 2.
+    """
+    from tqdm import tqdm
+
+    from data.paired import PairedImages
+
+    pairs = PairedImages(root, split, load_size=16, crop_size=16)
+    faults = 0
+    for index in tqdm(range(len(pairs)), unit="pair"):
+        try:
+            pairs.read(index)
+        except InputError as error:
+            print(one_line(error))
+            faults += 1
+    print(f"{root}: {len(pairs)} pairs in {split}, {faults} cannot be used", file=sys.stderr)
+    return 2 if faults else 0
+
+
+def _save(image: object, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        image.save(temporary, format="PNG")  # type: ignore[attr-defined]
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

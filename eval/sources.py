@@ -1,0 +1,87 @@
+"""The pictures that checkpoints are measured on: as they say themselves, or as `--data` does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data.errors import InputError
+
+if TYPE_CHECKING:
+    from data.pairs import Pairs
+    from eval.models import Model
+
+SYNTHETIC_COUNT = 50
+
+
+def open_data(
+    models: Sequence[Model], *, source: str | None, split: str | None, limit: int | None
+) -> tuple[Pairs, dict[str, Any]]:
+    """Open the pictures that all models are measured on.
+
+    Args:
+        models: their configurations say direction, sizes, and, without `source`, which pictures.
+        source: a folder of pairs, `synthetic` (of the models' own kind), `synthetic-facades`,
+            `synthetic-maps`, or None.
+        split: folder name, or None for the runs' validation split (`test` or `val` of a named folder).
+        limit: number of procedural pictures; None is `SYNTHETIC_COUNT`.
+
+    Returns:
+        The pairs, and what a result records about them.
+
+    Raises:
+        InputError: if the models disagree and the arguments do not settle it, or nothing is there.
+    """
+    from data.source import open_pairs
+
+    options = {key: agree(models, "data", key) for key in ("direction", "load_size", "crop_size")}
+    channels = {
+        "input_channels": agree(models, "generator", "in_channels"),
+        "output_channels": agree(models, "generator", "out_channels"),
+    }
+    named = source not in (None, "synthetic")
+    if not named:
+        root = None if source else agree(models, "data", "root", hint="give --data")
+        kind = agree(models, "data", "synthetic", hint="give --data")
+        source = root or f"synthetic-{kind}"
+    if split is None:
+        split = find_split(Path(source)) if named else agree(models, "data", "val_split")
+    pairs = open_pairs(
+        source, split, synthetic_count=limit or SYNTHETIC_COUNT, flip=False, **channels, **options
+    )
+    data = {
+        "source": source,
+        "split": split,
+        "direction": options["direction"],
+        "canvas_px": options["load_size"],
+        "window_px": options["crop_size"],
+    }
+    return pairs, data
+
+
+def agree(
+    models: Sequence[Model], section: str, key: str, *, hint: str = "evaluate them apart"
+) -> Any:  # noqa: ANN401
+    """Return a configuration value that all models share.
+
+    Raises:
+        InputError: naming two models that differ.
+    """
+    first = models[0]
+    value = first.config.get(section, {}).get(key)
+    for other in models[1:]:
+        theirs = other.config.get(section, {}).get(key)
+        if theirs != value:
+            raise InputError(
+                f"{other.path}: has {section}.{key} {theirs}, but {first.path} has {value}; {hint}"
+            )
+    return value
+
+
+def find_split(root: Path) -> str:
+    """Return `test` or `val`, whichever a folder of pairs has; `test` if neither."""
+    for split in ("test", "val"):
+        if (root / split).is_dir() or (root / f"{split}A").is_dir():
+            return split
+    return "test"

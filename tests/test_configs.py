@@ -1,0 +1,111 @@
+"""Configuration: recipes, overrides, and one line for what is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import pytest
+
+from configs.load import ConfigError, build_parser, packaged, parse, to_yaml
+from configs.schema import Filter, GeneratorConfig, LossConfig, Norm, RunConfig
+from gen.filters import FILTERS
+from gen.losses import GAN_MODES
+from gen.norms import NORMS
+from gen.resample import PADDINGS
+from gen.unet import SAMPLINGS, UNetGenerator
+
+
+def read(*argv: str) -> RunConfig:
+    return parse(build_parser("train_pix2pix", "test"), argv)[0]
+
+
+def test_choices_are_those_of_the_networks() -> None:
+    hints = get_type_hints(GeneratorConfig)
+    assert get_args(hints["sampling"]) == SAMPLINGS
+    assert get_args(hints["padding"]) == PADDINGS
+    assert get_args(Norm) == NORMS
+    assert get_args(Filter) == tuple(FILTERS)
+    assert get_args(get_type_hints(LossConfig)["gan"]) == GAN_MODES
+
+
+def test_generator_fields_are_the_arguments_of_the_network() -> None:
+    arguments = inspect.signature(UNetGenerator).parameters
+    fields = {field.name: field.default for field in dataclasses.fields(GeneratorConfig)}
+    assert fields == {name: argument.default for name, argument in arguments.items()}
+
+
+@pytest.mark.parametrize("name", ["demo", "facades", "maps"])
+def test_packaged_recipes_load(name: str) -> None:
+    assert name in packaged()
+    config = read("--config", name)
+    if name != "demo":
+        # The paper's recipe.
+        assert (config.data.load_size, config.data.crop_size) == (286, 256)
+        assert (config.train.epochs, config.batch_size, config.generator.ngf) == (200, 1, 64)
+        assert config.loss.lambda_l1 == 100
+        assert (config.train.learning_rate, config.train.beta1, config.train.beta2) == (2e-4, 0.5, 0.999)
+
+
+def test_later_options_win_over_the_recipe() -> None:
+    config = read("--config=demo", "--generator.sampling", "strided", "--train.epochs=3")
+    assert config.generator.sampling == "strided"
+    assert config.train.epochs == 3
+    assert config.data.crop_size == 128
+
+
+def test_yaml_round_trip(tmp_path: Path) -> None:
+    config = read("--config", "demo", "--discriminator.filter", "tri3", "--data.root", "somewhere")
+    (tmp_path / "own.yaml").write_text(to_yaml(config))
+    assert read("--config", str(tmp_path / "own.yaml")) == config
+
+
+@pytest.mark.parametrize(
+    ("argv", "culprits"),
+    [
+        (["--config", "fasades"], ["fasades", "demo, facades, maps"]),
+        (["--config", "nowhere.yaml"], ["nowhere.yaml", "no such config"]),
+        (["--generator.sampling", "blurr"], ["generator.sampling", "blurr", "'blur_late'"]),
+        (["--generator.ngf", "many"], ["generator.ngf", "many", "int"]),
+        (["--generator.ngf", "0"], ["ngf", "at least 1"]),
+        (["--generator.nfg", "8"], ["generator.nfg"]),
+        (["--generator.samplin", "blur"], ["generator.samplin"]),
+        (["--data.load_size", "100"], ["load_size 100", "crop_size 256"]),
+        (["--train.beta1", "1.5"], ["beta1", "1.5"]),
+        (["--train.decay_epochs", "300"], ["decay_epochs", "300"]),
+        (["--device", "tpu"], ["device", "tpu"]),
+        (["--nonsense"], ["--nonsense"]),
+    ],
+)
+def test_bad_options_name_the_key_and_the_value(argv: list[str], culprits: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(*argv)
+    message = str(caught.value)
+    assert "\n" not in message
+    for culprit in culprits:
+        assert culprit in message
+
+
+@pytest.mark.parametrize(
+    ("text", "culprit"),
+    [
+        ("generator:\n  ngff: 3\n", "ngff"),
+        ("generator:\n  ngf: wide\n", "wide"),
+        ("generator: [\n", "config"),
+        ("train:\n  epochs: 2.5\n", "2.5"),
+    ],
+)
+def test_bad_files_name_the_key(tmp_path: Path, text: str, culprit: str) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=culprit):
+        read("--config", str(tmp_path / "bad.yaml"))
+
+
+def test_every_field_has_a_line_of_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        build_parser("train_pix2pix", "test").parse_args(["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "how a level changes resolution" in shown
+    assert "px a side of the window a network sees" in shown
