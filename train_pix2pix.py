@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from configs.load import ConfigError, build_parser, parse, to_yaml
 from configs.schema import DiscriminatorConfig, RunConfig
-from data.command import Terminated, command, version
+from data.command import StopRequest, command, version
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
 
     from data.pairs import Pairs
 
-VAL_SHIFTS_PX = (1, 3)  # enough to follow a run; eval_stability measures properly
 FREE_KEYS = ("train.epochs", "workers", "device")  # may differ when a run goes on
 
 
@@ -38,25 +35,19 @@ class TrainingError(RuntimeError):
 
 
 @command("train_pix2pix")
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the command line; return its exit code."""
-    parser = build_parser(
-        "train_pix2pix", "Train an image-to-image generator on pairs of pictures."
-    )
-    parser.add_argument(
-        "--out", metavar="DIR", help="run directory (default: checkpoints/CONFIG-SAMPLING)"
-    )
+    parser = build_parser("train_pix2pix", "Train an image-to-image generator on pairs of pictures.")
+    parser.add_argument("--out", metavar="DIR", help="run directory (default: checkpoints/CONFIG-SAMPLING)")
     parser.add_argument(
         "--resume",
         default="auto",
         metavar="auto|never|DIR",
         help="go on where --out (or DIR) stopped",
     )
-    parser.add_argument(
-        "--init", metavar="FILE", help="start from a generator's weights (retrofit)"
-    )
+    parser.add_argument("--init", metavar="FILE", help="start from a generator's weights (retrofit)")
     parser.add_argument("--version", action="version", version=f"steadypix {version()}")
-    config, rest = parse(parser, argv or [])
+    config, rest = parse(parser, argv)
     name = Path(str(rest.config[0])).stem if rest.config else "run"
     out = Path(rest.out or f"checkpoints/{name}-{config.generator.sampling}")
     return train(config, out, resume=rest.resume, init=rest.init)
@@ -94,7 +85,7 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
     torch.manual_seed(config.seed)
     data = config.data
     source = data.root or f"synthetic-{data.synthetic}"
-    options = {
+    options: dict[str, Any] = {
         "direction": data.direction,
         "load_size": data.load_size,
         "crop_size": data.crop_size,
@@ -112,9 +103,7 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
     )
     validation = None
     if config.train.val_every or config.train.sample_every:
-        validation = open_pairs(
-            source, data.val_split, synthetic_count=config.train.val_limit, **options
-        )
+        validation = open_pairs(source, data.val_split, synthetic_count=config.train.val_limit, **options)
 
     # ---- networks and optimisers ----------------------------------------------------------------------
     generator = UNetGenerator(**dataclasses.asdict(config.generator))
@@ -122,11 +111,14 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
     discriminator = build_discriminator(config.discriminator, channels)
     if init:
         load_weights(generator, init)
-    adam = {"lr": config.train.learning_rate, "betas": (config.train.beta1, config.train.beta2)}
+    adam: dict[str, Any] = {
+        "lr": config.train.learning_rate,
+        "betas": (config.train.beta1, config.train.beta2),
+    }
     networks: dict[str, nn.Module] = {"generator": generator, "discriminator": discriminator}
     # prepare() wraps for several processes; `generator` and `discriminator` stay the bare modules.
     ddp_generator, ddp_discriminator = accelerator.prepare(generator, discriminator)
-    optimizers = {
+    optimizers: dict[str, torch.optim.Optimizer] = {
         "adam_g": torch.optim.Adam(generator.parameters(), fused=True, **adam),
         "adam_d": torch.optim.Adam(discriminator.parameters(), fused=True, **adam),
     }
@@ -154,7 +146,8 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
         initial=seen,
         unit="img",
         disable=not accelerator.is_main_process,
-        mininterval=1.0,
+        # A log file wants a line now and then, a terminal a moving bar.
+        mininterval=1.0 if sys.stderr.isatty() else 30.0,
     )
     with stop.listening(), progress:
         while seen < total:
@@ -266,9 +259,7 @@ def judge(
 
 def lr_factor(config: RunConfig, epoch: int) -> float:
     """Return the learning rate's factor in an epoch: 1, then linearly towards 0 at the end."""
-    decay = (
-        config.train.epochs // 2 if config.train.decay_epochs is None else config.train.decay_epochs
-    )
+    decay = config.train.epochs // 2 if config.train.decay_epochs is None else config.train.decay_epochs
     constant = config.train.epochs - decay
     return 1.0 - max(0, epoch + 1 - constant) / (decay + 1)
 
@@ -281,7 +272,7 @@ def hash_seed(*parts: int) -> int:
 
 
 def require_finite(which: str, loss: Tensor, seen: int) -> None:
-    """Stop before an update would write NaN into the weights. (On a GPU this waits for the loss.)"""
+    """Stop before an update would write NaN into the weights. On a GPU this waits for the loss."""
     if not loss.isfinite():
         raise TrainingError(
             f"the {which}'s loss is {loss.item()} after {seen} samples; stopped before the update. "
@@ -312,9 +303,7 @@ def find_state(out: Path, resume: str) -> Path | None:
         return own if own.exists() else None
     if resume == "never":
         if own.exists():
-            raise ConfigError(
-                f"{out}: holds a run already; expected an empty --out, or --resume auto"
-            )
+            raise ConfigError(f"{out}: holds a run already; expected an empty --out, or --resume auto")
         return None
     named = Path(resume) / "last" / "state.safetensors"
     if not named.exists():
@@ -343,10 +332,15 @@ def restore(
     for key in sorted(ours.keys() | theirs.keys()):
         if key not in FREE_KEYS and ours.get(key) != theirs.get(key):
             raise ConfigError(
-                f"{key}: the run in {path.parent.parent} has {theirs.get(key)}, this command {ours.get(key)}; "
-                "expected the same, or another --out"
+                f"{key}: the run in {path.parent.parent} has {theirs.get(key)}, "
+                f"this command {ours.get(key)}; expected the same, or another --out"
             )
-    unpack_state(tensors, networks, optimizers)
+    if not all(any(key.startswith(f"{name}/") for key in tensors) for name in optimizers):
+        raise CheckpointError(f"{path}: lacks an optimiser's state; the run cannot go on from it")
+    try:
+        unpack_state(tensors, networks, optimizers)
+    except (RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{path}: does not fit ({error})") from None
     return metadata["seen"]
 
 
@@ -359,38 +353,6 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-class StopRequest:
-    """Remembers a first SIGTERM or Ctrl-C until the step is over; a second one acts at once."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-
-    def listening(self) -> _Handlers:
-        """Return a context in which the signals are remembered."""
-        return _Handlers(self._remember)
-
-    def leave(self) -> None:
-        """Raise what the signal means."""
-        raise Terminated if self.signal == signal.SIGTERM else KeyboardInterrupt
-
-    def _remember(self, signum: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
-            self.leave()
-        self.signal = signum
-
-
-class _Handlers:
-    def __init__(self, handler: Any) -> None:  # noqa: ANN401
-        self.handler = handler
-
-    def __enter__(self) -> None:
-        self.previous = {s: signal.signal(s, self.handler) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def __exit__(self, *_: object) -> None:
-        for number, previous in self.previous.items():
-            signal.signal(number, previous)
 
 
 # ---- what a run writes ----------------------------------------------------------------------------------
@@ -441,7 +403,7 @@ class Run:
             file=sys.stderr,
         )
 
-    def log(self, seen: int, losses: dict[str, Tensor], progress: Any) -> None:  # noqa: ANN401
+    def log(self, seen: int, losses: dict[str, Tensor], progress: Any) -> None:
         """Add a step; every `log_every_steps` write the means since the last line."""
         if not self.accelerator.is_main_process:
             return
@@ -466,18 +428,19 @@ class Run:
 
     def end_epoch(self, epoch: int, seen: int, validation: Pairs | None) -> None:
         """Validate, draw samples and save, each when its epoch has come."""
+        from eval.validation import draw_samples, validate
+
+        generator = self.networks["generator"]
         if self.accelerator.is_main_process:
             train, last = self.config.train, epoch == self.config.train.epochs
             if validation is not None and due(epoch, train.val_every, last):
-                self._validated = validate(self.networks["generator"], validation, self.config)
+                self._validated = validate(generator, validation, limit=train.val_limit)
                 self.write_row("val", seen, self._validated)
-                figures = ", ".join(
-                    f"{k} {v:.4g}" for k, v in self._validated.items() if v is not None
-                )
+                figures = ", ".join(f"{k} {v:.4g}" for k, v in self._validated.items() if v is not None)
                 self.say(f"epoch {epoch}: {figures}")
             if validation is not None and due(epoch, train.sample_every, last):
                 sheet = self.out / "samples" / f"epoch-{epoch:04d}.png"
-                draw_samples(self.networks["generator"], validation, sheet)
+                draw_samples(generator, validation, sheet)
             if due(epoch, train.keep_every, last=False):
                 self.save_generator(self.out / f"generator-{epoch:04d}.safetensors", seen)
             if due(epoch, train.save_every, last):
@@ -516,64 +479,6 @@ class Run:
 def due(epoch: int, every: int, last: bool) -> bool:
     """Whether something done `every` epochs (0: never) is done now; always at the end."""
     return every > 0 and (last or epoch % every == 0)
-
-
-def validate(generator: nn.Module, pairs: Pairs, config: RunConfig) -> dict[str, float | None]:
-    """Return mean L1 and TV on the validation pairs, and the odd-shift stability with a margin of 1/8."""
-    from eval.quality import quality
-    from eval.shifts import Crop
-    from eval.stability import run_windows, shift_stability
-
-    crop_px, load_px = config.data.crop_size, config.data.load_size
-    window = Crop(load_px, crop_px)
-    device = next(generator.parameters()).device
-    canvases = [pairs.canvas(i) for i in range(min(config.train.val_limit, len(pairs)))]
-    generator.eval()
-    rows = []
-    for source, target in canvases:
-        output = next(run_windows(generator, [window.base(source[None].to(device))], batch_size=1))
-        rows.append(quality(output, window.base(target[None].to(device))))
-    figures: dict[str, float | None] = {
-        f"val_{key}": sum(row[key] for row in rows) / len(rows) for key in ("l1", "tv", "target_tv")
-    }
-    shifts = [d for d in VAL_SHIFTS_PX if d <= window.origin_px]
-    figures["val_stability_db"] = None
-    if shifts:
-        margin = crop_px // 8
-        inputs = (source[None] for source, _ in canvases)
-        stability = shift_stability(
-            generator, inputs, window_px=crop_px, shifts=shifts, margins_px=[margin]
-        )
-        figures["val_stability_db"] = stability.odd_mean_db(margin)
-    generator.train()
-    return figures
-
-
-def draw_samples(generator: nn.Module, pairs: Pairs, path: Path, count: int = 4) -> None:
-    """Write a sheet of validation pictures: a row each of input, output, target."""
-    import torch
-    from PIL import Image
-
-    from data.transforms import to_pixels
-    from eval.shifts import Crop
-    from eval.vision import import_torchvision
-    from gen.checkpoint import write_atomically
-
-    window = Crop(pairs.load_size, pairs.crop_size)
-    device = next(generator.parameters()).device
-    generator.eval()
-    tiles = []
-    for index in range(min(count, len(pairs))):
-        source, target = (window.base(half[None]) for half in pairs.canvas(index))
-        with torch.inference_mode():
-            output = generator(source.to(device)).float().cpu()
-        tiles += [tile.expand(-1, 3, -1, -1) for tile in (source, output, target)]
-    generator.train()
-    grid = import_torchvision("torchvision.utils").make_grid(
-        torch.cat(tiles), nrow=3, padding=2, pad_value=1
-    )
-    image = Image.fromarray(to_pixels(grid))
-    write_atomically(path, lambda temporary: image.save(temporary, format="PNG"))
 
 
 if __name__ == "__main__":

@@ -47,9 +47,7 @@ def find_config(name: str) -> Path:
             raise ConfigError(f"{name}: no such config file")
         return Path(name)
     if name not in packaged():
-        raise ConfigError(
-            f"--config {name}: expected one of {', '.join(packaged())} or a .yaml file"
-        )
+        raise ConfigError(f"--config {name}: expected one of {', '.join(packaged())} or a .yaml file")
     return FOLDER / f"{name}.yaml"
 
 

@@ -93,9 +93,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         _at_least(1, synthetic_count=self.synthetic_count, crop_size=self.crop_size)
         if self.load_size < self.crop_size:
-            raise ValueError(
-                f"load_size {self.load_size} must be at least crop_size {self.crop_size}"
-            )
+            raise ValueError(f"load_size {self.load_size} must be at least crop_size {self.crop_size}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,16 +139,12 @@ class TrainConfig:
     """validation pairs used"""
 
     def __post_init__(self) -> None:
-        _at_least(
-            1, epochs=self.epochs, log_every_steps=self.log_every_steps, save_every=self.save_every
-        )
+        _at_least(1, epochs=self.epochs, log_every_steps=self.log_every_steps, save_every=self.save_every)
         _at_least(1, val_limit=self.val_limit)
         counts = {"keep_every": self.keep_every, "sample_every": self.sample_every}
         _at_least(0, **counts, val_every=self.val_every, learning_rate=self.learning_rate)
         if self.decay_epochs is not None and not 0 <= self.decay_epochs <= self.epochs:
-            raise ValueError(
-                f"decay_epochs must lie in 0..epochs ({self.epochs}), not {self.decay_epochs}"
-            )
+            raise ValueError(f"decay_epochs must lie in 0..epochs ({self.epochs}), not {self.decay_epochs}")
         for name, beta in (("beta1", self.beta1), ("beta2", self.beta2)):
             if not 0 <= beta < 1:
                 raise ValueError(f"{name} must lie in [0, 1), not {beta}")

@@ -25,7 +25,7 @@ _HOMES = {
 __all__ = ["EpochSampler", "InputError", "PairedImages", "Pairs", "SyntheticPairs"]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401
+def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'data' has no attribute {name!r}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from data.command import Parser, command, natural, one_line, positive, version
 from data.errors import InputError
+from data.files import write_whole
 
 KINDS = ("facades", "maps")
 
@@ -19,18 +20,12 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"steadypix {version()}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    synthetic = verbs.add_parser(
-        "synthetic", help="write procedural pairs as a side-by-side folder"
-    )
+    synthetic = verbs.add_parser("synthetic", help="write procedural pairs as a side-by-side folder")
     synthetic.add_argument("kind", choices=KINDS)
-    synthetic.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="DIR/train, DIR/test"
-    )
+    synthetic.add_argument("--out", type=Path, required=True, metavar="DIR", help="DIR/train, DIR/test")
     synthetic.add_argument("--train", type=natural, default=400, metavar="N", help="training pairs")
     synthetic.add_argument("--test", type=natural, default=106, metavar="N", help="test pairs")
-    synthetic.add_argument(
-        "--size", type=positive, default=256, metavar="PX", help="side of a picture"
-    )
+    synthetic.add_argument("--size", type=positive, default=256, metavar="PX", help="side of a picture")
     synthetic.add_argument("--seed", type=natural, default=0, metavar="N", help="which scenes")
 
     sheet = verbs.add_parser("sheet", help="draw a contact sheet of procedural pairs")
@@ -47,9 +42,9 @@ def build_parser() -> Parser:
 
 
 @command("steadypix_data")
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the command line; return its exit code."""
-    args = build_parser().parse(argv or [])
+    args = build_parser().parse(argv)
     if args.verb == "synthetic":
         for split, count in (("train", args.train), ("test", args.test)):
             write_pairs(args.kind, split, args.out, count=count, size=args.size, seed=args.seed)
@@ -60,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from data.synthetic import contact_sheet
 
         pixels = contact_sheet(args.kind, count=args.count, size=args.size, seed=args.seed)
-        _save(Image.fromarray(pixels), args.out)
+        write_whole(args.out, functools.partial(Image.fromarray(pixels).save, format="PNG"))
         return 0
     return check_pairs(args.root, args.split)
 
@@ -79,7 +74,8 @@ def write_pairs(kind: str, split: str, out: Path, *, count: int, size: int, seed
         kind, split, count=count, scene_seed=seed, direction="AtoB", load_size=size, crop_size=size
     )
     for index in tqdm(range(count), desc=split, unit="pair"):
-        _save(Image.fromarray(np.hstack(pairs.read(index))), out / split / f"{index + 1}.png")
+        image = Image.fromarray(np.hstack(pairs.read(index)))
+        write_whole(out / split / f"{index + 1}.png", functools.partial(image.save, format="PNG"))
 
 
 def check_pairs(root: Path, split: str) -> int:
@@ -102,16 +98,6 @@ def check_pairs(root: Path, split: str) -> int:
             faults += 1
     print(f"{root}: {len(pairs)} pairs in {split}, {faults} cannot be used", file=sys.stderr)
     return 2 if faults else 0
-
-
-def _save(image: object, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        image.save(temporary, format="PNG")  # type: ignore[attr-defined]
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

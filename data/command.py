@@ -7,16 +7,22 @@ to mend carries `exit_code`; anything else is a bug and keeps its traceback.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import importlib.metadata
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
-Main = Callable[[Sequence[str] | None], int]
+
+class Main(Protocol):
+    """A command's entry point."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Run with these arguments, or with the process's own; return the exit code."""
 
 
 class Terminated(BaseException):
@@ -31,14 +37,14 @@ def version() -> str:
         return "0+unknown"
 
 
-def command(name: str) -> Callable[[Main], Main]:
+def command(name: str) -> Callable[[Callable[[Sequence[str]], int]], Main]:
     """Decorate a `main(argv) -> int` so that it returns the documented exit codes.
 
     Args:
         name: the command's name, put before every message on stderr.
     """
 
-    def decorate(main: Main) -> Main:
+    def decorate(main: Callable[[Sequence[str]], int]) -> Main:
         @functools.wraps(main)
         def wrapped(argv: Sequence[str] | None = None) -> int:
             previous = _raise_on_sigterm()
@@ -91,6 +97,32 @@ def _raise_on_sigterm() -> signal.Handlers | Callable[[int, FrameType | None], o
         return signal.signal(signal.SIGTERM, handler)
     except ValueError:  # not the main thread: signals are somebody else's
         return None
+
+
+class StopRequest:
+    """Remembers a first SIGTERM or Ctrl-C until the step is over; a second one acts at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Remember the signals inside of this context."""
+        previous = {s: signal.signal(s, self._remember) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def leave(self) -> NoReturn:
+        """Raise what the signal means."""
+        raise Terminated if self.signal == signal.SIGTERM else KeyboardInterrupt
+
+    def _remember(self, signum: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            self.leave()
+        self.signal = signum
 
 
 class UsageError(ValueError):
@@ -146,9 +178,7 @@ def natural(text: str) -> int:
 
 def _whole(text: str, minimum: int) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) < minimum:
-        raise argparse.ArgumentTypeError(
-            f"expected a whole number of at least {minimum}, got {text!r}"
-        )
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least {minimum}, got {text!r}")
     return int(text)
 
 
@@ -169,7 +199,5 @@ def pick_device(name: str) -> str:
         return next(device for device, usable in there.items() if usable)
     if not there[name]:
         usable = ", ".join(device for device, here in there.items() if here)
-        raise UsageError(
-            f"--device {name}: is not available here; expected auto or one of {usable}"
-        )
+        raise UsageError(f"--device {name}: is not available here; expected auto or one of {usable}")
     return name

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -72,9 +73,9 @@ class PairedImages(Pairs):
         *,
         input_channels: int = 3,
         output_channels: int = 3,
-        **options: object,
+        **options: Any,
     ) -> None:
-        super().__init__(**options)  # type: ignore[arg-type]
+        super().__init__(**options)
         self.root = Path(root)
         self.split = split
         channels = (input_channels, output_channels)
@@ -105,8 +106,8 @@ class PairedImages(Pairs):
                     "the halves of a pair must have the same size"
                 )
             halves = (first, second)
-        first, second = (np.asarray(resize(half, self.load_size)) for half in halves)
-        return np.atleast_3d(first), np.atleast_3d(second)
+        pixels = [np.atleast_3d(np.asarray(resize(half, self.load_size))) for half in halves]
+        return pixels[0], pixels[1]
 
     def _split_sides(self, path: Path) -> tuple[Image.Image, Image.Image]:
         whole = read_image(path, max(self._channels))

@@ -42,9 +42,7 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         if direction not in DIRECTIONS:
             raise InputError(f"direction {direction!r} is unknown; expected AtoB or BtoA")
         if not 1 <= crop_size <= load_size:
-            raise InputError(
-                f"crop size {crop_size} px must lie between 1 and the load size {load_size} px"
-            )
+            raise InputError(f"crop size {crop_size} px must lie between 1 and the load size {load_size} px")
         self.direction = direction
         self.load_size = load_size
         self.crop_size = crop_size
@@ -78,9 +76,7 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         """
         left, top, mirrored = random_window(self.load_size, self.crop_size, flip=self.flip, rng=rng)
         halves = self._halves(index)
-        source, target = (
-            cut(half, left, top, self.crop_size, mirrored=mirrored) for half in halves
-        )
+        source, target = (cut(half, left, top, self.crop_size, mirrored=mirrored) for half in halves)
         return to_tensor(source), to_tensor(target)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor | str]:

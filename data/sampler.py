@@ -56,6 +56,4 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         """Yield one list of keys a step."""
         for step in range(len(self)):
             first = step * self.global_batch + self.rank * self.batch_size
-            yield [
-                (self.epoch, int(index)) for index in self._rest[first : first + self.batch_size]
-            ]
+            yield [(self.epoch, int(index)) for index in self._rest[first : first + self.batch_size]]

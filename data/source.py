@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from data.errors import InputError
 from data.paired import PairedImages
@@ -20,7 +21,7 @@ def open_pairs(
     synthetic_count: int = 400,
     input_channels: int = 3,
     output_channels: int = 3,
-    **options: object,
+    **options: Any,
 ) -> Pairs:
     """Open pairs from a folder or from the procedural scenes.
 

@@ -7,8 +7,10 @@ import operator
 
 import numpy as np
 
-from data.facade_scene import FACADE_PALETTE, draw_labels, draw_photo, plan_facade
-from data.map_scene import MAP_PALETTE, draw_aerial, draw_map, plan_town
+from data.facade_layout import plan_facade
+from data.facade_paint import FACADE_PALETTE, draw_labels, draw_photo
+from data.map_layout import plan_town
+from data.map_paint import MAP_PALETTE, draw_aerial, draw_map
 
 KINDS = ("facades", "maps")
 
@@ -19,9 +21,7 @@ _SMALLEST = 16
 _SEPARATOR = 255
 
 
-def render_pair(
-    kind: str, *, size: int, seed: int = 0, index: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
+def render_pair(kind: str, *, size: int, seed: int = 0, index: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Render one pair of the endless sequence that belongs to a kind and a seed.
 
     The scene depends on `kind`, `seed` and `index` only: another size shows the same scene.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from data.errors import InputError
@@ -33,17 +35,13 @@ class SyntheticPairs(Pairs):
         *,
         count: int = 400,
         scene_seed: int = 0,
-        **options: object,
+        **options: Any,
     ) -> None:
-        super().__init__(**options)  # type: ignore[arg-type]
+        super().__init__(**options)
         if kind not in KINDS:
-            raise InputError(
-                f"synthetic kind {kind!r} is unknown; expected one of {', '.join(KINDS)}"
-            )
+            raise InputError(f"synthetic kind {kind!r} is unknown; expected one of {', '.join(KINDS)}")
         if split not in _FIRST_INDEX:
-            raise InputError(
-                f"split {split!r} is unknown; synthetic data has {', '.join(_FIRST_INDEX)}"
-            )
+            raise InputError(f"split {split!r} is unknown; synthetic data has {', '.join(_FIRST_INDEX)}")
         if count < 1:
             raise InputError(f"the number of synthetic pairs must be at least 1, not {count}")
         self.kind = kind

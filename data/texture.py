@@ -36,9 +36,7 @@ def coverage(
     return np.maximum(inside, 0.0).astype(np.float32)
 
 
-def stripes(
-    first: int, last: int, *, size: int, origin: float, period: float, duty: float
-) -> np.ndarray:
+def stripes(first: int, last: int, *, size: int, origin: float, period: float, duty: float) -> np.ndarray:
     """Share of each pixel covered by stripes that repeat for ever.
 
     Args:
@@ -118,9 +116,7 @@ class Patch(NamedTuple):
         self.view[...] *= 1.0 + self.alpha * (np.asarray(factor, np.float32) - 1.0)
 
 
-def _profile(
-    first: int, last: int, low: float, high: float, size: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _profile(first: int, last: int, low: float, high: float, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Share of each pixel inside low..high, and its position there from 0 to 1; float32."""
     share = np.ones(last - first, np.float32)
     # Only the outermost pixels can be partly outside.

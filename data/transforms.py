@@ -13,11 +13,7 @@ from torch import Tensor
 
 def resize(image: Image.Image, size: int) -> Image.Image:
     """Resize to a square of `size` px with Pillow's anti-aliased bicubic; a no-op at that size."""
-    return (
-        image
-        if image.size == (size, size)
-        else image.resize((size, size), Image.Resampling.BICUBIC)
-    )
+    return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BICUBIC)
 
 
 def random_window(

@@ -20,7 +20,7 @@ _HOMES = {
 __all__ = ["Stability", "parse_shifts", "shift_stability"]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401
+def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'eval' has no attribute {name!r}")

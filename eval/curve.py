@@ -10,12 +10,13 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data.files import write_whole
 from eval.decibels import IDENTICAL_DB, Array
-from eval.drawing import replace_file
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -38,8 +39,9 @@ AXIS_LABELS = {
     "y": "shift down, px",
     "diagonal": "shift right and down, px",
 }
+DPI = 200  # twice the usual, for dense screens
 INK, GREY = "#18181b", "#696970"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.edgecolor": "#b4b4bb",
     "axes.labelcolor": INK,
@@ -47,6 +49,7 @@ STYLE = {
     "figure.titlesize": 11.5,
     "figure.constrained_layout.h_pad": 0.06,
     "figure.constrained_layout.w_pad": 0.12,
+    "figure.constrained_layout.hspace": 0.06,
     "text.parse_math": False,  # a "$" in a model's name is a "$"
     "text.color": INK,
     "xtick.color": GREY,
@@ -65,9 +68,7 @@ class _Line:
     identical: bool  # every pair, at every shift
 
 
-def draw_curve(
-    path: str | os.PathLike[str], results: Results, *, protocol: str | None = None
-) -> None:
+def draw_curve(path: str | os.PathLike[str], results: Results, *, protocol: str | None = None) -> None:
     """Draw stability in dB against the shift, one line a model, one panel a protocol and margin.
 
     Bands are the 95 % intervals over images. Since soft outputs are stable for free, the legend
@@ -86,9 +87,7 @@ def draw_curve(
     panels = [
         (name, margin)
         for name in dict.fromkeys(key for model in models for key in model["stability"])
-        for margin in dict.fromkeys(
-            key for model in models for key in model["stability"].get(name, ())
-        )
+        for margin in dict.fromkeys(key for model in models for key in model["stability"].get(name, ()))
         if protocol in (None, name)
     ]
     if not panels:
@@ -134,11 +133,7 @@ def draw_map(path: str | os.PathLike[str], results: Results) -> None:
     Raises:
         ValueError: if no model has a map.
     """
-    maps = [
-        (model["name"], *item)
-        for model in results["models"]
-        for item in model.get("map", {}).items()
-    ]
+    maps = [(model["name"], *item) for model in results["models"] for item in model.get("map", {}).items()]
     if not maps:
         raise ValueError("no model has a map; expected results of eval_stability --map")
     values = [np.array(entry["mean_db"], dtype=float, ndmin=2) for _, _, entry in maps]
@@ -159,9 +154,7 @@ def draw_map(path: str | os.PathLike[str], results: Results) -> None:
         for axes, (name, protocol, entry), value in zip(grid, maps, values, strict=False):
             _draw_cells(axes, value, entry, mappable)
             axes.set_xlabel(AXIS_LABELS["x"])
-            axes.set_title(
-                f"{_short(name, 26)}\n{protocol}, margin {entry['margin_px']} px", fontsize=10
-            )
+            axes.set_title(f"{_short(name, 26)}\n{protocol}, margin {entry['margin_px']} px", fontsize=10)
         for axes in grid[::columns]:
             axes.set_ylabel(AXIS_LABELS["y"])
         for axes in grid[len(maps) :]:
@@ -238,9 +231,7 @@ def _draw_cells(axes: Axes, values: Array, entry: Results, mappable: ScalarMappa
     axes.imshow(colors, interpolation="nearest")
     for place, names in (("x", entry["dx"]), ("y", entry["dy"])):
         every = math.ceil(len(names) / 12)
-        axes.set(
-            **{f"{place}ticks": range(0, len(names), every), f"{place}ticklabels": names[::every]}
-        )
+        axes.set(**{f"{place}ticks": range(0, len(names), every), f"{place}ticklabels": names[::every]})
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     if max(values.shape) > 10:
@@ -262,14 +253,12 @@ def _line(model: Results, panel: tuple[str, str], axis: str) -> _Line | None:
     if not points:
         return None
     key = "dy" if axis == "y" else "dx"
-    rows = [
-        (point[key], point["mean_db"], *(point.get("ci95_db") or (None, None))) for point in points
-    ]
+    rows = [(point[key], point["mean_db"], *(point.get("ci95_db") or (None, None))) for point in points]
     if min(row[0] for row in rows) < 0 < max(row[0] for row in rows):
         rows.append((0, None, None, None))
-    table = np.array(sorted(rows, key=lambda row: row[0]), dtype=float)
+    shifts, mean, low, high = np.array(sorted(rows, key=lambda row: row[0]), dtype=float).T
     identical = all((point["mean_db"] or 0) >= IDENTICAL_DB for point in points)
-    return _Line(*table.T, identical=identical)
+    return _Line(shifts, mean, low, high, identical)
 
 
 def _legend_entry(model: Results) -> str:
@@ -326,5 +315,5 @@ def _figure(width: float, height: float) -> Figure:
 def _save(path: str | os.PathLike[str], figure: Figure) -> None:
     buffer = io.BytesIO()
     # Without the version of matplotlib in it, the same picture is the same bytes.
-    figure.savefig(buffer, format="png", dpi=200, metadata={"Software": None})
-    replace_file(path, buffer.getvalue())
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    write_whole(Path(path), lambda temporary: temporary.write_bytes(buffer.getvalue()))

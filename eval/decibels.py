@@ -25,7 +25,7 @@ def psnr_db(mse: ArrayLike, *, peak: float = PEAK) -> Array:
 
 def pooled_db(mse: ArrayLike, *, peak: float = PEAK) -> float:
     """Return the PSNR of the mean error, as EQ-T pools it (Karras et al. 2021, appendix E)."""
-    return float(psnr_db(np.mean(mse), peak=peak))
+    return float(psnr_db(np.asarray(mse, dtype=np.float64).mean(), peak=peak))
 
 
 def bootstrap_interval(
@@ -49,6 +49,6 @@ def bootstrap_interval(
 def mean_with_interval(values: ArrayLike, *, seed: int = 0) -> dict[str, object]:
     """Return `{"mean": m, "ci95": [low, high]}` of one value an image."""
     return {
-        "mean": float(np.mean(values)),
+        "mean": float(np.asarray(values, dtype=np.float64).mean()),
         "ci95": list(bootstrap_interval(values, seed=seed)),
     }

@@ -5,10 +5,8 @@ Pillow and NumPy only, so that pictures can be drawn where there is no torch.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +14,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 Pixels = NDArray[np.uint8]
 Color = tuple[int, int, int]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-INK, GREY, WHITE = (24, 24, 27), (105, 105, 112), (255, 255, 255)
+INK, GREY, PALE, WHITE = (24, 24, 27), (105, 105, 112), (222, 222, 226), (255, 255, 255)
 # Pillow's own font lacks these; an empty box in their place would look like an error.
 _PLAIN = str.maketrans({"−": "-", "–": "-", "—": "-", "×": "x", "\n": " ", "\t": " "})
 # Anchors of the magma scale, but for the first: "no change" is exactly black.
@@ -92,9 +91,7 @@ def scaled(pixels: Pixels, factor: float) -> Image.Image:
 def heat(values: NDArray[np.float64]) -> Pixels:
     """Return values in [0, 1] as (..., 3) uint8 heat colours: 0 is black, 1 pale yellow."""
     position = np.clip(values, 0, 1) * (len(_HEAT) - 1)
-    channels = [
-        np.interp(position, range(len(_HEAT)), channel) for channel in zip(*_HEAT, strict=True)
-    ]
+    channels = [np.interp(position, range(len(_HEAT)), channel) for channel in zip(*_HEAT, strict=True)]
     return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
 
 
@@ -106,23 +103,12 @@ def outline(image: Image.Image, box: tuple[int, int, int, int]) -> None:
     pen.rectangle((left - 2, top - 2, right + 1, bottom + 1), outline=WHITE, width=2)
 
 
-def replace_file(path: str | os.PathLike[str], payload: bytes) -> None:
-    """Write `payload` under a temporary name beside `path`, then rename it: all or nothing."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(payload)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def _font(size: int) -> Font:
     return ImageFont.load_default(size=size)
 
 
-def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int, lines: int) -> list[str]:
+def _wrapped(text: str, font: Font, width: int, lines: int) -> list[str]:
     done: list[str] = []
     words = text.split()
     while words and len(done) < lines - 1:
@@ -134,7 +120,7 @@ def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int, lines: int) ->
     return [*done, _fitted(" ".join(words), font, width)] if words else done
 
 
-def _fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+def _fitted(text: str, font: Font, width: int) -> str:
     if font.getlength(text) <= width:
         return text
     for kept in range(len(text) - 1, 0, -1):

@@ -47,39 +47,27 @@ def build_parser() -> Parser:
         metavar="CHECKPOINT",
         help="run directories or .safetensors files (default: all under ./checkpoints, else the released)",
     )
-    parser.add_argument(
-        "--shifts", default="0..7", help="0..7, -4..4 or 1,3,5 (px; default: %(default)s)"
-    )
+    parser.add_argument("--shifts", default="0..7", help="0..7, -4..4 or 1,3,5 (px; default: %(default)s)")
     parser.add_argument("--axis", choices=AXES, default="x", help="direction of the shifts")
-    parser.add_argument(
-        "--protocol", default="crop", help=f"of {', '.join(PROTOCOLS)}; the first one leads"
-    )
+    parser.add_argument("--protocol", default="crop", help=f"of {', '.join(PROTOCOLS)}; the first one leads")
     parser.add_argument(
         "--margins",
         default="0,16",
         help="px left out at each border under crop (default: %(default)s)",
     )
-    parser.add_argument(
-        "--map", action="store_true", help="measure every (dx, dy) of the shifts too"
-    )
+    parser.add_argument("--map", action="store_true", help="measure every (dx, dy) of the shifts too")
     parser.add_argument(
         "--data",
         metavar="DIR|synthetic",
         help="folder of pairs, or procedural pictures (default: what the checkpoints were trained on)",
     )
-    parser.add_argument(
-        "--split", help="folder name of the pairs (default: the run's validation split)"
-    )
+    parser.add_argument("--split", help="folder name of the pairs (default: the run's validation split)")
     parser.add_argument("--limit", type=positive, metavar="N", help="use the first N pictures")
     parser.add_argument(
         "--worst", type=natural, default=0, metavar="K", help="name the K pictures that move most"
     )
-    parser.add_argument(
-        "--out", type=Path, default=Path("results"), metavar="DIR", help="where to write"
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="print results.json instead of the table"
-    )
+    parser.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="where to write")
+    parser.add_argument("--json", action="store_true", help="print results.json instead of the table")
     parser.add_argument(
         "--fail-under",
         type=float,
@@ -91,9 +79,9 @@ def build_parser() -> Parser:
 
 
 @command("eval_stability")
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the command line; return its exit code."""
-    words = list(argv or [])
+    words = list(argv)
     args = build_parser().parse(words, signed=("--shifts", "--margins"))
     shifts = parse_shifts(args.shifts)
     margins = parse_margins(args.margins)

@@ -92,9 +92,7 @@ def measure(models: Sequence[Model], pairs: Pairs, plan: Plan) -> list[Measureme
 
     offsets = sorted({*plan.offsets, *plan.map_offsets})
     measurements = [
-        Measurement(
-            m, [StabilityScores(rule, offsets, plan.margins_px) for rule in plan.rules(pairs)]
-        )
+        Measurement(m, [StabilityScores(rule, offsets, plan.margins_px) for rule in plan.rules(pairs)])
         for m in models
     ]
     if not measurements[0].scores[0].moving:
@@ -113,7 +111,11 @@ def canvases(pairs: Pairs, count: int, plan: Plan) -> Iterator[tuple[str, Tensor
     """Yield (name, input, target) of the first `count` pictures, (1, C, S, S) on the device."""
     from torch.utils.data import DataLoader
 
-    loader = DataLoader(_Canvases(pairs, count), batch_size=None, num_workers=plan.workers)
+    loader: DataLoader[Any] = DataLoader(
+        _Canvases(pairs, count),  # type: ignore[arg-type]
+        batch_size=None,
+        num_workers=plan.workers,
+    )
     for name, source, target in loader:
         yield name, source[None].to(plan.device), target[None].to(plan.device)
 
@@ -168,9 +170,7 @@ def _map(stability: Stability, offsets: Sequence[Offset]) -> dict[str, Any]:
     margin = stability.margins_px[-1]
     columns = sorted({dx for dx, _ in offsets})
     rows = sorted({dy for _, dy in offsets})
-    mean = {
-        offset: stability.select([offset]).mean_db(margin) for offset in offsets if offset != (0, 0)
-    }
+    mean = {offset: stability.select([offset]).mean_db(margin) for offset in offsets if offset != (0, 0)}
     return {
         "margin_px": margin,
         "dx": columns,

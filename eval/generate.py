@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from data.command import Parser, add_common_options, command, one_line, pick_device, positive
 from data.errors import InputError
-from eval.results import prepare_output, write_file
+from data.files import write_whole
+from eval.results import prepare_output
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -23,15 +25,9 @@ MIN_TILE_PX = 32
 def build_parser() -> Parser:
     """Return the command line."""
     parser = Parser(prog="generate", description="Translate pictures with a trained generator.")
-    parser.add_argument(
-        "checkpoint", metavar="CHECKPOINT", help="run directory or .safetensors file"
-    )
-    parser.add_argument(
-        "inputs", nargs="+", type=Path, metavar="INPUT", help="pictures or folders of them"
-    )
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="where NAME.png is written"
-    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="run directory or .safetensors file")
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="pictures or folders of them")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where NAME.png is written")
     parser.add_argument(
         "--tile",
         type=positive,
@@ -43,9 +39,9 @@ def build_parser() -> Parser:
 
 
 @command("generate")
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the command line; return its exit code: 2 if any picture could not be read."""
-    args = build_parser().parse(argv or [])
+    args = build_parser().parse(argv)
     if args.tile and args.tile < MIN_TILE_PX:
         raise InputError(f"--tile {args.tile}: expected at least {MIN_TILE_PX} px")
     prepare_output(args.out)
@@ -61,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     device = pick_device(args.device)
     generator = load_generator(args.checkpoint, device)
-    channels = generator.config["generator"]["in_channels"]  # type: ignore[index]
+    config: Any = generator.config
+    channels = config["generator"]["in_channels"]
     failures = 0
     for stem, file in tqdm(files.items(), unit="image", disable=len(files) == 1):
         try:
@@ -72,14 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             continue
         x = to_tensor(pixels)[None].to(device)
         with torch.inference_mode():
-            output = (
-                run_tiled(generator, x, args.tile, args.batch_size) if args.tile else generator(x)
-            )
+            output = run_tiled(generator, x, args.tile, args.batch_size) if args.tile else generator(x)
         picture = to_pixels(output[0]).squeeze(-1) if output.shape[1] == 1 else to_pixels(output[0])
-        image = Image.fromarray(picture)
-        write_file(
-            args.out / f"{stem}.png", lambda temporary, image=image: image.save(temporary, "PNG")
-        )
+        save = functools.partial(Image.fromarray(picture).save, format="PNG")
+        write_whole(args.out / f"{stem}.png", save)
     print(f"wrote {len(files) - failures} of {len(files)} pictures to {args.out}", file=sys.stderr)
     return 2 if failures else 0
 
@@ -101,9 +94,7 @@ def collect(inputs: Sequence[Path]) -> dict[str, Path]:
             if not file.exists():
                 raise InputError(f"{file}: no such file; expected a picture or a folder of them")
             if file.stem in files:
-                raise InputError(
-                    f"{file}: would overwrite the output of {files[file.stem]}; rename one"
-                )
+                raise InputError(f"{file}: would overwrite the output of {files[file.stem]}; rename one")
             files[file.stem] = file
     return files
 

@@ -11,21 +11,23 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from data.files import write_whole
 from eval.drawing import (
     GREY,
     INK,
+    PALE,
     Pixels,
     blank,
     heat,
     magnify,
     outline,
-    replace_file,
     scaled,
     stack,
     write,
@@ -147,8 +149,8 @@ def draw_grid(
         bands.append(_rows(strip, crop[columns], heat(change / full_scale), factor, heads))
     page = stack(bands, gap=18, edge=EDGE_PX)
     buffer = io.BytesIO()
-    page.save(buffer, format="PNG", optimize=True)
-    replace_file(path, buffer.getvalue())
+    page.save(buffer, format="PNG")
+    write_whole(Path(path), lambda temporary: temporary.write_bytes(buffer.getvalue()))
 
 
 def save_flicker(
@@ -190,21 +192,14 @@ def save_flicker(
                        duration=round(1000 / fps), loop=0, **options)  # fmt: skip
         if buffer.tell() <= max_bytes:
             break
-    replace_file(path, buffer.getvalue())
+    write_whole(Path(path), lambda temporary: temporary.write_bytes(buffer.getvalue()))
 
 
 def _rgb(name: str, pixels: Pixels, ndim: int) -> Pixels:
     """Return the pixels with three channels; a missing or single one is grey."""
     pixels = pixels[..., None] if pixels.ndim == ndim - 1 else pixels
-    if (
-        pixels.dtype != np.uint8
-        or pixels.ndim != ndim
-        or pixels.shape[-1] not in (1, 3)
-        or not pixels.size
-    ):
-        raise ValueError(
-            f"{name} is {pixels.shape} {pixels.dtype}, expected uint8 with 1 or 3 channels last"
-        )
+    if pixels.dtype != np.uint8 or pixels.ndim != ndim or pixels.shape[-1] not in (1, 3) or not pixels.size:
+        raise ValueError(f"{name} is {pixels.shape} {pixels.dtype}, expected uint8 with 1 or 3 channels last")
     return np.broadcast_to(pixels, (*pixels.shape[:-1], 3))
 
 
@@ -290,17 +285,15 @@ def _frame(
 ) -> Image.Image:
     """Return one frame of the animation: the shift and its place in the cycle, then the models."""
     tall, wide = (side * factor for side in pictures[0].shape[:2])
-    columns, cell = min(4, len(strips)), max(wide, 96)
+    columns, cell = min(4, len(strips)), max(wide, 128)
     rows = math.ceil(len(strips) / columns)
     frame = blank(columns * (cell + 12) + 12, 36 + rows * (tall + 60))
     pen = ImageDraw.Draw(frame)
-    write(frame, (12, 10), f"shift {shifts[index]}", size=16, width=frame.width - 24, bold=True)
-    tick = max(2, min(16, (frame.width - 150) // len(shifts)))
-    for number in range(len(shifts)):
-        right = frame.width - 12 - (len(shifts) - 1 - number) * tick
-        pen.rectangle(
-            (right - tick + 3, 14, right, 22), fill=INK if number == index else (222, 222, 226)
-        )
+    left, right, span = frame.width - 12 - frame.width // 4, frame.width - 12, frame.width / 4
+    write(frame, (12, 10), f"shift {shifts[index]}", size=16, width=left - 20, bold=True)
+    pen.rectangle((left, 15, right, 20), fill=PALE)
+    place = (left + index * span / len(shifts), left + (index + 1) * span / len(shifts))
+    pen.rectangle((place[0], 15, place[1], 20), fill=INK)
     for number, (strip, pixels) in enumerate(zip(strips, pictures, strict=True)):
         x, y = 12 + number % columns * (cell + 12), 40 + number // columns * (tall + 60)
         write(frame, (x, y), strip.name, size=16, width=cell)

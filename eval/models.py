@@ -75,9 +75,7 @@ def load_models(paths: Sequence[str | Path], device: str = "cpu") -> list[Model]
     from gen.checkpoint import load_generator, resolve
 
     if not paths:
-        raise InputError(
-            "no generator found under ./checkpoints and none is released with this install"
-        )
+        raise InputError("no generator found under ./checkpoints and none is released with this install")
     files = [resolve(path) for path in paths]
     for place, file in enumerate(files):
         if file in files[:place]:

@@ -40,9 +40,7 @@ def draw(
     from eval.curve import draw_curve, draw_map
     from eval.grid import Strip, draw_grid, save_flicker
 
-    source, target = (
-        half[None].to(plan.device) for half in pairs.canvas(telling_image(measurements))
-    )
+    source, target = (half[None].to(plan.device) for half in pairs.canvas(telling_image(measurements)))
     rule = plan.rules(pairs)[0]
     offsets: list[Offset] = sorted({*plan.offsets, (0, 0)})
     strips = [
@@ -53,10 +51,7 @@ def draw(
         )
         for m, row in zip(measurements, results["models"], strict=True)
     ]
-    scene = [
-        as_rgb(to_pixels(rule.shared(rule.base(half), (0, 0), offsets)[0]))
-        for half in (source, target)
-    ]
+    scene = [as_rgb(to_pixels(rule.shared(rule.base(half), (0, 0), offsets)[0])) for half in (source, target)]
     labels = [label(offset, results["axis"]) for offset in offsets]
     reference = offsets.index((0, 0))
     draw_grid(

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from data.errors import InputError
+from data.files import write_whole
 
 SCHEMA_VERSION = 1
-
-
-def write_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write(temporary)` and rename the result to `path`, so that no half file is ever seen."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def prepare_output(out: Path) -> None:
@@ -46,9 +38,7 @@ def prepare_output(out: Path) -> None:
 def write_results(results: dict[str, Any], out: Path) -> None:
     """Write results.json and results.csv."""
     for name, text in (("results.json", to_json(results)), ("results.csv", to_csv(results))):
-        write_file(
-            out / name, lambda temporary, text=text: temporary.write_text(text, encoding="utf-8")
-        )
+        write_whole(out / name, functools.partial(Path.write_text, data=text, encoding="utf-8"))
 
 
 def to_json(results: dict[str, Any]) -> str:
@@ -69,10 +59,9 @@ def to_csv(results: dict[str, Any]) -> str:
         for protocol, margins in model["stability"].items():
             for margin, summary in margins.items():
                 for row in summary["per_shift"]:
-                    writer.writerow(
-                        [model["name"], protocol, margin, row["dx"], row["dy"], row["mean_db"]]
-                        + [*row["ci95_db"], row["pooled_db"], row["n_identical"], *quality]
-                    )
+                    where = [model["name"], protocol, margin, row["dx"], row["dy"]]
+                    score = [row["mean_db"], *row["ci95_db"], row["pooled_db"], row["n_identical"]]
+                    writer.writerow([*where, *score, *quality])
     return text.getvalue()
 
 
@@ -125,12 +114,12 @@ def _stability_cell(summary: dict[str, Any]) -> str:
     return f"{figure['mean']:.2f} ± {half:.2f}"
 
 
-def _figure(value: Any, digits: int) -> str:  # noqa: ANN401
+def _figure(value: Any, digits: int) -> str:
     number = _mean(value)
     return "-" if number is None or not math.isfinite(number) else f"{number:.{digits}f}"
 
 
-def _mean(value: Any) -> Any:  # noqa: ANN401
+def _mean(value: Any) -> Any:
     return value["mean"] if isinstance(value, dict) else value
 
 

@@ -37,9 +37,7 @@ def parse_shifts(text: str) -> list[int]:
         first = int(match[1])
         last = first if match[2] is None else int(match[2])
         if last < first:
-            raise InputError(
-                f"shifts {text!r}: {first}..{last} runs backwards; expected {last}..{first}"
-            )
+            raise InputError(f"shifts {text!r}: {first}..{last} runs backwards; expected {last}..{first}")
         shifts.update(range(first, last + 1))
     return sorted(shifts)
 
@@ -67,9 +65,7 @@ class Protocol(ABC):
 
     def __init__(self, canvas_px: int, window_px: int) -> None:
         if not 1 <= window_px <= canvas_px:
-            raise InputError(
-                f"window {window_px} px must lie between 1 px and the canvas of {canvas_px} px"
-            )
+            raise InputError(f"window {window_px} px must lie between 1 px and the canvas of {canvas_px} px")
         self.canvas_px = canvas_px
         self.window_px = window_px
         self.origin_px = (canvas_px - window_px) // 2
@@ -165,9 +161,7 @@ class Roll(Protocol):
         """Raise InputError for a shift as long as the window."""
         for shift in offset:
             if abs(shift) >= self.window_px:
-                raise InputError(
-                    f"shift {shift} px is as large as the picture of {self.window_px} px"
-                )
+                raise InputError(f"shift {shift} px is as large as the picture of {self.window_px} px")
 
     def shifted(self, canvas: Tensor, offset: Offset) -> Tensor:
         """Return the base window rolled by `offset`."""
@@ -188,7 +182,7 @@ def _span(shifts: Sequence[int], own: int) -> tuple[int, int]:
     A base output at x shows what the output shifted by d shows at x + d: the overlap with the base lies
     at [max(-d, 0), size - max(d, 0)) of the base, and all overlaps share the smallest such range.
     """
-    before, after = max(0, -min(shifts)), max(0, max(shifts))
+    before, after = max(0, -min(shifts)), max(0, *shifts)
     return before - max(-own, 0), after - max(own, 0)
 
 

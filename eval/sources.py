@@ -40,13 +40,12 @@ def open_data(
         "input_channels": agree(models, "generator", "in_channels"),
         "output_channels": agree(models, "generator", "out_channels"),
     }
-    named = source not in (None, "synthetic")
-    if not named:
+    if source is None or source == "synthetic":
         root = None if source else agree(models, "data", "root", hint="give --data")
-        kind = agree(models, "data", "synthetic", hint="give --data")
-        source = root or f"synthetic-{kind}"
-    if split is None:
-        split = find_split(Path(source)) if named else agree(models, "data", "val_split")
+        source = root or f"synthetic-{agree(models, 'data', 'synthetic', hint='give --data')}"
+        split = split or agree(models, "data", "val_split", hint="give --split")
+    elif split is None:
+        split = find_split(Path(source))
     pairs = open_pairs(
         source, split, synthetic_count=limit or SYNTHETIC_COUNT, flip=False, **channels, **options
     )
@@ -60,9 +59,7 @@ def open_data(
     return pairs, data
 
 
-def agree(
-    models: Sequence[Model], section: str, key: str, *, hint: str = "evaluate them apart"
-) -> Any:  # noqa: ANN401
+def agree(models: Sequence[Model], section: str, key: str, *, hint: str = "evaluate them apart") -> Any:
     """Return a configuration value that all models share.
 
     Raises:

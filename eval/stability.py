@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data.errors import InputError
-from eval.shifts import Offset, Protocol, inner, make_protocol, offsets_along
 from eval.decibels import Array, mean_with_interval, pooled_db, psnr_db
+from eval.shifts import Offset, Protocol, inner, make_protocol, offsets_along
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -122,9 +122,7 @@ class Stability:
         """
         keep = [not odd_only or is_odd(offset) for offset in self.offsets]
         if not any(keep):
-            raise InputError(
-                "there is no odd shift to average over; expected one such as 1 in --shifts"
-            )
+            raise InputError("there is no odd shift to average over; expected one such as 1 in --shifts")
         return psnr_db(self.errors[margin_px][:, keep]).mean(axis=1)
 
     def mean_db(self, margin_px: int) -> float:
@@ -149,10 +147,7 @@ class Stability:
                 {
                     "dx": offset[0],
                     "dy": offset[1],
-                    **{
-                        f"{k}_db": v
-                        for k, v in mean_with_interval(psnr_db(column), seed=seed).items()
-                    },
+                    **{f"{k}_db": v for k, v in mean_with_interval(psnr_db(column), seed=seed).items()},
                     "pooled_db": pooled_db(column),
                     "n_identical": int((column == 0).sum()),
                 }
@@ -160,9 +155,7 @@ class Stability:
             ],
         }
         if odd:
-            summary["odd_mean_db"] = mean_with_interval(
-                self.image_db(margin_px, odd_only=True), seed=seed
-            )
+            summary["odd_mean_db"] = mean_with_interval(self.image_db(margin_px, odd_only=True), seed=seed)
         return summary
 
 
@@ -233,9 +226,7 @@ def shift_stability(
     return scores.result()
 
 
-def run_windows(
-    generator: nn.Module, windows: Iterable[Tensor], *, batch_size: int
-) -> Iterator[Tensor]:
+def run_windows(generator: nn.Module, windows: Iterable[Tensor], *, batch_size: int) -> Iterator[Tensor]:
     """Yield a network's output for each of many (1, C, H, W) windows, a batch at a time.
 
     Windows are taken as they are needed, so memory holds one batch however many there are.

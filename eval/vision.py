@@ -33,9 +33,7 @@ def import_torchvision(name: str = "torchvision") -> ModuleType:
             missing = re.search(r"operator torchvision::(\w+) does not exist", str(error))
             if missing is None or missing[1] not in _SCHEMAS:
                 raise
-            for half_imported in [
-                key for key in sys.modules if key.partition(".")[0] == "torchvision"
-            ]:
+            for half_imported in [key for key in sys.modules if key.partition(".")[0] == "torchvision"]:
                 del sys.modules[half_imported]
             _declare(_SCHEMAS[missing[1]])
     raise RuntimeError("torchvision still lacks an operator that was declared for it")

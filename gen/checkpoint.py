@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -172,9 +172,7 @@ def _build(path: Path, arguments: object, tensors: Mapping[str, Tensor]) -> nn.M
         raise
     except (TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise CheckpointError(
-            f"{path}: its generator configuration cannot be built ({reason})"
-        ) from None
+        raise CheckpointError(f"{path}: its generator configuration cannot be built ({reason})") from None
 
 
 def _check_fit(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
@@ -182,18 +180,18 @@ def _check_fit(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str,
         if key not in tensors:
             raise CheckpointError(f"{path}: lacks {key}; it is of another architecture")
         if key not in expected:
-            raise CheckpointError(
-                f"{path}: holds {key}, unknown here; it is of another architecture"
-            )
+            raise CheckpointError(f"{path}: holds {key}, unknown here; it is of another architecture")
         found, wanted = tuple(tensors[key].shape), tuple(expected[key].shape)
         if found != wanted:
-            raise CheckpointError(f"{path}: {key} is {found}, expected {wanted}")
+            raise CheckpointError(
+                f"{path}: {key} is {found}, expected {wanted}; it is of another architecture"
+            )
         if not torch.isfinite(tensors[key]).all():
             raise CheckpointError(f"{path}: {key} holds values that are not finite")
 
 
 @contextlib.contextmanager
-def _open(path: Path, device: str):  # noqa: ANN202 (safe_open has no public type)
+def _open(path: Path, device: str) -> Iterator[Any]:
     path = Path(path)
     _refuse_other_formats(path)
     try:
@@ -208,18 +206,19 @@ def _refuse_other_formats(path: Path) -> None:
         with open(path, "rb") as file:
             head = file.read(9)
             size = os.fstat(file.fileno()).st_size
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(f"{path}: no such checkpoint") from None
     except IsADirectoryError:
         raise CheckpointError(f"{path}: is a directory without {GENERATOR_FILE}") from None
+    except PermissionError:
+        raise CheckpointError(f"{path}: may not be read (permission denied)") from None
+    # The first 8 bytes are the header's length, which may look like any other format's magic.
+    complete = len(head) == 9 and struct.unpack("<Q", head[:8])[0] <= size - 8
+    if complete and head[8:9] == b"{":
+        return
     if head[:2] == b"PK" or head[:1] == b"\x80":
-        raise CheckpointError(
-            f"{path}: is a pickle (torch.save), which can run code; expected safetensors"
-        )
-    if len(head) < 9 or struct.unpack("<Q", head[:8])[0] > size - 8:
-        raise CheckpointError(f"{path}: is damaged, cut short or no safetensors file")
-    if head[8:9] != b"{":
-        raise CheckpointError(f"{path}: is no safetensors file")
+        raise CheckpointError(f"{path}: is a pickle (torch.save), which can run code; expected safetensors")
+    raise CheckpointError(f"{path}: is damaged, cut short or no safetensors file")
 
 
 def _decode(metadata: Mapping[str, str] | None) -> dict[str, Any]:
@@ -227,7 +226,7 @@ def _decode(metadata: Mapping[str, str] | None) -> dict[str, Any]:
     for key, value in (metadata or {}).items():
         try:
             decoded[key] = json.loads(value)
-        except ValueError:  # a foreign file's plain string
+        except (ValueError, RecursionError):  # a foreign file's plain string, or a hostile one
             decoded[key] = value
     return decoded
 

@@ -24,14 +24,12 @@ class _PatchLayer(nn.Module):
         filter: str | None,
     ) -> None:
         super().__init__()
-        blurred = filter is not None and stride > 1
+        blur = BlurPool2d(out_channels, filter=filter, stride=stride) if filter and stride > 1 else None
         self.conv = nn.Conv2d(
-            in_channels, out_channels, 4, stride=1 if blurred else stride, padding=1, bias=bias
+            in_channels, out_channels, 4, stride=1 if blur else stride, padding=1, bias=bias
         )
         self.norm = make_norm(norm, out_channels)
-        self.pool = (
-            BlurPool2d(out_channels, filter=filter, stride=stride) if blurred else nn.Identity()
-        )
+        self.pool = blur or nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pool(F.leaky_relu(self.norm(self.conv(x)), 0.2))

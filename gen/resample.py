@@ -71,18 +71,14 @@ class _Blur(nn.Module):
         if channels < 1:
             raise ValueError(f"channels must be at least 1, not {channels}")
         if padding not in PADDINGS:
-            raise ValueError(
-                f"padding {padding!r} is unknown; expected one of {', '.join(PADDINGS)}"
-            )
+            raise ValueError(f"padding {padding!r} is unknown; expected one of {', '.join(PADDINGS)}")
         taps = torch.tensor(binomial_taps(filter), dtype=torch.float64)
         self.channels = channels
         self.filter = filter
         self.padding = padding
         self.taps = len(taps)
         kernel = torch.outer(taps, taps).to(torch.get_default_dtype())
-        self.register_buffer(
-            "kernel", kernel.expand(channels, 1, -1, -1).contiguous(), persistent=False
-        )
+        self.register_buffer("kernel", kernel.expand(channels, 1, -1, -1).contiguous(), persistent=False)
 
     def _check(self, x: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != self.channels:
@@ -132,7 +128,10 @@ class BlurPool2d(_Blur):
     def forward(self, x: Tensor) -> Tensor:
         """Blur and subsample `x` (B, C, H, W)."""
         self._check(x)
-        x = pad2d(x, self.before, self.after, self.padding)
+        return self.unpadded(pad2d(x, self.before, self.after, self.padding))
+
+    def unpadded(self, x: Tensor) -> Tensor:
+        """Blur and subsample a map that already carries `before` and `after` samples around it."""
         return F.conv2d(x, self.kernel.to(x.dtype), stride=self.stride, groups=self.channels)
 
 

@@ -13,6 +13,8 @@ def pack_state(
 ) -> dict[str, Tensor]:
     """Collect weights, buffers and optimiser moments under names such as `generator/encoder.0.conv.weight`.
 
+    The tensors are the live ones, no copies: write them before the next step.
+
     Args:
         models: by name, not wrapped for several processes.
         optimizers: by name; only tensor state is kept (Adam's moments and step counts).
@@ -38,6 +40,7 @@ def unpack_state(
 
     Raises:
         RuntimeError: if weights are missing or of another shape.
+        ValueError: if some of an optimiser's moments are missing. None at all is a run not begun.
     """
     for name, model in models.items():
         model.load_state_dict(_under(packed, name))
@@ -47,11 +50,12 @@ def unpack_state(
             place, _, entry = key.partition("/")
             state.setdefault(int(place), {})[entry] = tensor
         groups = optimizer.state_dict()["param_groups"]
+        expected = {place for group in groups for place in group["params"]}
+        if state and state.keys() != expected:
+            raise ValueError(f"the state of {name} covers {len(state)} of {len(expected)} parameters")
         optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def _under(packed: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     prefix = f"{name}/"
-    return {
-        key.removeprefix(prefix): value for key, value in packed.items() if key.startswith(prefix)
-    }
+    return {key.removeprefix(prefix): value for key, value in packed.items() if key.startswith(prefix)}

@@ -17,19 +17,22 @@ makes fold back into the band, at twice the rate they stay where the next blur c
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gen.norms import conv_needs_bias, make_norm
+from gen.filters import FILTERS
+from gen.norms import NORMS, conv_needs_bias, make_norm
 from gen.resample import PADDINGS, BlurPool2d, BlurUpsample2d, pad2d
 
 Sampling = Literal["strided", "blur", "preblur", "blur_late"]
 SAMPLINGS: tuple[str, ...] = get_args(Sampling)
 
 KERNEL = 4  # Side of every convolution of the published graph.
+MAX_NUM_DOWNS = 16  # 65,536 px a side; a checkpoint that claims more is hostile.
 
 
 class DownLevel(nn.Module):
@@ -58,15 +61,9 @@ class DownLevel(nn.Module):
             if sampling == "preblur"
             else nn.Identity()
         )
-        self.conv = nn.Conv2d(
-            in_channels, out_channels, KERNEL, stride=1 if dense else 2, bias=bias
-        )
+        self.conv = nn.Conv2d(in_channels, out_channels, KERNEL, stride=1 if dense else 2, bias=bias)
         self.norm = make_norm(norm, out_channels)
-        self.pool = (
-            BlurPool2d(out_channels, filter=filter, padding=blur_padding)
-            if dense
-            else nn.Identity()
-        )
+        self.pool = BlurPool2d(out_channels, filter=filter, padding=blur_padding) if dense else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Halve the resolution of `x`."""
@@ -109,14 +106,23 @@ class UpLevel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Double the resolution of `x`."""
-        x = self._late_conv(x) if self.late else self.blur(self._transposed_conv(F.relu(x)))
+        x = self._late_conv(x) if self.late else self._blurred_conv(F.relu(x))
         return self.dropout(self.norm(x))
 
-    def _transposed_conv(self, x: Tensor) -> Tensor:
+    def _blurred_conv(self, x: Tensor) -> Tensor:
         weight, bias = self.conv.weight, self.conv.bias
         if self.padding == "zeros":
-            return F.conv_transpose2d(x, weight, bias, stride=2, padding=1)
-        return F.conv_transpose2d(pad2d(x, 1, 1, self.padding), weight, bias, stride=2, padding=3)
+            return self.blur(F.conv_transpose2d(x, weight, bias, stride=2, padding=1))
+        # Pad at the low rate by what the conv and the blur behind it reach. Padding between the two would
+        # repeat one phase of the period-2 pattern a transposed conv draws, and lose DC gain 1.
+        blur = self.blur if isinstance(self.blur, BlurPool2d) else None
+        before, after = (blur.before, blur.after) if blur else (0, 0)
+        reach = 1 + (max(before, after) + 1) // 2
+        wide = F.conv_transpose2d(pad2d(x, reach, reach, self.padding), weight, bias, stride=2)
+        first = 2 * reach + 1 - before
+        rows, columns = (slice(first, first + 2 * size + before + after) for size in x.shape[-2:])
+        wide = wide[..., rows, columns]
+        return blur.unpadded(wide) if blur else wide
 
     def _late_conv(self, x: Tensor) -> Tensor:
         # A transposed conv is zero-insertion and a dense conv with the flipped kernel; here the blur and
@@ -131,8 +137,8 @@ class UNetGenerator(nn.Module):
 
     `sampling="strided", padding="zeros", norm="batch"` equals the published graph. The input may have
     any height and width: it is padded at the right and bottom to a multiple of `2 ** num_downs`
-    (reflect, replicate where too small) and the output is cropped back. A circular network is exactly
-    equivariant to no shift any more when that happens.
+    (reflect, replicate where too small) and the output is cropped back. A circular network then loses its
+    exact equivariance, and warns.
 
     Args:
         in_channels: channels of the input.
@@ -166,20 +172,20 @@ class UNetGenerator(nn.Module):
         dropout: bool = True,
     ) -> None:
         super().__init__()
-        if sampling not in SAMPLINGS:
-            raise ValueError(
-                f"sampling {sampling!r} is unknown; expected one of {', '.join(SAMPLINGS)}"
-            )
-        if padding not in PADDINGS:
-            raise ValueError(
-                f"padding {padding!r} is unknown; expected one of {', '.join(PADDINGS)}"
-            )
+        names = {"sampling": (sampling, SAMPLINGS), "padding": (padding, PADDINGS)}
+        names |= {"norm": (norm, NORMS), "filter": (filter, tuple(FILTERS))}
+        for argument, (name, known) in names.items():
+            if name not in known:
+                raise ValueError(f"{argument} {name!r} is unknown; expected one of {', '.join(known)}")
         counts = {"in_channels": in_channels, "out_channels": out_channels, "ngf": ngf}
         for name, count in {**counts, "num_downs": num_downs}.items():
             if count < 1:
                 raise ValueError(f"{name} must be at least 1, not {count}")
+        if num_downs > MAX_NUM_DOWNS:
+            raise ValueError(f"num_downs must be at most {MAX_NUM_DOWNS}, not {num_downs}")
         self.in_channels = in_channels
         self.num_downs = num_downs
+        self.padding = padding
         widths = [ngf * min(2**level, 8) for level in range(num_downs)]
         bias = conv_needs_bias(norm)
         level_args = {"sampling": sampling, "filter": filter, "padding": padding}
@@ -213,9 +219,7 @@ class UNetGenerator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Translate `x` (B, in_channels, H, W)."""
         if x.ndim != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(
-                f"expected an input (B, {self.in_channels}, H, W), got {tuple(x.shape)}"
-            )
+            raise ValueError(f"expected an input (B, {self.in_channels}, H, W), got {tuple(x.shape)}")
         height, width = x.shape[-2:]
         x = self._pad_to_multiple(x)
         skips: list[Tensor] = []
@@ -231,6 +235,12 @@ class UNetGenerator(nn.Module):
         multiple = 2**self.num_downs
         height, width = x.shape[-2:]
         extra_y, extra_x = -height % multiple, -width % multiple
+        if (extra_y or extra_x) and self.padding == "circular":
+            warnings.warn(
+                f"a circular generator is exact for multiples of {multiple} px only; {height} x {width} px "
+                "is padded, and exact equivariance is lost",
+                stacklevel=3,
+            )
         if extra_y:
             x = F.pad(x, (0, 0, 0, extra_y), mode="reflect" if extra_y < height else "replicate")
         if extra_x:

@@ -82,6 +82,7 @@ def at_most(seconds: float) -> Iterator[None]:
 # --- round trips ---------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:a circular generator")
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("norm", ["batch", "instance"])
 def test_a_generator_comes_back(path: Path, sampling: str, norm: str) -> None:

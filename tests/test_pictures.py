@@ -14,10 +14,16 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFont
 
 from eval.curve import draw_curve, draw_map
-from eval.drawing import heat, replace_file, write
+from eval.drawing import heat, write
 from eval.grid import Strip, draw_grid, find_region, save_flicker
 
 SHIFTS = ["0 px", "1 px", "2 px"]
+
+
+@pytest.fixture(autouse=True)
+def _coarse_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Charts of few pixels are drawn, and checked, several times as fast."""
+    monkeypatch.setattr("eval.curve.DPI", 50)
 
 
 def still(side: int = 40, n_shifts: int = 3, name: str = "still") -> Strip:
@@ -35,7 +41,7 @@ def moving(side: int = 40, n_shifts: int = 3, name: str = "moving") -> Strip:
     return Strip(name, "22.4 dB · TV 1.02", outputs)
 
 
-def grid(path: Path, strips: list[Strip], **options: Any) -> np.ndarray:  # noqa: ANN401
+def grid(path: Path, strips: list[Strip], **options: Any) -> np.ndarray:
     """Draw a grid of the strips and return its pixels."""
     outputs = strips[0].outputs
     scene = np.full(outputs.shape[1:], 128, np.uint8)
@@ -114,7 +120,7 @@ def test_grid_holds_the_given_pixels_enlarged(tmp_path: Path) -> None:
 
 
 def test_difference_rows_are_black_exactly_where_nothing_changes(tmp_path: Path) -> None:
-    """Still models have black rows, moving ones only at the reference; one scale serves both."""
+    """Still models have black rows, moving ones where they stand still."""
     calm = grid(tmp_path / "calm.png", [still()], size=8)
     one = grid(tmp_path / "one.png", [moving()], size=8, margin_px=0)
     black = (calm == 0).all(axis=2).sum()
@@ -129,12 +135,24 @@ def test_difference_rows_are_black_exactly_where_nothing_changes(tmp_path: Path)
     assert not reference.any()
     # Saturation is rare: the scale reaches what the models reach.
     assert (one == hottest).all(axis=2).mean() < 0.02
-    both = grid(tmp_path / "both.png", [still(), moving()], size=8, margin_px=0)
-    rows, columns = where(both, (250, 10, 30))
-    assert (both[rows.start + 198 : rows.stop + 198, columns] == below).all()
 
 
-@pytest.mark.parametrize("count", [1, 2, 4, 8])
+def test_one_scale_serves_all_models(tmp_path: Path) -> None:
+    """A model that changes a third as much is darker than its neighbour, by the same heat scale."""
+    gentle = still().outputs + (moving().outputs.astype(int) - still().outputs) // 3
+    strips = [moving(), Strip("gentle", "", gentle.astype(np.uint8))]
+    page = grid(tmp_path / "grid.png", strips, size=8, margin_px=0)
+    rows, columns = where(page, (250, 10, 30))
+    row_height = 2 * 192 + 6
+    strong, weak = (
+        page[rows.start + 198 + down : rows.stop + 198 + down, columns].sum(axis=2)
+        for down in (0, row_height + 18)
+    )
+    assert (weak > 0).all()
+    assert weak.max() < strong.min()
+
+
+@pytest.mark.parametrize("count", [1, 3, 8])
 def test_grid_grows_with_the_models_and_stays_narrow(tmp_path: Path, count: int) -> None:
     """Two rows a model; never wider than a page."""
     strips = [moving(side=32, n_shifts=8, name=f"model {i}") for i in range(count)]
@@ -144,13 +162,17 @@ def test_grid_grows_with_the_models_and_stays_narrow(tmp_path: Path, count: int)
 
 
 @pytest.mark.parametrize(
-    ("shape", "channels"),
-    [((16, 16), 3), ((3, 5), 3), ((20, 70), 1), ((70, 20), 3), ((1, 1), 3), ((300, 280), 3)],
+    ("n_shifts", "shape", "channels"),
+    [
+        (1, (16, 16), 3),
+        (1, (1, 1), 1),
+        (2, (3, 5), 3),
+        (31, (20, 70), 1),
+        (9, (70, 20), 3),
+        (2, (300, 280), 3),
+    ],
 )
-@pytest.mark.parametrize("n_shifts", [1, 2, 31])
-def test_any_size_is_drawn(
-    tmp_path: Path, shape: tuple[int, int], channels: int, n_shifts: int
-) -> None:
+def test_any_size_is_drawn(tmp_path: Path, n_shifts: int, shape: tuple[int, int], channels: int) -> None:
     """Tiny, flat, tall and grey pictures; one shift and many."""
     outputs = np.random.default_rng(1).integers(0, 256, (n_shifts, *shape, channels), np.uint8)
     page = grid(tmp_path / "grid.png", [Strip("x", "", outputs)], reference=n_shifts // 2)
@@ -234,9 +256,9 @@ def test_flicker_of_identical_models_keeps_its_frames_and_size_limit(tmp_path: P
     save_flicker(path, [still(n_shifts=5)], shifts=["same"] * 5)
     with Image.open(path) as film:
         assert film.n_frames == 5
-    noise = np.random.default_rng(3).integers(0, 256, (4, 128, 128, 3), dtype=np.uint8)
-    save_flicker(path, [Strip("noise", "", noise)], shifts=["s"] * 4, max_bytes=400_000)
-    assert path.stat().st_size <= 400_000
+    noise = np.random.default_rng(3).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    save_flicker(path, [Strip("noise", "", noise)], shifts=["s"] * 4, max_bytes=100_000)
+    assert path.stat().st_size <= 100_000
 
 
 def stability(level_db: float, shifts: list[int], axis: str = "x") -> dict[str, Any]:
@@ -260,9 +282,7 @@ def stability(level_db: float, shifts: list[int], axis: str = "x") -> dict[str, 
     }
 
 
-def results(
-    levels: dict[str, float], shifts: list[int] | None = None, axis: str = "x"
-) -> dict[str, Any]:
+def results(levels: dict[str, float], shifts: list[int] | None = None, axis: str = "x") -> dict[str, Any]:
     """Return the results of models with about the given dB, with a map each."""
     shifts = list(range(8)) if shifts is None else shifts
     models = []
@@ -298,7 +318,7 @@ def size_of(path: Path) -> tuple[int, int]:
         ({"one": 25.0}, None, "x"),
         ({"a": 25.0, "exact": 150.0, "_under": 90.0, "$x_{$": 31.0}, [-2, -1, 0, 1, 2], "y"),
         ({"exact": 150.0}, [1], "diagonal"),
-        ({f"a-model-with-a-long-name-{i}" * 2: 20.0 + 3 * i for i in range(9)}, [3, 5], "x"),
+        ({f"a-model-with-a-long-name-{i}" * 2: 20.0 + 3 * i for i in range(9)}, [3], "x"),
     ],
 )
 def test_charts_can_be_drawn(
@@ -310,7 +330,7 @@ def test_charts_can_be_drawn(
     draw_curve(tmp_path / "curve.png", found)
     draw_map(tmp_path / "map.png", found)
     assert json.dumps(found) == before
-    assert size_of(tmp_path / "curve.png")[0] > size_of(tmp_path / "map.png")[0] / 4 > 100
+    assert min(size_of(tmp_path / "curve.png") + size_of(tmp_path / "map.png")) > 100
     assert sorted(os.listdir(tmp_path)) == ["curve.png", "map.png"]
 
 
@@ -351,7 +371,7 @@ def test_an_exact_model_does_not_squash_the_others(tmp_path: Path) -> None:
 
 def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
     """No time, path or version is written into a picture."""
-    found = results({"a": 25.0, "exact": 150.0}, [0, 1, 2])
+    found = results({"a": 25.0, "exact": 150.0}, [0, 1])
     files = [tmp_path / name for name in ("first", "second")]
     for draw in (
         lambda path: draw_curve(path, found),
@@ -366,9 +386,7 @@ def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
         assert b"matplotlib" not in first.lower()
 
 
-def test_a_failed_write_leaves_the_old_file_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk while writing: no new file, no temporary, the old one as it was."""
     old = tmp_path / "old.png"
     old.write_bytes(b"old")
@@ -381,7 +399,6 @@ def test_a_failed_write_leaves_the_old_file_alone(
     monkeypatch.setattr(Path, "write_bytes", full)
     found = results({"a": 25.0}, [0, 1])
     for draw in (
-        lambda path: replace_file(path, b"new and longer"),
         lambda path: grid(path, [moving()]),
         lambda path: save_flicker(path, [moving()], shifts=SHIFTS),
         lambda path: draw_curve(path, found),

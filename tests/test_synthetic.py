@@ -7,8 +7,8 @@ import functools
 import numpy as np
 import pytest
 
-from data.facade_scene import FACADE_PALETTE
-from data.map_scene import MAP_PALETTE
+from data.facade_paint import FACADE_PALETTE
+from data.map_paint import MAP_PALETTE
 from data.synthetic import KINDS, PALETTES, contact_sheet, render_pair
 
 
@@ -190,5 +190,5 @@ def test_errors_name_the_value(arguments: dict, message: str) -> None:
 
 
 def test_contact_sheet_refuses_no_pairs() -> None:
-    with pytest.raises(ValueError, match="count .* not 0"):
+    with pytest.raises(ValueError, match=r"count .* not 0"):
         contact_sheet("facades", count=0)

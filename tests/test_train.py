@@ -25,7 +25,7 @@ from configs.schema import (
     RunConfig,
     TrainConfig,
 )
-from data.command import Terminated
+from data.command import StopRequest, Terminated
 from gen import CheckpointError, UNetGenerator, load_generator
 from tests.conftest import tiny_config, write_checkpoint
 
@@ -196,7 +196,7 @@ def test_one_pass_over_real_and_fake_equals_two() -> None:
 
 
 def test_a_second_signal_acts_at_once() -> None:
-    stop = trainer.StopRequest()
+    stop = StopRequest()
     with stop.listening():
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.signal == signal.SIGINT

@@ -400,6 +400,7 @@ def test_a_plain_level_up_draws_its_checkerboard_up_to_the_border(padding: str) 
 # --- sizes and channels --------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:a circular generator")
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("padding", PADDINGS)
 def test_any_size_comes_back(sampling: str, padding: str) -> None:
@@ -537,3 +538,10 @@ def test_counts_below_one_are_named(argument: str, count: int) -> None:
 def test_a_wrong_input_is_named(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=rf"\(B, 3, H, W\), got \({', '.join(map(str, shape))}\)"):
         build()(noise(*shape))
+
+
+def test_a_circular_generator_says_when_exactness_is_lost() -> None:
+    generator = UNetGenerator(ngf=2, num_downs=3, padding="circular").eval()
+    with pytest.warns(UserWarning, match="multiples of 8 px only; 12 x 16 px"):
+        generator(torch.zeros(1, 3, 12, 16))
+    generator(torch.zeros(1, 3, 8, 16))

@@ -1,0 +1,96 @@
+"""What a training run looks at along the way: a few figures and a sheet of pictures."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data.files import write_whole
+from eval.quality import quality
+from eval.shifts import Crop
+from eval.stability import run_windows, shift_stability
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from data.pairs import Pairs
+
+SHIFTS_PX = (1, 3)  # enough to follow a run; eval_stability measures properly
+
+
+def validate(generator: nn.Module, pairs: Pairs, *, limit: int) -> dict[str, float | None]:
+    """Measure a generator on the first pairs of a set.
+
+    Args:
+        generator: maps inputs to outputs in [-1, 1]; given back in the mode it came in.
+        pairs: validation pairs.
+        limit: number of pairs at most.
+
+    Returns:
+        Means over pairs: `val_l1`, `val_tv`, `val_target_tv` on [0, 1], and `val_stability_db`, the
+        odd-shift mean of protocol `crop` with a margin of an eighth of the window (None if the load
+        size leaves no room to shift).
+    """
+    window = Crop(pairs.load_size, pairs.crop_size)
+    device = next(generator.parameters()).device
+    canvases = [pairs.canvas(index) for index in range(min(limit, len(pairs)))]
+    rows = []
+    with _eval_mode(generator):
+        for source, target in canvases:
+            inputs = [window.base(source[None].to(device))]
+            output = next(run_windows(generator, inputs, batch_size=1))
+            rows.append(quality(output, window.base(target[None].to(device))))
+    figures: dict[str, float | None] = {
+        f"val_{key}": sum(row[key] for row in rows) / len(rows) for key in ("l1", "tv", "target_tv")
+    }
+    shifts = [shift for shift in SHIFTS_PX if shift <= window.origin_px]
+    figures["val_stability_db"] = None
+    if shifts:
+        margin = pairs.crop_size // 8
+        sources = (source[None] for source, _ in canvases)
+        stability = shift_stability(
+            generator, sources, window_px=pairs.crop_size, shifts=shifts, margins_px=[margin]
+        )
+        figures["val_stability_db"] = stability.odd_mean_db(margin)
+    return figures
+
+
+def draw_samples(generator: nn.Module, pairs: Pairs, path: Path, *, count: int = 4) -> None:
+    """Write a sheet of the first pairs: a row each of input, output and target.
+
+    Args:
+        generator: maps inputs to outputs in [-1, 1]; given back in the mode it came in.
+        pairs: where the inputs come from.
+        path: the PNG to write; its folder is made.
+        count: number of rows.
+    """
+    import torch
+    from PIL import Image
+
+    from data.transforms import to_pixels
+    from eval.vision import import_torchvision
+
+    window = Crop(pairs.load_size, pairs.crop_size)
+    device = next(generator.parameters()).device
+    tiles = []
+    with _eval_mode(generator):
+        for index in range(min(count, len(pairs))):
+            source, target = (window.base(half[None]) for half in pairs.canvas(index))
+            output = next(run_windows(generator, [source.to(device)], batch_size=1)).cpu()
+            tiles += [tile.expand(-1, 3, -1, -1) for tile in (source, output, target)]
+    make_grid = import_torchvision("torchvision.utils").make_grid
+    image = Image.fromarray(to_pixels(make_grid(torch.cat(tiles), nrow=3, padding=2, pad_value=1)))
+    write_whole(path, functools.partial(image.save, format="PNG"))
+
+
+@contextmanager
+def _eval_mode(network: nn.Module) -> Iterator[None]:
+    was_training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(was_training)

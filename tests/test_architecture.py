@@ -1,0 +1,87 @@
+"""The house rules that code can check: imports go one way, and a file's name says its job."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+PACKAGES = ("configs", "data", "gen", "eval")
+# Who may import whom. Commands in eval and the trainer assemble; nothing imports the trainer.
+ALLOWED = {
+    "configs": {"configs"},
+    "data": {"data"},
+    "gen": {"gen"},
+    "eval": {"eval", "data", "gen"},
+    "train_pix2pix": {"configs", "data", "gen", "eval"},
+}
+OURS = {*PACKAGES, "train_pix2pix", "checkpoints"}
+
+
+def sources() -> list[Path]:
+    files = [file for package in PACKAGES for file in (REPOSITORY / package).rglob("*.py")]
+    return [*files, REPOSITORY / "train_pix2pix.py"]
+
+
+def imported(file: Path) -> set[str]:
+    """The top-level packages of ours that a file imports anywhere, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            found.add((node.module or "").partition(".")[0])
+    return found & OURS
+
+
+@pytest.mark.parametrize("file", sources(), ids=lambda f: str(f.relative_to(REPOSITORY)))
+def test_imports_go_one_way(file: Path) -> None:
+    package = file.relative_to(REPOSITORY).parts[0].removesuffix(".py")
+    assert imported(file) <= ALLOWED[package]
+
+
+@pytest.mark.parametrize("name", ["results", "curve", "grid"])
+def test_reports_are_drawn_without_networks_or_data(name: str) -> None:
+    """What is drawn comes from results.json and pixels: no torch, no generators."""
+    text = (REPOSITORY / "eval" / f"{name}.py").read_text(encoding="utf-8")
+    assert "torch" not in text
+    assert "from gen" not in text
+
+
+def test_no_file_is_a_drawer_for_everything() -> None:
+    names = {file.stem for file in sources()}
+    assert not names & {"utils", "util", "helpers", "common", "misc"}
+
+
+def test_no_file_shadows_the_standard_library() -> None:
+    """`python eval/x.py` puts its folder first on the path: a file of ours must not hide another's."""
+    assert not {file.stem for file in sources() if file.stem != "__init__"} & sys.stdlib_module_names
+
+
+@pytest.mark.parametrize(
+    "command", ["train_pix2pix", "eval.eval_stability", "eval.generate", "data.cli"], ids=str
+)
+def test_help_and_usage_errors_import_nothing_heavy(command: str) -> None:
+    """torch alone takes seconds; it is imported once work starts."""
+    script = (
+        f"import sys, contextlib\nfrom {command} import main\n"
+        "with contextlib.suppress(SystemExit): main(['--help'])\n"
+        "assert main(['--no_such_option']) == 2\n"
+        "heavy = {'torch', 'torchvision', 'kornia', 'matplotlib', 'skimage', 'accelerate'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def test_torchvision_stays_off_the_path_of_networks_and_psnr() -> None:
+    script = "import sys, gen, eval.evaluate, data.source\nassert 'torchvision' not in sys.modules\n"
+    subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, check=True)
