@@ -58,7 +58,7 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
 
     Args:
         config: the whole run.
-        out: run directory; see DESIGN of files in docs/architecture.md.
+        out: run directory; docs/architecture.md lists its files.
         resume: `auto` goes on from `out` if it holds a run, `never` refuses to, a folder names another.
         init: a generator whose weights to start from, whatever its sampling.
 
@@ -164,6 +164,9 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
                 rank=accelerator.process_index,
                 world_size=world,
             )
+            if len(sampler) == 0:  # gone on with more processes, and less than one of their batches is left
+                seen = (epoch + 1) * an_epoch
+                continue
             loader = torch.utils.data.DataLoader(
                 pairs,
                 batch_sampler=sampler,
@@ -209,9 +212,9 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
                 losses = {"loss_d": loss_d, "loss_gan": loss_gan, "loss_l1": loss_l1}
                 run.log(seen, losses, progress)
                 progress.update(a_batch)
-                if stop.signal is not None:
+                if stopping := must_stop(stop, accelerator):
                     break
-            if stop.signal is not None:
+            if stopping:
                 run.save(seen)
                 run.say(f"{out}: saved after {seen} of {total} samples; the same command goes on")
                 stop.leave()
@@ -269,6 +272,15 @@ def hash_seed(*parts: int) -> int:
     import numpy as np
 
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
+
+
+def must_stop(stop: StopRequest, accelerator: Accelerator) -> bool:
+    """Whether any process was asked to stop. All have to leave after the same step."""
+    if accelerator.num_processes == 1:
+        return stop.signal is not None
+    if stop.signal is not None:
+        accelerator.set_trigger()
+    return accelerator.check_trigger()
 
 
 def require_finite(which: str, loss: Tensor, seen: int) -> None:

@@ -117,7 +117,7 @@ class StopRequest:
 
     def leave(self) -> NoReturn:
         """Raise what the signal means."""
-        raise Terminated if self.signal == signal.SIGTERM else KeyboardInterrupt
+        raise KeyboardInterrupt if self.signal == signal.SIGINT else Terminated
 
     def _remember(self, signum: int, frame: FrameType | None) -> None:
         if self.signal is not None:
