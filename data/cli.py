@@ -10,8 +10,7 @@ from pathlib import Path
 from data.command import Parser, command, natural, one_line, positive, version
 from data.errors import InputError
 from data.files import write_whole
-
-KINDS = ("facades", "maps")
+from data.synthetic import KINDS
 
 
 def build_parser() -> Parser:
