@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from configs.load import ConfigError, build_parser, parse, to_yaml
 from configs.schema import DiscriminatorConfig, RunConfig
-from data.command import StopRequest, command, version
+from data.command import StopRequest, command, progress_interval_s, version
+from data.files import write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 
     from data.pairs import Pairs
 
-FREE_KEYS = ("train.epochs", "workers", "device")  # may differ when a run goes on
+# What a run may be gone on with differently: it changes no step that is still to come.
+FREE_KEYS = {"workers", "device", "data.root", "data.cache", "train.epochs", "train.val_limit"}
+FREE_KEYS |= {f"train.{key}" for key in ("save_every", "keep_every", "sample_every", "val_every")}
+FREE_KEYS |= {"train.log_every_steps"}
 
 
 class TrainingError(RuntimeError):
@@ -49,7 +53,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--version", action="version", version=f"steadypix {version()}")
     config, rest = parse(parser, argv)
     name = Path(str(rest.config[0])).stem if rest.config else "run"
-    out = Path(rest.out or f"checkpoints/{name}-{config.generator.sampling}")
+    resumed = rest.resume if rest.resume not in ("auto", "never") else None
+    out = Path(rest.out or resumed or f"checkpoints/{name}-{config.generator.sampling}")
     return train(config, out, resume=rest.resume, init=rest.init)
 
 
@@ -59,7 +64,8 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
     Args:
         config: the whole run.
         out: run directory; docs/architecture.md lists its files.
-        resume: `auto` goes on from `out` if it holds a run, `never` refuses to, a folder names another.
+        resume: `auto` goes on from `out` if it holds a run, `never` refuses to; a folder names a run to
+            branch off from, until `out` has a state of its own.
         init: a generator whose weights to start from, whatever its sampling.
 
     Returns:
@@ -73,7 +79,7 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
     from accelerate import Accelerator
     from tqdm import tqdm
 
-    from data.sampler import EpochSampler
+    from data.sampler import EpochSampler, ignore_signals
     from data.source import open_pairs
     from gen.checkpoint import load_weights
     from gen.losses import discriminator_loss, generator_loss
@@ -108,7 +114,7 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
     # ---- networks and optimisers ----------------------------------------------------------------------
     generator = UNetGenerator(**dataclasses.asdict(config.generator))
     channels = config.generator.in_channels + config.generator.out_channels
-    discriminator = build_discriminator(config.discriminator, channels)
+    discriminator = build_discriminator(config.discriminator, channels, config.data.crop_size)
     if init:
         load_weights(generator, init)
     adam: dict[str, Any] = {
@@ -132,22 +138,40 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
     if an_epoch == 0:
         raise ConfigError(f"{source}: {len(pairs)} pairs do not fill one batch of {a_batch}")
     run = Run(config, out, networks, optimizers, accelerator, an_epoch)
-    if accelerator.is_main_process:
-        run.begin(seen)
     if seen >= config.train.epochs * an_epoch:
-        run.say(f"{out}: already trained for {config.train.epochs} epochs")
+        run.say(f"{out}: already trained for {seen // an_epoch} epochs")
         return 0
+    if accelerator.is_main_process:
+        if validation is not None:  # a picture that cannot be read should stop the run now, not in an hour
+            for index in range(min(config.train.val_limit, len(validation))):
+                validation.canvas(index)
+        run.begin(seen)
 
     # ---- train ----------------------------------------------------------------------------------------
-    stop = StopRequest()
+    stop, stopping = StopRequest(), False
     total = config.train.epochs * an_epoch
+    sampler = EpochSampler(
+        len(pairs),
+        config.batch_size,
+        seed=config.seed,
+        rank=accelerator.process_index,
+        world_size=world,
+    )
+    # One loader for the whole run: its workers live on and keep the pictures they have decoded.
+    loader = torch.utils.data.DataLoader(
+        pairs,
+        batch_sampler=sampler,
+        num_workers=config.workers,
+        worker_init_fn=ignore_signals,
+        persistent_workers=config.workers > 0,
+        pin_memory=accelerator.device.type == "cuda",
+    )
     progress = tqdm(
         total=total,
         initial=seen,
         unit="img",
         disable=not accelerator.is_main_process,
-        # A log file wants a line now and then, a terminal a moving bar.
-        mininterval=1.0 if sys.stderr.isatty() else 30.0,
+        mininterval=progress_interval_s(),
     )
     with stop.listening(), progress:
         while seen < total:
@@ -155,24 +179,7 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
             for optimizer in optimizers.values():
                 for group in optimizer.param_groups:
                     group["lr"] = config.train.learning_rate * lr_factor(config, epoch)
-            sampler = EpochSampler(
-                len(pairs),
-                config.batch_size,
-                seed=config.seed,
-                epoch=epoch,
-                start=place,
-                rank=accelerator.process_index,
-                world_size=world,
-            )
-            if len(sampler) == 0:  # gone on with more processes, and less than one of their batches is left
-                seen = (epoch + 1) * an_epoch
-                continue
-            loader = torch.utils.data.DataLoader(
-                pairs,
-                batch_sampler=sampler,
-                num_workers=config.workers,
-                pin_memory=accelerator.device.type == "cuda",
-            )
+            sampler.enter(epoch, start=place)
             for batch in loader:
                 # Dropout depends on (seed, place, rank) alone: resuming needs no generator state.
                 torch.manual_seed(hash_seed(config.seed, seen, accelerator.process_index))
@@ -218,8 +225,9 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
                 run.save(seen)
                 run.say(f"{out}: saved after {seen} of {total} samples; the same command goes on")
                 stop.leave()
-            if seen % an_epoch == 0:
-                run.end_epoch(seen // an_epoch, seen, validation)
+            # Gone on with another number of processes, an epoch may end in a tail that fills no batch.
+            seen = (epoch + 1) * an_epoch
+            run.end_epoch(epoch + 1, seen, validation)
     run.say(f"{out}: done, {config.train.epochs} epochs")
     return 0
 
@@ -227,19 +235,35 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
 # ---- the parts of a step --------------------------------------------------------------------------------
 
 
-def build_discriminator(config: DiscriminatorConfig, in_channels: int) -> nn.Module:
-    """Build the discriminator for input and image together."""
+def build_discriminator(config: DiscriminatorConfig, in_channels: int, crop_px: int) -> nn.Module:
+    """Build the discriminator for input and image together.
+
+    Raises:
+        ConfigError: if windows of `crop_px` are too small for it.
+    """
+    import torch
+
     from gen.patchgan import PatchDiscriminator, PixelDiscriminator
 
-    if config.kind == "pixel":
-        return PixelDiscriminator(in_channels, ndf=config.ndf, norm=config.norm)
-    return PatchDiscriminator(
-        in_channels,
-        ndf=config.ndf,
-        n_layers=config.n_layers,
-        norm=config.norm,
-        filter=config.filter,
-    )
+    def build() -> nn.Module:
+        if config.kind == "pixel":
+            return PixelDiscriminator(in_channels, ndf=config.ndf, norm=config.norm)
+        return PatchDiscriminator(
+            in_channels,
+            ndf=config.ndf,
+            n_layers=config.n_layers,
+            norm=config.norm,
+            filter=config.filter,
+        )
+
+    try:
+        with torch.device("meta"):  # shapes alone, no arithmetic
+            build()(torch.empty(2, in_channels, crop_px, crop_px))
+    except (RuntimeError, ValueError):
+        raise ConfigError(
+            f"discriminator.n_layers {config.n_layers}: too many for a data.crop_size of {crop_px} px"
+        ) from None
+    return build()
 
 
 def judge(
@@ -317,6 +341,8 @@ def find_state(out: Path, resume: str) -> Path | None:
         if own.exists():
             raise ConfigError(f"{out}: holds a run already; expected an empty --out, or --resume auto")
         return None
+    if own.exists():
+        return own
     named = Path(resume) / "last" / "state.safetensors"
     if not named.exists():
         raise ConfigError(f"--resume {resume}: holds no run (no last/state.safetensors)")
@@ -395,24 +421,25 @@ class Run:
 
     def say(self, message: str) -> None:
         """Print a message once, on stderr."""
+        from tqdm import tqdm
+
         if self.accelerator.is_main_process:
-            print(message, file=sys.stderr)
+            tqdm.write(message, file=sys.stderr)  # above the progress bar, not into it
 
     def begin(self, seen: int) -> None:
         """Make the directory; drop metrics that a resumed run will write again."""
         self.out.mkdir(parents=True, exist_ok=True)
-        (self.out / "config.yaml").write_text(to_yaml(self.config))
+        write_whole(self.out / "config.yaml", lambda temporary: temporary.write_text(to_yaml(self.config)))
         metrics = self.out / "metrics.jsonl"
         rows = metrics.read_text().splitlines() if metrics.exists() else []
         kept = [row for row in rows if row.endswith("}") and json.loads(row)["seen"] <= seen]
-        metrics.write_text("".join(f"{row}\n" for row in kept))
+        write_whole(metrics, lambda temporary: temporary.write_text("".join(f"{row}\n" for row in kept)))
         weights = sum(p.numel() for p in self.networks["generator"].parameters())
         where = f"from sample {seen}" if seen else "from scratch"
         shape = self.config.generator
-        print(
+        self.say(
             f"{self.out}: {shape.sampling} {shape.filter}, {weights / 1e6:.2f} M weights, "
-            f"{self.an_epoch} pairs an epoch, {where}, on {self.accelerator.device}",
-            file=sys.stderr,
+            f"{self.an_epoch} pairs an epoch, {where}, on {self.accelerator.device}"
         )
 
     def log(self, seen: int, losses: dict[str, Tensor], progress: Any) -> None:
@@ -429,7 +456,8 @@ class Run:
         now = time.perf_counter()
         rate = self._steps * a_batch / (now - self._since)
         self.write_row("train", seen, {**means, "images_per_s": round(rate, 2)})
-        progress.set_postfix({key.removeprefix("loss_"): f"{v:.3f}" for key, v in means.items()})
+        shown = {key.removeprefix("loss_"): f"{v:.3f}" for key, v in means.items()}
+        progress.set_postfix(shown, refresh=False)
         self._sums, self._steps, self._since = {}, 0, now
 
     def write_row(self, kind: str, seen: int, values: dict[str, Any]) -> None:
@@ -458,6 +486,7 @@ class Run:
             if due(epoch, train.save_every, last):
                 self.save(seen)
         self.accelerator.wait_for_everyone()
+        self._since = time.perf_counter()  # images_per_s is of training alone
 
     def save(self, seen: int) -> None:
         """Write the generator, then the state to go on from. Each file is replaced in one instant."""

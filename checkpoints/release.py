@@ -19,7 +19,7 @@ from gen.checkpoint import load_generator, save_generator
 HERE = Path(__file__).parent
 RELEASED = HERE / "released"
 SAMPLINGS = ("strided", "blur")
-RECIPE = ["--config", "demo", "--batch_size", "1", "--data.synthetic_count", "400", "--train.epochs", "40"]
+RECIPE = ["--config", "demo", "--batch_size", "2", "--data.synthetic_count", "400", "--train.epochs", "10"]
 
 
 def main() -> None:

@@ -43,12 +43,23 @@ def find_config(name: str) -> Path:
         ConfigError: if there is no such recipe or file.
     """
     if name.endswith((".yaml", ".yml")):
-        if not Path(name).is_file():
-            raise ConfigError(f"{name}: no such config file")
+        check_file(Path(name))
         return Path(name)
     if name not in packaged():
         raise ConfigError(f"--config {name}: expected one of {', '.join(packaged())} or a .yaml file")
     return FOLDER / f"{name}.yaml"
+
+
+def check_file(path: Path) -> None:
+    """Raise ConfigError, naming the file, unless it holds a YAML mapping."""
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such config file")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: is no YAML ({_shorten(str(error))})") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected a mapping of options, got {type(content).__name__}")
 
 
 def build_parser(prog: str, description: str) -> jsonargparse.ArgumentParser:

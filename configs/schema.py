@@ -13,10 +13,10 @@ Filter = Literal["rect2", "tri3", "bin4", "bin5", "bin6", "bin7"]
 Norm = Literal["instance", "batch", "group", "none"]
 
 
-def _at_least(minimum: float, **values: float) -> None:
+def _at_least(minimum: float, section: str = "", /, **values: float) -> None:
     for name, value in values.items():
         if not value >= minimum:
-            raise ValueError(f"{name} must be at least {minimum:g}, not {value}")
+            raise ValueError(f"{section}{name} must be at least {minimum:g}, not {value}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,9 @@ class GeneratorConfig:
     """0.5 on the inner decoder levels while training"""
 
     def __post_init__(self) -> None:
-        _at_least(1, ngf=self.ngf, num_downs=self.num_downs)
+        _at_least(1, "generator.", ngf=self.ngf, num_downs=self.num_downs)
+        if self.num_downs > 12:
+            raise ValueError(f"generator.num_downs must be at most 12, not {self.num_downs}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,7 @@ class DiscriminatorConfig:
     """low-pass taps for an anti-aliased patch discriminator"""
 
     def __post_init__(self) -> None:
-        _at_least(1, ndf=self.ndf, n_layers=self.n_layers)
+        _at_least(1, "discriminator.", ndf=self.ndf, n_layers=self.n_layers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +93,11 @@ class DataConfig:
     """keep decoded pictures in memory: 6 bytes x load_size^2 a pair"""
 
     def __post_init__(self) -> None:
-        _at_least(1, synthetic_count=self.synthetic_count, crop_size=self.crop_size)
+        _at_least(1, "data.", synthetic_count=self.synthetic_count, crop_size=self.crop_size)
         if self.load_size < self.crop_size:
-            raise ValueError(f"load_size {self.load_size} must be at least crop_size {self.crop_size}")
+            raise ValueError(
+                f"data.load_size {self.load_size} must be at least data.crop_size {self.crop_size}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +110,7 @@ class LossConfig:
     """weight of the L1 distance to the target"""
 
     def __post_init__(self) -> None:
-        _at_least(0, lambda_l1=self.lambda_l1)
+        _at_least(0, "loss.", lambda_l1=self.lambda_l1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,15 +143,19 @@ class TrainConfig:
     """validation pairs used"""
 
     def __post_init__(self) -> None:
-        _at_least(1, epochs=self.epochs, log_every_steps=self.log_every_steps, save_every=self.save_every)
-        _at_least(1, val_limit=self.val_limit)
+        _at_least(
+            1, "train.", epochs=self.epochs, log_every_steps=self.log_every_steps, save_every=self.save_every
+        )
+        _at_least(1, "train.", val_limit=self.val_limit)
         counts = {"keep_every": self.keep_every, "sample_every": self.sample_every}
-        _at_least(0, **counts, val_every=self.val_every, learning_rate=self.learning_rate)
+        _at_least(0, "train.", **counts, val_every=self.val_every, learning_rate=self.learning_rate)
         if self.decay_epochs is not None and not 0 <= self.decay_epochs <= self.epochs:
-            raise ValueError(f"decay_epochs must lie in 0..epochs ({self.epochs}), not {self.decay_epochs}")
+            raise ValueError(
+                f"train.decay_epochs must lie in 0..epochs ({self.epochs}), not {self.decay_epochs}"
+            )
         for name, beta in (("beta1", self.beta1), ("beta2", self.beta2)):
             if not 0 <= beta < 1:
-                raise ValueError(f"{name} must lie in [0, 1), not {beta}")
+                raise ValueError(f"train.{name} must lie in [0, 1), not {beta}")
 
 
 @dataclass(frozen=True, kw_only=True)

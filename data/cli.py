@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.command import Parser, command, natural, one_line, positive, version
+from data.command import Parser, command, natural, one_line, positive, progress, version
 from data.errors import InputError
 from data.files import write_whole
 from data.synthetic import KINDS
@@ -63,7 +63,6 @@ def write_pairs(kind: str, split: str, out: Path, *, count: int, size: int, seed
     """Write procedural pairs side by side (A left, B right) to `out/split/`, in pix2pix's layout."""
     import numpy as np
     from PIL import Image
-    from tqdm import tqdm
 
     from data.synthetic_pairs import SyntheticPairs
 
@@ -72,7 +71,7 @@ def write_pairs(kind: str, split: str, out: Path, *, count: int, size: int, seed
     pairs = SyntheticPairs(
         kind, split, count=count, scene_seed=seed, direction="AtoB", load_size=size, crop_size=size
     )
-    for index in tqdm(range(count), desc=split, unit="pair"):
+    for index in progress(range(count), count, unit="pair"):
         image = Image.fromarray(np.hstack(pairs.read(index)))
         write_whole(out / split / f"{index + 1}.png", functools.partial(image.save, format="PNG"))
 
@@ -83,13 +82,11 @@ def check_pairs(root: Path, split: str) -> int:
     Returns:
         0 if all can be used, else 2.
     """
-    from tqdm import tqdm
-
     from data.paired import PairedImages
 
     pairs = PairedImages(root, split, load_size=16, crop_size=16)
     faults = 0
-    for index in tqdm(range(len(pairs)), unit="pair"):
+    for index in progress(range(len(pairs)), len(pairs), unit="pair"):
         try:
             pairs.read(index)
         except InputError as error:

@@ -13,9 +13,9 @@ import importlib.metadata
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import FrameType
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, TypeVar
 
 
 class Main(Protocol):
@@ -80,7 +80,11 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}"
-    return " ".join(str(error).split())
+    text = str(error)
+    if text.startswith("Caught ") and "DataLoader worker" in text:
+        # torch hands on a worker's error with its traceback as the message; the last line is ours.
+        text = text.strip().splitlines()[-1].partition(": ")[2]
+    return " ".join(text.split())
 
 
 def _exit_code(error: Exception) -> int | None:
@@ -123,6 +127,21 @@ class StopRequest:
         if self.signal is not None:
             self.leave()
         self.signal = signum
+
+
+Item = TypeVar("Item")
+
+
+def progress(items: Iterable[Item], total: int, *, unit: str = "image") -> Iterable[Item]:
+    """Show how far an iteration is, on stderr: a moving bar in a terminal, a line now and then elsewhere."""
+    from tqdm import tqdm
+
+    return tqdm(items, total=total, unit=unit, mininterval=progress_interval_s(), disable=total == 1)
+
+
+def progress_interval_s() -> float:
+    """Return the least time between two states of a progress bar."""
+    return 0.2 if sys.stderr.isatty() else 30.0
 
 
 class UsageError(ValueError):

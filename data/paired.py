@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from data.errors import InputError
 from data.pairs import Pairs
@@ -24,7 +24,7 @@ _MODES = {1: "L", 3: "RGB"}
 def list_images(folder: Path) -> list[Path]:
     """Return the image files directly under `folder`, in natural order (2.png before 10.png)."""
     try:
-        files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
+        files = [path for path in folder.iterdir() if _is_picture(path)]
     except FileNotFoundError:
         raise InputError(f"{folder}: no such folder; expected a folder of images") from None
     except NotADirectoryError:
@@ -33,14 +33,16 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def read_image(path: Path, channels: int = 3) -> Image.Image:
-    """Decode an image fully, as grayscale (`channels` 1) or RGB (3).
+    """Decode an image fully, upright, as grayscale (`channels` 1) or RGB (3).
+
+    16-bit grayscale is scaled to 8 bits; an alpha channel is dropped.
 
     Raises:
         InputError: naming the file, if it is missing, no image, or cut short.
     """
     try:
         with Image.open(path) as image:
-            return image.convert(_MODES[channels])
+            return _eight_bit(ImageOps.exif_transpose(image)).convert(_MODES[channels])
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected an image") from None
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
@@ -140,8 +142,7 @@ class PairedImages(Pairs):
 
 
 def _match(folder_a: Path, folder_b: Path) -> list[tuple[Path, ...]]:
-    by_stem_a = {path.stem: path for path in list_images(folder_a)}
-    by_stem_b = {path.stem: path for path in list_images(folder_b)}
+    by_stem_a, by_stem_b = (_by_stem(list_images(folder)) for folder in (folder_a, folder_b))
     if not by_stem_a and not by_stem_b:
         raise InputError(f"{folder_a}: holds no images ({', '.join(sorted(SUFFIXES))})")
     for stem in sorted(by_stem_a.keys() ^ by_stem_b.keys()):
@@ -149,6 +150,29 @@ def _match(folder_a: Path, folder_b: Path) -> list[tuple[Path, ...]]:
         other = folder_b if stem in by_stem_a else folder_a
         raise InputError(f"{alone}: has no partner of the same name in {other}")
     return [(by_stem_a[stem], by_stem_b[stem]) for stem in sorted(by_stem_a, key=_natural)]
+
+
+def _by_stem(files: list[Path]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in files:
+        if path.stem in found:
+            raise InputError(f"{path}: has the same name as {found[path.stem]}; which one is the partner?")
+        found[path.stem] = path
+    return found
+
+
+def _is_picture(path: Path) -> bool:
+    # A leading dot: what some systems leave beside a picture, such as ._1.png.
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grayscale to 8 bits; Pillow's own conversion would clip it."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) / 257.0).round().astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode}; expected 8 or 16 bits a channel")
+    return image
 
 
 def _natural(text: str) -> list[tuple[bool, int, str]]:

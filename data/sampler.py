@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,7 +20,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         length: number of samples in the data set.
         batch_size: samples a process takes a step.
         seed: of the order.
-        epoch: which pass.
+        epoch: which pass; `enter` moves on to another.
         start: samples of this epoch already seen by all processes together.
         rank: this process.
         world_size: number of processes.
@@ -34,7 +35,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         batch_size: int,
         *,
         seed: int,
-        epoch: int,
+        epoch: int = 0,
         start: int = 0,
         rank: int = 0,
         world_size: int = 1,
@@ -42,11 +43,17 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         self.global_batch = batch_size * world_size
         if length < self.global_batch:
             raise ValueError(f"{length} samples do not fill one batch of {self.global_batch}")
+        self.length = length
         self.batch_size = batch_size
-        self.epoch = epoch
+        self.seed = seed
         self.rank = rank
-        order = np.random.default_rng((seed, epoch)).permutation(length)
-        self._rest = order[start : length - length % self.global_batch]
+        self.enter(epoch, start=start)
+
+    def enter(self, epoch: int, *, start: int = 0) -> None:
+        """Move to an epoch, `start` samples into it."""
+        self.epoch = epoch
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.length)
+        self._rest = order[start : self.length - self.length % self.global_batch]
 
     def __len__(self) -> int:
         """Return the number of batches left in this epoch."""
@@ -57,3 +64,13 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         for step in range(len(self)):
             first = step * self.global_batch + self.rank * self.batch_size
             yield [(self.epoch, int(index)) for index in self._rest[first : first + self.batch_size]]
+
+
+def ignore_signals(worker: int) -> None:
+    """Leave SIGINT and SIGTERM to the trainer (for `DataLoader(worker_init_fn=...)`).
+
+    A signal to the whole process group would end the workers first, and the trainer could not finish its
+    step and save.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

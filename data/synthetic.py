@@ -7,6 +7,7 @@ import operator
 
 import numpy as np
 
+from data.errors import InputError
 from data.facade_layout import plan_facade
 from data.facade_paint import FACADE_PALETTE, draw_labels, draw_photo
 from data.map_layout import plan_town
@@ -37,12 +38,12 @@ def render_pair(kind: str, *, size: int, seed: int = 0, index: int = 0) -> tuple
         both uint8 (size, size, 3) RGB. The labels are flat colours of `PALETTES[kind]`.
 
     Raises:
-        ValueError: `kind` is unknown, `size` is below 16, or `seed` or `index` is negative.
+        InputError: `kind` is unknown, `size` is below 16, or `seed` or `index` is negative.
     """
     size = _checked("size", size, _SMALLEST)
     seed, index = _checked("seed", seed, 0), _checked("index", index, 0)
     if kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
+        raise InputError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
     entropy = np.random.SeedSequence([seed, KINDS.index(kind), index])
     # The layout has a stream to itself, and so has what is drawn per pixel: neither may shift the
     # other when the size changes.
@@ -68,7 +69,7 @@ def contact_sheet(kind: str, *, count: int = 16, size: int = 256, seed: int = 0)
         as many rows as columns, with thin white separators.
 
     Raises:
-        ValueError: `count` is below 1, or an argument is one that `render_pair` refuses.
+        InputError: `count` is below 1, or an argument is one that `render_pair` refuses.
     """
     count = _checked("count", count, 1)
     size = _checked("size", size, _SMALLEST)
@@ -94,7 +95,7 @@ def _checked(name: str, value: int, least: int) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise ValueError(f"{name} must be a whole number, not {value!r}") from None
+        raise InputError(f"{name} must be a whole number, not {value!r}") from None
     if number < least:
-        raise ValueError(f"{name} must be at least {least}, not {value}")
+        raise InputError(f"{name} must be at least {least}, not {value}")
     return number

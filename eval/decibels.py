@@ -47,8 +47,8 @@ def bootstrap_interval(
 
 
 def mean_with_interval(values: ArrayLike, *, seed: int = 0) -> dict[str, object]:
-    """Return `{"mean": m, "ci95": [low, high]}` of one value an image."""
+    """Return `{"mean": m, "ci95": [low, high]}` of one value an image; one image alone has no interval."""
     return {
         "mean": float(np.asarray(values, dtype=np.float64).mean()),
-        "ci95": list(bootstrap_interval(values, seed=seed)),
+        "ci95": list(bootstrap_interval(values, seed=seed)) if np.size(values) > 1 else None,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -27,13 +28,14 @@ from eval.results import (
     to_table,
     write_results,
 )
-from eval.shifts import AXES, PROTOCOLS, offsets_along, parse_shifts
+from eval.shifts import AXES, PROTOCOLS, make_protocol, offsets_along, parse_shifts
 
 if TYPE_CHECKING:
     from data.pairs import Pairs
     from eval.evaluate import Measurement
     from eval.models import Model
 
+DEFAULT_MARGINS_PX = (0, 16)
 DESCRIPTION = """Measure the shift stability of generators: PSNR between the output for the shifted
 input and the shifted output, beside the quality of the outputs."""
 
@@ -52,8 +54,7 @@ def build_parser() -> Parser:
     parser.add_argument("--protocol", default="crop", help=f"of {', '.join(PROTOCOLS)}; the first one leads")
     parser.add_argument(
         "--margins",
-        default="0,16",
-        help="px left out at each border under crop (default: %(default)s)",
+        help="px left out at each border under crop (default: 0,16 where they fit)",
     )
     parser.add_argument("--map", action="store_true", help="measure every (dx, dy) of the shifts too")
     parser.add_argument(
@@ -84,7 +85,9 @@ def main(argv: Sequence[str]) -> int:
     words = list(argv)
     args = build_parser().parse(words, signed=("--shifts", "--margins"))
     shifts = parse_shifts(args.shifts)
-    margins = parse_margins(args.margins)
+    margins = None if args.margins is None else parse_margins(args.margins)
+    if args.fail_under is not None:
+        check_floor(args.fail_under, shifts)
     protocols = list(dict.fromkeys(args.protocol.split(",")))
     for name in protocols:
         if name not in PROTOCOLS:
@@ -97,14 +100,20 @@ def main(argv: Sequence[str]) -> int:
     from eval.sources import open_data
 
     device = pick_device(args.device)
+    full_float32()
     models = load_models(args.checkpoints or find_checkpoints(), device)
     warn_of_seams(models, protocols)
     pairs, data = open_data(models, source=args.data, split=args.split, limit=args.limit)
+    offsets = offsets_along(shifts, args.axis)
+    for name in protocols:  # before anything is made of all their pairs
+        rule = make_protocol(name, canvas_px=pairs.load_size, window_px=pairs.crop_size)
+        for offset in offsets:
+            rule.check(offset, 0)
     plan = Plan(
         protocols=protocols,
-        offsets=offsets_along(shifts, args.axis),
+        offsets=offsets,
         map_offsets=[(dx, dy) for dy in shifts for dx in shifts] if args.map else (),
-        margins_px=usable_margins(margins, pairs.crop_size, shifts),
+        margins_px=margins or fitting_margins(pairs.crop_size - max(map(abs, shifts))),
         batch_size=args.batch_size,
         workers=args.workers,
         seed=args.seed,
@@ -131,6 +140,7 @@ def main(argv: Sequence[str]) -> int:
     write_results(results, args.out)
     draw(results, measurements, pairs, plan, args.out)
     print(to_json(results) if args.json else to_table(results))
+    sys.stdout.flush()
     print(f"wrote {args.out}/ results.json results.csv and pictures", file=sys.stderr)
     return passes(results, args.fail_under)
 
@@ -143,17 +153,24 @@ def parse_margins(text: str) -> list[int]:
     return sorted({int(part) for part in parts})
 
 
-def usable_margins(margins: Sequence[int], window_px: int, shifts: Sequence[int]) -> list[int]:
-    """Drop margins that leave nothing of a small window, saying so; keep at least the smallest."""
-    overlap = window_px - max(map(abs, shifts))
-    usable = [margin for margin in margins if 2 * margin < overlap]
-    for margin in margins:
-        if margin not in usable:
-            print(
-                f"margin {margin} px leaves nothing of a {overlap} px overlap: left out",
-                file=sys.stderr,
-            )
-    return usable or list(margins[:1])
+def fitting_margins(overlap_px: int) -> list[int]:
+    """Return the default margins that leave something of the overlap."""
+    return [margin for margin in DEFAULT_MARGINS_PX if 2 * margin < overlap_px] or [0]
+
+
+def check_floor(floor_db: float, shifts: Sequence[int]) -> None:
+    """Refuse a `--fail-under` that could never fail, or that has no odd shift to look at."""
+    if not math.isfinite(floor_db):
+        raise InputError(f"--fail-under {floor_db}: expected a number of dB")
+    if not any(shift % 2 for shift in shifts):
+        raise InputError("--fail-under looks at odd shifts; expected one such as 1 in --shifts")
+
+
+def full_float32() -> None:
+    """Keep cuDNN from running float32 convolutions in TF32, whose rounding would show as instability."""
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def warn_of_seams(models: Sequence[Model], protocols: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data.command import progress
 from data.errors import InputError
 from eval.decibels import PEAK, mean_with_interval
 from eval.quality import quality
@@ -88,8 +89,6 @@ def measure(models: Sequence[Model], pairs: Pairs, plan: Plan) -> list[Measureme
         InputError: if a shift or margin does not fit, a picture cannot be read, or an output is not
             finite; the message names the model and the picture.
     """
-    from tqdm import tqdm
-
     offsets = sorted({*plan.offsets, *plan.map_offsets})
     measurements = [
         Measurement(m, [StabilityScores(rule, offsets, plan.margins_px) for rule in plan.rules(pairs)])
@@ -98,7 +97,7 @@ def measure(models: Sequence[Model], pairs: Pairs, plan: Plan) -> list[Measureme
     if not measurements[0].scores[0].moving:
         raise InputError("shift 0 alone moves nothing; expected others in --shifts, such as 0..7")
     n_images = min(len(pairs), plan.limit or len(pairs))
-    for name, source, target in tqdm(canvases(pairs, n_images, plan), total=n_images, unit="image"):
+    for name, source, target in progress(canvases(pairs, n_images, plan), n_images):
         for measurement in measurements:
             try:
                 measurement.add(source, target, batch_size=plan.batch_size)

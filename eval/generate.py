@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data.command import Parser, add_common_options, command, one_line, pick_device, positive
+from data.command import (
+    Parser,
+    add_common_options,
+    command,
+    one_line,
+    pick_device,
+    positive,
+    progress,
+)
 from data.errors import InputError
 from data.files import write_whole
 from eval.results import prepare_output
@@ -46,10 +54,12 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"--tile {args.tile}: expected at least {MIN_TILE_PX} px")
     prepare_output(args.out)
     files = collect(args.inputs)
+    for stem, file in files.items():
+        if (args.out / f"{stem}.png").resolve() == file.resolve():
+            raise InputError(f"{file}: would be overwritten by its own output; expected another --out")
 
     import torch
     from PIL import Image
-    from tqdm import tqdm
 
     from data.paired import read_image
     from data.transforms import to_pixels, to_tensor
@@ -60,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     config: Any = generator.config
     channels = config["generator"]["in_channels"]
     failures = 0
-    for stem, file in tqdm(files.items(), unit="image", disable=len(files) == 1):
+    for stem, file in progress(files.items(), len(files)):
         try:
             pixels = as_array(read_image(file, channels))
         except InputError as error:

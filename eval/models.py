@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 RELEASED = Path(__file__).parent.parent / "checkpoints" / "released"
 GENERATOR_FILE = "generator.safetensors"
+MARK = b"steadypix.generator"
+MARK_WITHIN = 1 << 20  # bytes of a header that are looked at
+MAX_CANVAS_PX = 16_384
 NORM_MODES = {
     "instance": "statistics of each picture",
     "batch": "running statistics",
@@ -59,7 +62,8 @@ class Model:
 def find_checkpoints(root: Path = Path("checkpoints")) -> list[Path]:
     """Return every generator under `root`, else the released ones.
 
-    A run counts once, by its `generator.safetensors`; its kept epochs and training state do not.
+    A run counts once, by its `generator.safetensors`; its kept epochs and training state do not, nor do
+    weights of other programs.
     """
     found = [path for path in root.rglob("*.safetensors") if _is_generator(path)]
     return sorted(found or RELEASED.glob("*.safetensors"))
@@ -83,6 +87,7 @@ def load_models(paths: Sequence[str | Path], device: str = "cpu") -> list[Model]
     models = []
     for name, file in zip(short_names(files), files, strict=True):
         module = load_generator(file, device)
+        _check_data(file, module.config)  # type: ignore[arg-type]
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         models.append(Model(name, file, digest, module, module.config))  # type: ignore[arg-type]
     return models
@@ -108,4 +113,28 @@ def _name_parts(file: Path) -> list[str]:
 
 
 def _is_generator(path: Path) -> bool:
-    return path.parent.name != "last" and not re.fullmatch(r"generator-\d+", path.stem)
+    if path.parent.name == "last" or re.fullmatch(r"generator-\d+", path.stem):
+        return False
+    try:
+        with open(path, "rb") as file:
+            # The header is JSON with our format's name in its metadata; tensors follow it.
+            return MARK in file.read(MARK_WITHIN)
+    except OSError:
+        return False
+
+
+def _check_data(path: Path, config: dict[str, Any]) -> None:
+    """Refuse a file whose `data` section could not be used, before anything is made of it."""
+    data = config.get("data")
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: its metadata holds no data section")
+    text: tuple[type, ...] = (str,)
+    wanted = {"root": (str, type(None)), "synthetic": text, "val_split": text, "direction": text}
+    for key, kind in {**wanted, "load_size": (int,), "crop_size": (int,)}.items():
+        if not isinstance(data.get(key), kind):
+            raise InputError(f"{path}: data.{key} in its metadata is {data.get(key)!r}")
+    if not 1 <= data["crop_size"] <= data["load_size"] <= MAX_CANVAS_PX:
+        sizes = f"{data['crop_size']} and {data['load_size']}"
+        raise InputError(
+            f"{path}: crop_size and load_size in its metadata are {sizes}; expected 1 to {MAX_CANVAS_PX} px"
+        )

@@ -66,6 +66,8 @@ def draw(
     draw_curve(out / "curve.png", results)
     if plan.map_offsets:
         draw_map(out / "map.png", results)
+    else:  # one of an earlier evaluation would lie beside results it does not show
+        (out / "map.png").unlink(missing_ok=True)
 
 
 def caption(row: dict[str, Any]) -> str:

@@ -19,16 +19,19 @@ SCHEMA_VERSION = 1
 
 
 def prepare_output(out: Path) -> None:
-    """Make the output folder and see that it can be written, before any work is done.
+    """See that the output folder can be made and written, before any work is done.
 
     Raises:
         InputError: naming the folder and the reason.
     """
+    existed = out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
         probe = out / f".writable.{os.getpid()}"
         probe.touch()
         probe.unlink()
+        if not existed:
+            out.rmdir()  # what follows may still fail; whoever writes first makes it again
     except FileExistsError:
         raise InputError(f"{out}: is a file; expected a folder to write to") from None
     except OSError as error:
@@ -60,7 +63,12 @@ def to_csv(results: dict[str, Any]) -> str:
             for margin, summary in margins.items():
                 for row in summary["per_shift"]:
                     where = [model["name"], protocol, margin, row["dx"], row["dy"]]
-                    score = [row["mean_db"], *row["ci95_db"], row["pooled_db"], row["n_identical"]]
+                    score = [
+                        row["mean_db"],
+                        *(row["ci95_db"] or ("", "")),
+                        row["pooled_db"],
+                        row["n_identical"],
+                    ]
                     writer.writerow([*where, *score, *quality])
     return text.getvalue()
 
@@ -92,11 +100,15 @@ def to_table(results: dict[str, Any]) -> str:
         f"The targets' own TV is {target_tv:.4f}. A soft picture is stable for free: read dB beside TV.",
     ]
     for row in results["comparisons"]:
-        low, high = row["gain_db"]["ci95"]
+        interval = row["gain_db"]["ci95"]
+        bounds = f" [{interval[0]:+.2f}, {interval[1]:+.2f}]" if interval else ""
         lines.append(
             f"{row['model']} - {row['reference']}, {row['protocol']}, margin {row['margin_px']} px: "
-            f"{row['gain_db']['mean']:+.2f} dB [{low:+.2f}, {high:+.2f}], paired, {row['over']}"
+            f"{row['gain_db']['mean']:+.2f} dB{bounds}, paired, {row['over']}"
         )
+    for name, images in results.get("worst", {}).items():
+        moved = ", ".join(f"{image['image']} ({image['mean_db']:.1f} dB)" for image in images)
+        lines.append(f"{name} moves most on {moved}")
     return "\n".join(lines)
 
 
@@ -109,9 +121,10 @@ def lead_score_db(model: dict[str, Any]) -> float:
 
 def _stability_cell(summary: dict[str, Any]) -> str:
     figure = summary["odd_mean_db"] or summary["mean_db"]
+    if figure["ci95"] is None:
+        return f"{figure['mean']:.2f}"
     low, high = figure["ci95"]
-    half = (high - low) / 2
-    return f"{figure['mean']:.2f} ± {half:.2f}"
+    return f"{figure['mean']:.2f} ± {(high - low) / 2:.2f}"
 
 
 def _figure(value: Any, digits: int) -> str:

@@ -42,6 +42,10 @@ def open_data(
     }
     if source is None or source == "synthetic":
         root = None if source else agree(models, "data", "root", hint="give --data")
+        if root is not None and not Path(root).is_dir():
+            raise InputError(
+                f"{root}: the pictures {models[0].path} was trained for are not there; give --data DIR"
+            )
         source = root or f"synthetic-{agree(models, 'data', 'synthetic', hint='give --data')}"
         split = split or agree(models, "data", "val_split", hint="give --split")
     elif split is None:
@@ -59,7 +63,7 @@ def open_data(
     return pairs, data
 
 
-def agree(models: Sequence[Model], section: str, key: str, *, hint: str = "evaluate them apart") -> Any:
+def agree(models: Sequence[Model], section: str, key: str, *, hint: str = "name the ones to compare") -> Any:
     """Return a configuration value that all models share.
 
     Raises:

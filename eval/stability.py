@@ -212,6 +212,8 @@ def shift_stability(
     generator.eval()
     try:
         for batch in batches:
+            if batch.ndim != 4 or batch.shape[-1] != batch.shape[-2]:
+                raise InputError(f"pictures must be (B, C, S, S), square; got {tuple(batch.shape)}")
             for canvas in batch.to(device).split(1):
                 if scores is None:
                     rule = make_protocol(protocol, canvas_px=canvas.shape[-1], window_px=window_px)

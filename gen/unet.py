@@ -32,7 +32,7 @@ Sampling = Literal["strided", "blur", "preblur", "blur_late"]
 SAMPLINGS: tuple[str, ...] = get_args(Sampling)
 
 KERNEL = 4  # Side of every convolution of the published graph.
-MAX_NUM_DOWNS = 16  # 65,536 px a side; a checkpoint that claims more is hostile.
+MAX_NUM_DOWNS = 12  # Any input is padded to a multiple of 4,096 px then; more is a mistake or hostile.
 
 
 class DownLevel(nn.Module):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 import train_pix2pix
 from data.cli import main as steadypix_data
@@ -195,6 +196,9 @@ def test_seams_are_warned_of(checkpoints: list[Path], tmp_path: Path, capsys: Ca
         (["--margins", "a"], ["'a'"]),
         (["--data", "nowhere"], ["nowhere"]),
         (["--split", "dev"], ["dev"]),
+        (["--fail-under", "nan"], ["nan"]),
+        (["--fail-under", "3", "--shifts", "2,4"], ["odd"]),
+        (["--margins", "14,15", "--shifts", "0..4"], ["margin 1", "nothing is left"]),
         (["--axis", "z"], ["z"]),
         (["--limit", "0"], ["'0'"]),
         (["--device", "tpu"], ["tpu"]),
@@ -252,10 +256,53 @@ def test_checkpoints_of_different_data_need_a_word(
     assert eval_stability([*argv, "--data", str(pair_folder)]) == 0
 
 
-def test_unreadable_pictures_are_named(checkpoints: list[Path], pair_folder: Path, capsys: Capture) -> None:
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_unreadable_pictures_are_named(
+    checkpoints: list[Path], pair_folder: Path, capsys: Capture, workers: str
+) -> None:
     (pair_folder / "test" / "2.png").write_text("not a picture")
-    assert eval_stability([str(checkpoints[0]), *FAST, "--out", str(pair_folder / "o")]) == 2
-    one_error_line(capsys, "2.png")
+    argv = [str(checkpoints[0]), *FAST, "--workers", workers, "--out", str(pair_folder / "o")]
+    assert eval_stability(argv) == 2
+    line = one_error_line(capsys, "2.png", "not an image")
+    assert "DataLoader" not in line
+    assert not (pair_folder / "o").exists()
+
+
+def test_one_picture_has_no_interval(checkpoints: list[Path], tmp_path: Path, capsys: Capture) -> None:
+    results = evaluate(checkpoints, tmp_path / "o", "--limit", "1")
+    assert results["models"][0]["stability"]["crop"]["4"]["mean_db"]["ci95"] is None
+    assert "±" not in capsys.readouterr().out
+
+
+def test_foreign_weights_below_the_folder_are_passed_over(
+    checkpoints: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    (home / "checkpoints").mkdir(parents=True)
+    (home / "checkpoints" / "mine.safetensors").write_bytes(checkpoints[0].read_bytes())
+    save_file({"lora": torch.zeros(2)}, home / "checkpoints" / "lora.safetensors")
+    monkeypatch.chdir(home)
+    assert eval_stability([*FAST, "--limit", "1"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'\\"load_size\\": 40', b'\\"load_size\\": -1'),
+        (b'\\"crop_size\\": 32', b'\\"crop_size\\": 99'),
+        (b'\\"direction\\": \\"BtoA\\"', b'\\"direction\\": [[[[[]]]]]'),
+        (b'\\"data\\": {', b'\\"dara\\": {'),
+    ],
+)
+def test_hostile_metadata_is_refused(
+    checkpoints: list[Path], tmp_path: Path, capsys: Capture, old: bytes, new: bytes
+) -> None:
+    text = checkpoints[0].read_bytes()
+    assert old in text
+    padded = new + b" " * (len(old) - len(new))
+    checkpoints[0].write_bytes(text.replace(old, padded))
+    assert eval_stability([str(checkpoints[0]), *FAST, "--out", str(tmp_path / "o")]) == 2
+    one_error_line(capsys, "strided.safetensors")
 
 
 def test_unwritable_output(checkpoints: list[Path], tmp_path: Path, capsys: Capture) -> None:
@@ -321,6 +368,7 @@ def test_generate_refuses(
     for argv, culprit in (
         ([str(checkpoints[0]), "nowhere.png", *out], "nowhere.png"),
         ([str(checkpoints[0]), picture, other, *out], "overwrite"),
+        ([str(checkpoints[0]), picture, "--out", str(pair_folder / "test")], "overwritten"),
         ([str(checkpoints[0]), str(tmp_path / "empty"), *out], "no images"),
         ([str(checkpoints[0]), picture, "--tile", "8", *out], "32 px"),
         (["missing.safetensors", picture, *out], "missing.safetensors"),

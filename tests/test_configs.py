@@ -93,7 +93,8 @@ def test_bad_options_name_the_key_and_the_value(argv: list[str], culprits: list[
     [
         ("generator:\n  ngff: 3\n", "ngff"),
         ("generator:\n  ngf: wide\n", "wide"),
-        ("generator: [\n", "config"),
+        ("generator: [\n", r"bad\.yaml: is no YAML"),
+        ("- 1\n", r"bad\.yaml: expected a mapping"),
         ("train:\n  epochs: 2.5\n", "2.5"),
     ],
 )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data import EpochSampler, InputError, PairedImages, SyntheticPairs
+from data.paired import read_image
 from data.source import open_pairs
 from data.transforms import random_window, to_pixels, to_tensor
 
@@ -59,6 +60,30 @@ def test_grayscale_and_colour(tmp_path: Path) -> None:
     assert target.shape == (3, 8, 8)
     half = Image.open(tmp_path / "train" / "1.png").crop((8, 0, 16, 8))
     np.testing.assert_array_equal(to_pixels(source)[..., 0], np.asarray(half.convert("L")))
+
+
+def test_sixteen_bits_and_orientation(tmp_path: Path) -> None:
+    deep = (np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    expected = (deep / 257.0).round().astype(np.uint8)
+    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "deep.png", 1)), expected)
+    Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "float.tiff")
+    with pytest.raises(InputError, match=r"float\.tiff.*expected 8 or 16 bits"):
+        read_image(tmp_path / "float.tiff")
+    wide = Image.fromarray(np.zeros((4, 8, 3), np.uint8))
+    exif = wide.getexif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    wide.save(tmp_path / "turned.jpg", exif=exif)
+    assert read_image(tmp_path / "turned.jpg").size == (4, 8)
+
+
+def test_names_that_clash_or_hide(tmp_path: Path) -> None:
+    for name in ("1.png", "1.jpg"):
+        save(tmp_path / "trainA" / name, np.zeros((8, 8, 3), np.uint8))
+    save(tmp_path / "trainB" / "1.png", np.zeros((8, 8, 3), np.uint8))
+    refuse(tmp_path, "same name", "1.jpg", "1.png")
+    (tmp_path / "trainA" / "1.jpg").rename(tmp_path / "trainA" / "._1.jpg")
+    assert len(PairedImages(tmp_path, load_size=8, crop_size=8)) == 1
 
 
 def test_jitter_is_the_same_for_both_halves(tmp_path: Path) -> None:

@@ -26,7 +26,10 @@ from configs.schema import (
     TrainConfig,
 )
 from data.command import StopRequest, Terminated
+from data.errors import InputError
+from data.sampler import ignore_signals
 from gen import CheckpointError, UNetGenerator, load_generator
+from gen.checkpoint import read_tensors, write_tensors
 from tests.conftest import tiny_config, write_checkpoint
 
 
@@ -131,7 +134,52 @@ def test_more_epochs_may_be_asked_for_but_nothing_else(pair_folder: Path, tmp_pa
     with pytest.raises(ConfigError, match="holds a run already"):
         trainer.train(config, out, resume="never")
     with pytest.raises(ConfigError, match="holds no run"):
-        trainer.train(config, out, resume=str(tmp_path / "elsewhere"))
+        trainer.train(config, tmp_path / "new", resume=str(tmp_path / "elsewhere"))
+
+
+def test_a_branch_starts_from_a_named_run_and_then_from_itself(pair_folder: Path, tmp_path: Path) -> None:
+    config = tiny_config(pair_folder)
+    trainer.train(config, tmp_path / "run")
+    more = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=3))
+    trainer.train(more, tmp_path / "branch", resume=str(tmp_path / "run"))
+    assert [row["seen"] for row in rows(tmp_path / "branch", "train")] == [14, 16, 18]
+    assert load_generator(tmp_path / "run").provenance["epoch"] == 2
+    most = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=4))
+    trainer.train(most, tmp_path / "branch", resume=str(tmp_path / "run"))
+    assert [row["seen"] for row in rows(tmp_path / "branch", "train")] == [14, 16, 18, 20, 22, 24]
+
+
+def test_a_tail_left_by_another_number_of_processes_ends_the_epoch(pair_folder: Path, tmp_path: Path) -> None:
+    """A state that stands where no whole batch is left still ends its epoch and is saved."""
+    config = tiny_config(pair_folder)
+    out = tmp_path / "run"
+    trainer.train(config, out)
+    state = out / "last" / "state.safetensors"
+    tensors, metadata = read_tensors(state)
+    write_tensors(state, tensors, {**metadata, "seen": 5})  # 6 an epoch, 2 a step: one sample is left
+    trainer.train(config, out)
+    assert load_generator(out).provenance["seen"] == 12
+
+
+def test_a_signal_to_the_whole_group_is_the_trainers_to_handle() -> None:
+    previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        ignore_signals(0)
+        assert all(signal.getsignal(s) == signal.SIG_IGN for s in previous)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def test_what_cannot_work_is_said_before_training(pair_folder: Path, tmp_path: Path) -> None:
+    deep = tiny_config(pair_folder, discriminator=DiscriminatorConfig(ndf=4, n_layers=5))
+    with pytest.raises(ConfigError, match=r"n_layers 5: too many for a data.crop_size of 32"):
+        trainer.train(deep, tmp_path / "run")
+    (pair_folder / "test" / "2.png").write_text("not a picture")
+    watched = tiny_config(pair_folder, train=TrainConfig(epochs=1, val_every=1, sample_every=0))
+    with pytest.raises(InputError, match=r"2\.png"):
+        trainer.train(watched, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_damaged_state_is_refused(pair_folder: Path, tmp_path: Path) -> None:
@@ -187,7 +235,7 @@ def test_learning_rate_is_the_published_schedule(epochs: int, decay: int | None)
 
 def test_one_pass_over_real_and_fake_equals_two() -> None:
     torch.manual_seed(0)
-    discriminator = trainer.build_discriminator(DiscriminatorConfig(ndf=4, n_layers=2), 6)
+    discriminator = trainer.build_discriminator(DiscriminatorConfig(ndf=4, n_layers=2), 6, 32)
     x, real, fake = torch.randn(3, 2, 3, 32, 32).unbind()
     together = trainer.judge(discriminator, x, real, fake, together=True)
     apart = trainer.judge(discriminator, x, real, fake, together=False)
