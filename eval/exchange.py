@@ -6,9 +6,9 @@
     DIR/<picture>_<protocol>_<dx>_<dy>.png       the window shifted dx px right and dy px down
     DIR/manifest.json                            the sizes, and what every file shows
 
-Whatever program made a picture of the same name and size for each of them, the folder with those pictures
-is accepted as a CHECKPOINT. Put manifest.json beside them and no option has to be repeated. Pictures of 8 bits
-are rounded: an exact network then scores about 56 dB where its outputs are not equal, not more.
+Once some program has made a picture of the same name and size for each of them, the folder with those
+pictures is accepted as a CHECKPOINT. With a copy of manifest.json beside them no option has to be repeated.
+Pictures of 8 bits are rounded: where outputs are not equal, even a perfect network scores about 56 dB.
 """
 
 from __future__ import annotations

@@ -34,23 +34,17 @@ def find_format(path: Path) -> str:
         return "outputs" if _holds_pictures(path) else "steadypix"
     if not path.exists():
         return "callable" if CALLABLE.fullmatch(str(path)) else "steadypix"
-    if path.suffix == ".safetensors":
-        return "steadypix"
-    if path.suffix == ".onnx":  # protobuf has no magic number
-        return "onnx"
-    if zipfile.is_zipfile(path):
-        return _find_zip_format(path)
-    with open(path, "rb") as file:
-        head = file.read(9)
-    if path.suffix in (".pth", ".pt", ".ckpt") or head[:1] == b"\x80":
-        return "pix2pix"
-    return "program" if path.suffix == ".pt2" else "steadypix"
+    if path.suffix in (".safetensors", ".onnx"):  # protobuf, for one, has no magic number
+        return {".onnx": "onnx"}.get(path.suffix, "steadypix")
+    return _find_zip_format(path) if zipfile.is_zipfile(path) else _find_other_format(path)
 
 
 def require_trust(path: Path, kind: str, *, trust: bool) -> None:
     """Raise InputError if a format that can run code is not trusted."""
     if kind in RUNS_CODE and not trust:
-        raise InputError(f"{path}: is {FORMATS[kind]}, which can run code; give --trust if you trust its source")
+        raise InputError(
+            f"{path}: is {FORMATS[kind]}, which can run code; give --trust if you trust its source"
+        )
 
 
 def _find_zip_format(path: Path) -> str:
@@ -62,6 +56,14 @@ def _find_zip_format(path: Path) -> str:
     if "constants.pkl" in entries:
         raise InputError(f"{path}: is a TorchScript archive; expected its weights, a .pt2 program or ONNX")
     return "pix2pix"
+
+
+def _find_other_format(path: Path) -> str:
+    with open(path, "rb") as file:
+        is_pickle = file.read(1) == b"\x80"
+    if path.suffix == ".pt2":
+        return "program"
+    return "pix2pix" if is_pickle or path.suffix in (".pth", ".pt", ".ckpt") else "steadypix"
 
 
 def _holds_pictures(folder: Path) -> bool:

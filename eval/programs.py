@@ -90,9 +90,7 @@ def load_program(path: Path, device: str) -> tuple[nn.Module, dict[str, Any]]:
     except Exception as error:  # the loader raises anything on a damaged file
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: cannot be loaded as a torch.export program ({reason})") from None
-    values = {
-        node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"
-    }
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
     inputs = [values.get(name) for name in program.graph_signature.user_inputs]
     shapes = [tuple(value.shape) for value in inputs if isinstance(value, Tensor)]
     if len(inputs) != 1 or len(shapes) != 1 or len(shapes[0]) != 4:
@@ -180,7 +178,8 @@ def _onnx_backend(path: Path) -> tuple[Callable[[Tensor], Tensor], tuple[Dims, D
     inputs, outputs = session.get_inputs(), session.get_outputs()
     _check_inputs(path, len(inputs))
     dims = tuple(
-        tuple(size if isinstance(size, int) else None for size in value.shape) for value in (inputs[0], outputs[0])
+        tuple(size if isinstance(size, int) else None for size in value.shape)
+        for value in (inputs[0], outputs[0])
     )
     kinds = {"tensor(float16)": torch.float16, "tensor(double)": torch.float64}
     dtype = kinds.get(inputs[0].type, torch.float32)
