@@ -131,6 +131,7 @@ def main(argv: Sequence[str]) -> int:
         canvas_px=args.canvas,
         direction=args.direction,
     )
+    say_assumptions(data)
     plan = Plan(
         protocols=protocols,
         offsets=offsets_along(shifts, args.axis),
@@ -190,6 +191,13 @@ def usable_margins(margins: Sequence[int], window_px: int, shifts: Sequence[int]
                 file=sys.stderr,
             )
     return usable or list(margins[:1])
+
+
+def say_assumptions(data: dict[str, Any]) -> None:
+    """Name the settings that no option gave and no generator knew."""
+    if data["assumed"]:
+        shown = ", ".join(f"{name.removesuffix('_px')} {data[name]}" for name in data["assumed"])
+        print(f"assumed {shown}: say otherwise by --direction, --canvas, --window", file=sys.stderr)
 
 
 def warn_of_seams(models: Sequence[Model], protocols: Sequence[str]) -> None:
