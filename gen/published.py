@@ -178,7 +178,9 @@ def _rename(
     for key, tensor in state.items():
         layer, _, entry = key.rpartition(".")
         if layer not in names:
-            raise CheckpointError(f"{path}: holds {key}, unknown in the published graphs; it is of another")
+            raise CheckpointError(
+                f"{path}: holds {key}, unknown in the published graphs; it is of another architecture"
+            )
         if plain_norm and names[layer].endswith(".norm") and entry in STATISTICS:
             continue  # instance norm kept statistics in 2017 and never used them
         tensors[f"{names[layer]}.{entry}"] = tensor

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from eval.eval_stability import main as eval_stability
+from eval.models import load_models
 from gen import load_generator
 from tests.test_commands import Capture, one_error_line
 
@@ -144,10 +145,18 @@ def test_programs_that_answer_differently_to_the_same_input_are_refused(
     refused([tmp_path / "in"], tmp_path, capsys, "1_crop_1_0.png", "without dropout or noise")
 
 
-def test_gray_outputs(tmp_path: Path, inputs: Path, capsys: Capture) -> None:
+def test_the_hash_covers_every_output(inputs: Path) -> None:
+    hashes = []
+    for colour in ("red", "blue"):
+        Image.new("RGB", (32, 32), colour).save(inputs / "3_roll_2_0.png")
+        hashes.append(load_models([inputs])[0].sha256)
+    assert hashes[0] != hashes[1]
+
+
+def test_gray_outputs(tmp_path: Path, inputs: Path) -> None:
     """Outputs decide their channels; the targets are read with as many."""
     for file in inputs.glob("*.png"):
-        Image.open(file).convert("L").save(file)
+        Image.fromarray(pixels_of(file)).convert("L").save(file)
     results = evaluate([inputs], tmp_path / "o")
     assert results["data"]["output_channels"] == 1
 
