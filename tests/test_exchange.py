@@ -164,3 +164,13 @@ def test_gray_outputs(tmp_path: Path, inputs: Path) -> None:
 def test_nothing_to_export_from(tmp_path: Path, capsys: Capture) -> None:
     assert eval_stability(["--export_inputs", str(tmp_path / "in")]) == 2
     one_error_line(capsys, "--data")
+
+
+def test_real_facades(real_data: Path, tmp_path: Path) -> None:
+    """JPEG pictures, found and cut the same way when written and when read back."""
+    argv = ["--data", str(real_data / "facades"), "--limit", "2", "--window", "64", "--canvas", "72", *FAST]
+    assert eval_stability(["--export_inputs", str(tmp_path / "in"), *argv]) == 0
+    results = evaluate([tmp_path / "in"], tmp_path / "o", "--limit", "2")
+    assert results["data"]["source"] == str(real_data / "facades")
+    crop = results["models"][0]["stability"]["crop"]["0"]
+    assert (crop["mean_db"]["mean"], crop["n_identical"]) == (150, 6)
