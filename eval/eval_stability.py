@@ -47,7 +47,8 @@ def build_parser() -> Parser:
         "checkpoints",
         nargs="*",
         metavar="CHECKPOINT",
-        help="run directories or .safetensors files (default: all under ./checkpoints, else the released)",
+        help="run directories, .safetensors, latest_net_G.pth, .onnx, .pt2, package.module:function, or "
+        "folders of outputs (default: all under ./checkpoints, else the released)",
     )
     parser.add_argument("--shifts", default="0..7", help="0..7, -4..4 or 1,3,5 (px; default: %(default)s)")
     parser.add_argument("--axis", choices=AXES, default="x", help="direction of the shifts")
@@ -63,6 +64,7 @@ def build_parser() -> Parser:
         help="folder of pairs, or procedural pictures (default: what the checkpoints were trained on)",
     )
     parser.add_argument("--split", help="folder name of the pairs (default: the run's validation split)")
+    add_foreign_options(parser)
     parser.add_argument("--limit", type=positive, metavar="N", help="use the first N pictures")
     parser.add_argument(
         "--worst", type=natural, default=0, metavar="K", help="name the K pictures that move most"
@@ -79,6 +81,23 @@ def build_parser() -> Parser:
     return parser
 
 
+def add_foreign_options(parser: Parser) -> None:
+    """Add what generators made elsewhere need, whose files do not know their data."""
+    parser.add_argument("--window", type=positive, metavar="PX", help="side of what a network sees")
+    parser.add_argument("--canvas", type=positive, metavar="PX", help="side a picture is brought to before")
+    parser.add_argument("--direction", choices=("AtoB", "BtoA"), help="AtoB: the left picture is the input")
+    parser.add_argument(
+        "--trust", action="store_true", help="load .pt2 files and callables: they can run code"
+    )
+    parser.add_argument(
+        "--export_inputs",
+        type=Path,
+        metavar="DIR",
+        help="only write the shifted inputs for a foreign program; the folder of its outputs, under the same "
+        "names, is then a CHECKPOINT",
+    )
+
+
 @command("eval_stability")
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return its exit code."""
@@ -92,18 +111,31 @@ def main(argv: Sequence[str]) -> int:
     for name in protocols:
         if name not in PROTOCOLS:
             raise InputError(f"--protocol {name}: is unknown; expected of {', '.join(PROTOCOLS)}")
-    prepare_output(args.out)
+    prepare_output(args.export_inputs or args.out)
 
     from eval.evaluate import Plan, measure, summarise
+    from eval.exchange import bind_outputs, export_inputs
     from eval.models import find_checkpoints, load_models
     from eval.pictures import draw
     from eval.sources import open_data
 
     device = pick_device(args.device)
     full_float32()
-    models = load_models(args.checkpoints or find_checkpoints(), device)
+    # Inputs can be exported for a program that is not here.
+    paths = args.checkpoints or ([] if args.export_inputs else find_checkpoints())
+    exporting_blindly = args.export_inputs and not paths
+    models = [] if exporting_blindly else load_models(paths, device, trust=args.trust)
     warn_of_seams(models, protocols)
-    pairs, data = open_data(models, source=args.data, split=args.split, limit=args.limit)
+    pairs, data = open_data(
+        models,
+        source=args.data,
+        split=args.split,
+        limit=args.limit,
+        window_px=args.window,
+        canvas_px=args.canvas,
+        direction=args.direction,
+    )
+    say_assumptions(data)
     offsets = offsets_along(shifts, args.axis)
     for name in protocols:  # before anything is made of all their pairs
         rule = make_protocol(name, canvas_px=pairs.load_size, window_px=pairs.crop_size)
@@ -120,6 +152,11 @@ def main(argv: Sequence[str]) -> int:
         limit=args.limit,
         device=device,
     )
+    if args.export_inputs:
+        count = export_inputs(pairs, plan, data, args.export_inputs)
+        print(f"wrote {count} inputs and manifest.json to {args.export_inputs}", file=sys.stderr)
+        return 0
+    bind_outputs(models, pairs, plan)
     measurements = measure(models, pairs, plan)
     results: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
@@ -171,6 +208,13 @@ def full_float32() -> None:
     import torch
 
     torch.backends.cudnn.allow_tf32 = False
+
+
+def say_assumptions(data: dict[str, Any]) -> None:
+    """Name the settings that no option gave and no generator knew."""
+    if data["assumed"]:
+        shown = ", ".join(f"{name.removesuffix('_px')} {data[name]}" for name in data["assumed"])
+        print(f"assumed {shown}: say otherwise by --direction, --canvas, --window", file=sys.stderr)
 
 
 def warn_of_seams(models: Sequence[Model], protocols: Sequence[str]) -> None:

@@ -71,6 +71,8 @@ class Measurement:
         inputs = itertools.chain([rule.base(source)], *(s.windows(source) for s in self.scores))
         outputs = run_windows(self.model.module, inputs, batch_size=batch_size)
         base = next(outputs)
+        if base.shape[1] != target.shape[1]:
+            raise InputError(f"gives {base.shape[1]} channels, but the targets have {target.shape[1]}")
         self.quality.append(quality(base, rule.base(target)))
         for scores in self.scores:
             scores.add(base, outputs)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.errors import InputError
+from eval.formats import GENERATOR_FILE, find_format, require_trust
 
 if TYPE_CHECKING:
     from torch import nn
 
 RELEASED = Path(__file__).parent.parent / "checkpoints" / "released"
-GENERATOR_FILE = "generator.safetensors"
 MARK = b"steadypix.generator"
 MARK_WITHIN = 1 << 20  # bytes of a header that are looked at
 MAX_CANVAS_PX = 16_384
@@ -25,6 +25,9 @@ NORM_MODES = {
     "group": "statistics of each picture",
     "none": "none",
 }
+FROZEN = ("program", "onnx", "outputs")  # whoever made them has settled dropout
+# What an output has lost before it is measured.
+PRECISIONS = {"outputs": "8-bit pictures: differences are rounded, unequal outputs reach about 56 dB"}
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,12 @@ class Model:
 
     Attributes:
         name: short and unique in one evaluation.
-        path: its file.
-        sha256: of that file.
+        path: its file, folder of outputs, or `package.module:function`.
+        sha256: of that file, of all files in the folder, or of the callable's weights.
         module: in eval mode on its device.
-        config: the whole run's configuration, as stored in the file.
+        config: the whole run's configuration, as stored in the file; of a foreign generator what its file
+            tells, in the same form.
+        format: see `eval.formats.FORMATS`.
     """
 
     name: str
@@ -44,6 +49,7 @@ class Model:
     sha256: str
     module: nn.Module
     config: dict[str, Any]
+    format: str = "steadypix"
 
     def describe(self) -> dict[str, Any]:
         """Return what a result records about the model, as plain JSON values."""
@@ -52,9 +58,11 @@ class Model:
             "name": self.name,
             "path": str(self.path),
             "sha256": self.sha256,
+            "format": self.format,
             "generator": generator,
             "norm_mode": NORM_MODES.get(generator.get("norm", ""), "unknown"),
-            "dropout_mode": "off",
+            "dropout_mode": "as made elsewhere" if self.format in FROZEN else "off",
+            "output_precision": PRECISIONS.get(self.format, "as computed"),
             "provenance": getattr(self.module, "provenance", {}),
         }
 
@@ -69,28 +77,87 @@ def find_checkpoints(root: Path = Path("checkpoints")) -> list[Path]:
     return sorted(found or RELEASED.glob("*.safetensors"))
 
 
-def load_models(paths: Sequence[str | Path], device: str = "cpu") -> list[Model]:
-    """Load generators and give each a short name of its own.
+def load_models(paths: Sequence[str | Path], device: str = "cpu", *, trust: bool = False) -> list[Model]:
+    """Load generators of any format and give each a short name of its own.
+
+    Args:
+        paths: files, run directories, folders of outputs, or `package.module:function`.
+        device: where to put them.
+        trust: also load what can run code: torch.export programs and callables.
 
     Raises:
-        InputError: if the same file is named twice, or there is none.
+        InputError: if the same file is named twice, there is none, or trust is needed.
         gen.CheckpointError: if a file cannot be used.
     """
-    from gen.checkpoint import load_generator, resolve
+    from gen.checkpoint import resolve
 
     if not paths:
         raise InputError("no generator found under ./checkpoints and none is released with this install")
-    files = [resolve(path) for path in paths]
-    for place, file in enumerate(files):
+    formats = [find_format(Path(path)) for path in paths]
+    files = [
+        resolve(path) if kind == "steadypix" else Path(path)
+        for path, kind in zip(paths, formats, strict=True)
+    ]
+    for place, (file, kind) in enumerate(zip(files, formats, strict=True)):
         if file in files[:place]:
             raise InputError(f"{file}: is named twice")
-    models = []
-    for name, file in zip(short_names(files), files, strict=True):
-        module = load_generator(file, device)
-        _check_data(file, module.config)  # type: ignore[arg-type]
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        models.append(Model(name, file, digest, module, module.config))  # type: ignore[arg-type]
-    return models
+        require_trust(file, kind, trust=trust)
+    names = short_names(files)
+    return [
+        load_model(name, file, kind, device) for name, file, kind in zip(names, files, formats, strict=True)
+    ]
+
+
+def load_model(name: str, file: Path, kind: str, device: str) -> Model:
+    """Load one generator whose format is known.
+
+    Raises:
+        InputError: if it cannot be used.
+        gen.CheckpointError: the same, of weights.
+    """
+    if kind in ("steadypix", "pix2pix"):
+        from gen.checkpoint import load_generator
+        from gen.published import load_published
+
+        module = (load_generator if kind == "steadypix" else load_published)(file, device)
+        config: Any = module.config
+        if kind == "steadypix":
+            _check_data(file, config)
+    else:
+        module, config = _foreign_loader(kind)(file, device)
+    return Model(name, file, digest(file, module), module, config, kind)
+
+
+def digest(file: Path, module: nn.Module) -> str:
+    """Return the sha256 of a file, of a folder's files with their names, or of a callable's weights."""
+    sha = hashlib.sha256()
+    if file.is_file():
+        sha.update(file.read_bytes())
+        weights = file.with_name(f"{file.name}.data")  # where large ONNX models keep their tensors
+        if file.suffix == ".onnx" and weights.is_file():
+            sha.update(weights.read_bytes())
+    elif file.is_dir():
+        for picture in sorted(file.glob("*.png")):
+            sha.update(picture.name.encode() + b"\0" + hashlib.sha256(picture.read_bytes()).digest())
+    else:
+        for key, tensor in module.state_dict().items():
+            sha.update(key.encode() + b"\0" + tensor.detach().float().cpu().numpy().tobytes())
+    return sha.hexdigest()
+
+
+def _foreign_loader(kind: str) -> Callable[[Path, str], tuple[nn.Module, dict[str, Any]]]:
+    if kind == "outputs":
+        from eval.exchange import load_outputs
+
+        return load_outputs
+    from eval import programs
+
+    loaders = {
+        "program": programs.load_program,
+        "onnx": programs.load_onnx,
+        "callable": programs.load_callable,
+    }
+    return loaders[kind]
 
 
 def short_names(files: Sequence[Path]) -> list[str]:
@@ -104,8 +171,14 @@ def short_names(files: Sequence[Path]) -> list[str]:
 
 
 def _name_parts(file: Path) -> list[str]:
+    if ":" in file.name:  # a callable has no suffix and no folder
+        return [str(file)]
     run = file.parent if file.name == GENERATOR_FILE else file.with_suffix("")
     parts = [part for part in run.absolute().parts if part != "/"]
+    published = re.fullmatch(r"(latest|\d+)_net_(G(?:_[AB])?)", parts[-1])
+    if published:  # its folder is the experiment's name
+        epoch = "" if published[1] == "latest" else f"@{published[1]}"
+        parts[-2:] = [f"{parts[-2]}{published[2][1:].replace('_', '-')}{epoch}"]
     kept = re.fullmatch(r"generator-(\d+)", parts[-1])
     if kept:  # an epoch kept along a run: name the run too
         parts[-2:] = [f"{parts[-2]}@{int(kept[1])}"]

@@ -20,8 +20,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from gen.resnet import ResnetGenerator
 from gen.unet import UNetGenerator
 
+ARCHITECTURES: dict[str, type[nn.Module]] = {"unet": UNetGenerator, "resnet": ResnetGenerator}
 GENERATOR_FILE = "generator.safetensors"
 FORMAT = "steadypix.generator.v1"
 
@@ -113,7 +115,8 @@ def save_generator(
     Args:
         path: the file to write.
         model: the generator; its parameters and persistent buffers are stored.
-        config: JSON-able; `config["generator"]` holds the arguments of `UNetGenerator`.
+        config: JSON-able; `config["generator"]` holds the arguments of the network, and which one under
+            `architecture`: `unet` (also where it says nothing) or `resnet`.
         provenance: JSON-able facts about where the weights come from.
         dtype: store floating-point tensors in this type (for example `torch.float16`); None keeps it.
     """
@@ -144,8 +147,7 @@ def load_generator(path: str | Path, device: str = "cpu") -> nn.Module:
     config = metadata.get("config")
     if metadata.get("format") != FORMAT or not isinstance(config, dict):
         raise CheckpointError(f"{path}: is no steadypix generator (no {FORMAT} metadata in it)")
-    model = _build(path, config.get("generator"), tensors)
-    model.load_state_dict(tensors)
+    model = build_generator(path, config.get("generator"), tensors)
     model.config = config  # type: ignore[assignment]
     model.provenance = metadata.get("provenance", {})
     return model.to(device).eval()
@@ -169,20 +171,37 @@ def resolve(path: str | Path) -> Path:
     return path / GENERATOR_FILE if path.is_dir() else path
 
 
-def _build(path: Path, arguments: object, tensors: Mapping[str, Tensor]) -> nn.Module:
+def build_generator(path: Path, arguments: object, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """Build the network that `arguments` describe and give it its weights.
+
+    Args:
+        path: named in errors.
+        arguments: what a configuration holds under `generator`.
+        tensors: the weights, under our names.
+
+    Raises:
+        CheckpointError: if the arguments cannot be, or the weights do not fit them or are not finite.
+    """
     if not isinstance(arguments, dict):
         raise CheckpointError(f"{path}: its metadata holds no generator configuration")
+    arguments = dict(arguments)
+    name = arguments.pop("architecture", "unet")
+    if not isinstance(name, str) or name not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise CheckpointError(f"{path}: its architecture {name!r} is unknown; expected one of {known}")
     try:
         # On the meta device first: a hostile width costs no memory before its shapes are compared.
         with torch.device("meta"):
-            claimed = UNetGenerator(**arguments)
+            claimed = ARCHITECTURES[name](**arguments)
         _check_fit(path, tensors, claimed.state_dict())
-        return UNetGenerator(**arguments)
+        model = ARCHITECTURES[name](**arguments)
     except CheckpointError:
         raise
     except (TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: its generator configuration cannot be built ({reason})") from None
+    model.load_state_dict(tensors)
+    return model
 
 
 def _check_fit(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

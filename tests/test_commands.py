@@ -234,7 +234,7 @@ def test_checkpoints_that_cannot_be_used(
     other.write_bytes(text)
     for file, word in (
         (bomb, "pickle"),
-        (tmp_path / "zip.pth", "pickle"),
+        (tmp_path / "zip.pth", "pytorch-CycleGAN-and-pix2pix"),
         (cut, "cut short"),
         (other, "architecture"),
         (tmp_path / "missing.safetensors", "no such checkpoint"),

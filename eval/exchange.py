@@ -1,0 +1,189 @@
+"""Pictures out, pictures in: the shifted inputs for a foreign program, and its outputs as a generator.
+
+`eval_stability --export_inputs DIR` writes one PNG for every picture and shift, and `manifest.json`:
+
+    DIR/<picture>_base.png                       the unshifted window
+    DIR/<picture>_<protocol>_<dx>_<dy>.png       the window shifted dx px right and dy px down
+    DIR/manifest.json                            the sizes, and what every file shows
+
+Once some program has made a picture of the same name and size for each of them, the folder with those
+pictures is accepted as a CHECKPOINT. With a copy of manifest.json beside them no option has to be repeated.
+Pictures of 8 bits are rounded: where outputs are not equal, even a perfect network scores about 56 dB.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from data.errors import InputError
+from data.files import write_whole
+from data.paired import read_image
+from data.transforms import to_pixels, to_tensor
+from eval.evaluate import Plan, canvases
+from eval.shifts import Offset
+from eval.stability import StabilityScores
+
+if TYPE_CHECKING:
+    from data.pairs import Pairs
+    from eval.models import Model
+
+MANIFEST = "manifest.json"
+FORMAT = "steadypix.inputs.v1"
+
+
+@dataclass(frozen=True)
+class Window:
+    """One input that a network must see: its file's name, what it shows, and its pixels (1, C, H, W)."""
+
+    file: str
+    image: str
+    protocol: str
+    offset: Offset
+    pixels: Tensor
+
+
+def windows(pairs: Pairs, plan: Plan) -> Iterator[Window]:
+    """Yield every input that an evaluation of `plan` shows to a network.
+
+    Raises:
+        InputError: if a shift or margin does not fit, or a picture cannot be read.
+    """
+    offsets = sorted({*plan.offsets, *plan.map_offsets})
+    scores = [StabilityScores(rule, offsets, plan.margins_px) for rule in plan.rules(pairs)]
+    count = min(len(pairs), plan.limit or len(pairs))
+    for name, source, _ in canvases(pairs, count, plan):
+        yield Window(f"{name}_base.png", name, "base", (0, 0), scores[0].protocol.base(source))
+        for score in scores:
+            rule = score.protocol.name
+            for offset, pixels in zip(score.moving, score.windows(source), strict=True):
+                file = f"{name}_{rule}_{offset[0]:g}_{offset[1]:g}.png"
+                yield Window(file, name, rule, offset, pixels)
+
+
+def export_inputs(pairs: Pairs, plan: Plan, data: dict[str, Any], out: Path) -> int:
+    """Write every input and the manifest to `out`; return the number of pictures written."""
+    from PIL import Image
+
+    files = []
+    for window in windows(pairs, plan):
+        pixels = to_pixels(window.pixels[0])
+        image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+        write_whole(out / window.file, functools.partial(image.save, format="PNG"))
+        dx, dy = window.offset
+        files.append(
+            {"file": window.file, "image": window.image, "protocol": window.protocol, "dx": dx, "dy": dy}
+        )
+    manifest = {"format": FORMAT, "data": data, "files": files}
+    text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+    write_whole(out / MANIFEST, functools.partial(Path.write_text, data=text, encoding="utf-8"))
+    return len(files)
+
+
+class Outputs(nn.Module):
+    """A folder of outputs behind the face of a network: shown an input, it gives back the picture made of it.
+
+    An input is known by its pixels, so `bind` must have seen the evaluation's windows.
+
+    Args:
+        folder: pictures named as `export_inputs` names them.
+        channels: of the outputs, 3 or 1.
+    """
+
+    def __init__(self, folder: Path, channels: int) -> None:
+        super().__init__()
+        self.folder = folder
+        self.channels = channels
+        self._files: dict[str, Path] = {}
+
+    def bind(self, pairs: Pairs, plan: Plan) -> None:
+        """Find the output of every input of an evaluation.
+
+        Raises:
+            InputError: if an output is missing, or two outputs differ that were made of the same input.
+        """
+        for window in windows(pairs, plan):
+            file = self.folder / window.file
+            if not file.exists():
+                raise InputError(
+                    f"{file}: no such output; expected one for every file of --export_inputs "
+                    "(with the same --data, --shifts, --protocol and --limit)"
+                )
+            known = self._files.setdefault(_digest(window.pixels), file)
+            if known != file and not torch.equal(self._read(known), self._read(file)):
+                raise InputError(
+                    f"{file}: differs from {known.name}, though their inputs are equal; expected a program "
+                    "without dropout or noise"
+                )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs (B, C', H, W) in [-1, 1] for the inputs `x`."""
+        return torch.stack([self._lookup(sample) for sample in x.split(1)]).to(x)
+
+    def _lookup(self, x: Tensor) -> Tensor:
+        file = self._files.get(_digest(x))
+        if file is None:
+            raise InputError(f"{self.folder}: holds no output for this input; export the inputs again")
+        output = self._read(file)
+        if output.shape[-2:] != x.shape[-2:]:
+            found, wanted = (" x ".join(map(str, t.shape[-2:])) for t in (output, x))
+            raise InputError(f"{file}: is {found} px; expected {wanted} px as its input")
+        return output
+
+    def _read(self, file: Path) -> Tensor:
+        import numpy as np
+
+        return to_tensor(np.atleast_3d(np.asarray(read_image(file, self.channels))))
+
+
+def load_outputs(folder: Path, device: str) -> tuple[nn.Module, dict[str, Any]]:
+    """Take a folder of outputs for a generator; its manifest, if there is one, knows the data.
+
+    Raises:
+        InputError: if the manifest is of something else.
+    """
+    from PIL import Image
+
+    first = min(folder.glob("*.png"))
+    read_image(first)  # names the file if it is none
+    with Image.open(first) as image:
+        channels = 1 if image.mode in ("1", "L", "I;16") else 3
+    config: dict[str, Any] = {"generator": {"out_channels": channels}, "data": {}}
+    file = folder / MANIFEST
+    if file.exists():
+        try:
+            manifest = json.loads(file.read_text(encoding="utf-8"))
+            data = manifest["data"]
+            if manifest["format"] != FORMAT:
+                raise ValueError
+            sizes = {"load_size": int(data["canvas_px"]), "crop_size": int(data["window_px"])}
+            config["data"] = {"direction": str(data["direction"]), **sizes, "val_split": str(data["split"])}
+            config["data"] |= _source(str(data["source"]))
+            config["generator"]["in_channels"] = int(data["input_channels"])
+        except (ValueError, TypeError, KeyError):
+            raise InputError(f"{file}: is no manifest of eval_stability --export_inputs") from None
+    return Outputs(folder, channels), config
+
+
+def bind_outputs(models: Sequence[Model], pairs: Pairs, plan: Plan) -> None:
+    """Let every folder of outputs among `models` find the outputs of this evaluation."""
+    for model in models:
+        if isinstance(model.module, Outputs):
+            model.module.bind(pairs, plan)
+
+
+def _source(source: str) -> dict[str, Any]:
+    prefix, _, kind = source.partition("synthetic-")
+    return {"root": None, "synthetic": kind} if kind and not prefix else {"root": source}
+
+
+def _digest(x: Tensor) -> str:
+    return hashlib.blake2b(to_pixels(x[0]).tobytes(), digest_size=20).hexdigest()
