@@ -197,7 +197,9 @@ class _Scale:
 
 
 def _draw_panel(axes: Axes, lines: Sequence[_Line | None], scale: _Scale) -> None:
-    shifts = sorted({int(shift) for line in lines if line is not None for shift in line.shifts})
+    shifts = sorted({float(shift) for line in lines if line is not None for shift in line.shifts})
+    # Marks at whole shifts if there are any: those at 1/8 and 1/4 would lie on each other.
+    shifts = [int(shift) for shift in shifts if shift.is_integer()] or shifts
     for index, line in enumerate(lines):
         if line is None:
             continue

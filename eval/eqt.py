@@ -136,7 +136,7 @@ class Eqt:
         }
 
     def gain_over(self, other: Eqt, *, seed: int = 0) -> dict[str, Any]:
-        """Return this EQ-T minus another's, in dB, with an interval that resamples the same images of both."""
+        """Return this EQ-T minus another's, in dB, with an interval over the same images of both."""
         gain = bootstrap(lambda i: self._pooled(i) - other._pooled(i), len(self.squares), seed=seed)
         return {"mean": self.db - other.db, "ci95": list(gain)}
 

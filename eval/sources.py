@@ -16,7 +16,7 @@ SYNTHETIC_COUNT = 50
 
 
 def open_data(
-    models: Sequence[Model], *, source: str | None, split: str | None, limit: int | None
+    models: Sequence[Model], *, source: str | None, split: str | None, limit: int | None, least_px: int = 0
 ) -> tuple[Pairs, dict[str, Any]]:
     """Open the pictures that all models are measured on.
 
@@ -26,6 +26,9 @@ def open_data(
             `synthetic-maps`, or None.
         split: folder name, or None for the runs' validation split (`test` or `val` of a named folder).
         limit: number of procedural pictures; None is `SYNTHETIC_COUNT`.
+        least_px: side of the canvas at least. Where the models' load size is smaller, procedural scenes are
+            rendered, and pictures of a folder resized, to this side: as much larger than the network knows
+            them as must be, and no more.
 
     Returns:
         The pairs, and what a result records about them.
@@ -36,6 +39,7 @@ def open_data(
     from data.source import open_pairs
 
     options = {key: agree(models, "data", key) for key in ("direction", "load_size", "crop_size")}
+    options["load_size"] = max(options["load_size"], least_px)
     channels = {
         "input_channels": agree(models, "generator", "in_channels"),
         "output_channels": agree(models, "generator", "out_channels"),

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.files import write_whole
+from eval.forward import eval_mode, run_windows
 from eval.quality import quality
 from eval.shifts import Crop
-from eval.forward import eval_mode, run_windows
 from eval.stability import shift_stability
 
 if TYPE_CHECKING:
