@@ -13,7 +13,7 @@ from data.errors import InputError
 from eval.decibels import mean_with_interval
 from eval.evaluate import Plan, as_rgb, canvases, reference_model
 from eval.forward import run_windows
-from eval.offsets import Shift
+from eval.offsets import Shift, plain
 from eval.pan import FRAMES, MEANING, PanScores, canvas_for, pan_offsets
 from eval.pictures import caption, widest_spread
 
@@ -113,14 +113,16 @@ def draw_pan(
     plan: Plan,
     out: Path,
 ) -> None:
-    """Write `pan_<speed>px.webp` for every speed: the models side by side, motion-compensated.
+    """Write pan.png, and `pan_<speed>px.webp` for every speed: the models side by side, motion-compensated.
 
     The scene stands still, so all that moves is flicker. Shown is the image where models differ most, each
     frame as the first one plus its difference to it.
     """
     from data.transforms import to_pixels
+    from eval.curve import draw_spectrum
     from eval.grid import Strip, save_flicker
 
+    draw_spectrum(out / "pan.png", results)
     for place, scores in enumerate(measured[0]):
         image = widest_spread([every_speed[place].result().image_db() for every_speed in measured])
         source = pairs.canvas(image)[0][None].to(plan.device)
@@ -129,13 +131,10 @@ def draw_pan(
             outputs = run_windows(model.module, scores.windows(source), batch_size=plan.batch_size)
             first, differences = scores.compensated(outputs)
             frames = np.stack([as_rgb(to_pixels(frame)) for frame in (first + differences).clamp(-1, 1)])
-            strips.append(Strip(name=row["name"], caption=_caption(row, place), outputs=frames))
+            note = caption(row, db=row["pan"][place]["difference_db"]["mean"])
+            strips.append(Strip(name=row["name"], caption=note, outputs=frames))
         count = scores.n_frames
         labels = [f"{number} of {count}, {scores.speed} px a frame" for number in range(1, count + 1)]
-        speed = row["pan"][place]["speed_px"]
-        save_flicker(out / f"pan_{speed:g}px.webp", strips, shifts=labels, heading="frame", fps=8)
-
-
-def _caption(row: dict[str, Any], place: int) -> str:
-    db = row["pan"][place]["difference_db"]["mean"]
-    return caption(row, db=db)
+        save_flicker(
+            out / f"pan_{plain(scores.speed):g}px.webp", strips, shifts=labels, heading="frame", fps=8
+        )
