@@ -196,6 +196,7 @@ def draw_spectrum(path: str | os.PathLike[str], results: Results) -> None:
             axes.grid(color="#e4e4e7", lw=0.7)
             axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)
+        grid[0].yaxis.set_major_formatter("{x:.0e}")  # the default writes formulas, which are off here
         grid[0].set_ylabel("flicker energy, squared units of [-1, 1]")
         figure.suptitle("Flicker while the window pans" + _data_note(results))
         handles = [_handle(index) for index in range(len(models))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +16,12 @@ from scipy.special import i0
 from torch import Tensor, nn
 
 from data.errors import InputError
+from data.paired import PairedImages
+from eval.decibels import psnr_db
+from eval.eqt import eqt
 from eval.fractional import REACH_PX, fourier_shift, sinc_shift, sinc_taps
 from eval.offsets import exact, is_odd, longest, offsets_along, parse_shifts, plain, split
+from eval.pan import pan_flicker
 from eval.shifts import inner, make_protocol
 from eval.stability import Stability, shift_stability
 from tests.test_stability import AddPattern
@@ -192,6 +197,19 @@ def test_identity_is_above_100_db_at_fractions_and_identical_at_whole_shifts(
             if isinstance(shift, int):
                 assert row["n_identical"] == 2
             assert row["mean_db"] > 100
+
+
+def test_identity_on_real_label_maps(real_data: Path) -> None:
+    """Hard edges ring under the sinc, on both sides alike: over 100 dB all the same, also while panning."""
+    pairs = PairedImages(real_data / "facades", "test", load_size=143, crop_size=128)
+    labels = torch.stack([pairs.canvas(index)[0] for index in range(3)])
+    moved = shift_stability(
+        nn.Identity(), labels, window_px=128, shifts=[EIGHTH, QUARTER, HALF, 1], protocol="subpixel"
+    )
+    for margin in moved.margins_px:
+        assert (psnr_db(moved.errors[margin]) > 100).all()
+    assert pan_flicker(nn.Identity(), labels, window_px=96, speed=HALF, n_frames=8).image_db().min() > 100
+    assert eqt(nn.Identity(), labels, window_px=128).db == 150.0
 
 
 def test_subpixel_at_whole_shifts_is_crop_with_a_wider_margin() -> None:
