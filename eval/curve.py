@@ -103,8 +103,7 @@ def draw_curve(path: str | os.PathLike[str], results: Results, *, protocol: str 
         scale = _Scale(lines)
         for axes, panel, in_panel in zip(grid, panels, lines, strict=False):
             _draw_panel(axes, in_panel, scale)
-            margin = "full frame" if panel[1] == "0" else f"without {panel[1]} px of border"
-            axes.set_title(f"{panel[0]}, {margin}")
+            axes.set_title(f"{panel[0]}, {_region(*panel)}")
             axes.set_xlabel(AXIS_LABELS.get(results["axis"], "shift, px"))
         for axes in grid[::columns]:
             axes.set_ylabel("stability, dB")
@@ -171,6 +170,41 @@ def draw_map(path: str | os.PathLike[str], results: Results) -> None:
         _save(path, figure)
 
 
+def draw_spectrum(path: str | os.PathLike[str], results: Results) -> None:
+    """Draw the flicker energy of a pan by temporal frequency, one line a model, one panel a speed.
+
+    Args:
+        path: of the PNG; it appears whole or not at all, and equal results give equal bytes.
+        results: as in `results.json`, with a "pan" in every model.
+
+    Raises:
+        ValueError: if a model has no pan.
+    """
+    models = results["models"]
+    if not all(model.get("pan") for model in models):
+        raise ValueError("no pan to draw; expected results of eval_stability --pan")
+    speeds = [pan["speed_px"] for pan in models[0]["pan"]]
+    with _style():
+        figure = _figure(1.0 + 4.4 * len(speeds), 4.4 + 0.23 * len(models))
+        grid = figure.subplots(1, len(speeds), sharey=True, squeeze=False).ravel()
+        for place, (axes, speed) in enumerate(zip(grid, speeds, strict=True)):
+            for index, pan in enumerate(model["pan"][place] for model in models):
+                # Nothing flickers in exact arithmetic only: the floor keeps zeros on the scale.
+                axes.semilogy(pan["cycles_per_frame"], np.maximum(pan["energy"], 1e-16), **_look(index))
+            axes.set_title(f"{speed:g} px a frame")
+            axes.set_xlabel("temporal frequency, cycles a frame")
+            axes.grid(color="#e4e4e7", lw=0.7)
+            axes.set_axisbelow(True)
+            axes.spines[["top", "right"]].set_visible(False)
+        grid[0].yaxis.set_major_formatter("{x:.0e}")  # the default writes formulas, which are off here
+        grid[0].set_ylabel("flicker energy, squared units of [-1, 1]")
+        figure.suptitle("Flicker while the window pans" + _data_note(results))
+        handles = [_handle(index) for index in range(len(models))]
+        entries = [_legend_entry(model) for model in models]
+        figure.legend(handles, entries, loc="outside lower center", frameon=False)
+        _save(path, figure)
+
+
 class _Scale:
     """The dB axis that all panels share: ordinary up to `top`, then a lane an off-scale model."""
 
@@ -197,7 +231,9 @@ class _Scale:
 
 
 def _draw_panel(axes: Axes, lines: Sequence[_Line | None], scale: _Scale) -> None:
-    shifts = sorted({int(shift) for line in lines if line is not None for shift in line.shifts})
+    shifts = sorted({float(shift) for line in lines if line is not None for shift in line.shifts})
+    # Marks at whole shifts if there are any: those at 1/8 and 1/4 would lie on each other.
+    shifts = [int(shift) for shift in shifts if shift.is_integer()] or shifts
     for index, line in enumerate(lines):
         if line is None:
             continue
@@ -259,6 +295,13 @@ def _line(model: Results, panel: tuple[str, str], axis: str) -> _Line | None:
     shifts, mean, low, high = np.array(sorted(rows, key=lambda row: row[0]), dtype=float).T
     identical = all((point["mean_db"] or 0) >= IDENTICAL_DB for point in points)
     return _Line(shifts, mean, low, high, identical)
+
+
+def _region(protocol: str, margin: str) -> str:
+    """Return what a panel was compared over, in words."""
+    left_out = ["the filter's reach"] if protocol == "subpixel" else []
+    left_out += [f"{margin} px of border"] if margin != "0" else []
+    return f"without {' and '.join(left_out)}" if left_out else "full frame"
 
 
 def _legend_entry(model: Results) -> str:

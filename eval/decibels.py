@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -28,22 +31,33 @@ def pooled_db(mse: ArrayLike, *, peak: float = PEAK) -> float:
     return float(psnr_db(np.asarray(mse, dtype=np.float64).mean(), peak=peak))
 
 
-def bootstrap_interval(
-    values: ArrayLike, *, seed: int = 0, level: float = 0.95, resamples: int = RESAMPLES
+def bootstrap(
+    statistic: Callable[[NDArray[np.int64]], float],
+    count: int,
+    *,
+    seed: int = 0,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
 ) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of the mean over the first axis.
+    """Return the percentile bootstrap interval of any statistic of `count` images.
 
     Args:
-        values: (n,), one value an image.
+        statistic: its value over the images of these indices, (count,), drawn with repetition.
+        count: number of images.
         seed: of the resampling, so the same scores give the same interval.
         level: coverage.
-        resamples: number of bootstrap means.
+        resamples: number of draws.
     """
-    values = np.asarray(values, dtype=np.float64)
     rng = np.random.default_rng(seed)
-    means = [values[rng.integers(0, len(values), len(values))].mean() for _ in range(resamples)]
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    values = [statistic(rng.integers(0, count, count)) for _ in range(resamples)]
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def bootstrap_interval(values: ArrayLike, **options: Any) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of the mean of (n,) values, one an image; see `bootstrap`."""
+    values = np.asarray(values, dtype=np.float64)
+    return bootstrap(lambda images: float(values[images].mean()), len(values), **options)
 
 
 def mean_with_interval(values: ArrayLike, *, seed: int = 0) -> dict[str, object]:

@@ -20,6 +20,7 @@ from data.command import (
     version,
 )
 from data.errors import InputError
+from eval.offsets import AXES, Offset, Shift, is_whole, offsets_along, parse_shifts, plain
 from eval.results import (
     SCHEMA_VERSION,
     lead_score_db,
@@ -28,11 +29,12 @@ from eval.results import (
     to_table,
     write_results,
 )
-from eval.shifts import AXES, PROTOCOLS, make_protocol, offsets_along, parse_shifts
+from eval.shifts import PROTOCOLS, make_protocol
 
 if TYPE_CHECKING:
     from data.pairs import Pairs
-    from eval.evaluate import Measurement
+    from eval.evaluate import Measurement, Plan
+    from eval.flicker import PanPlan
     from eval.models import Model
 
 DEFAULT_MARGINS_PX = (0, 16)
@@ -50,14 +52,24 @@ def build_parser() -> Parser:
         help="run directories, .safetensors, latest_net_G.pth, .onnx, .pt2, package.module:function, or "
         "folders of outputs (default: all under ./checkpoints, else the released)",
     )
-    parser.add_argument("--shifts", default="0..7", help="0..7, -4..4 or 1,3,5 (px; default: %(default)s)")
+    parser.add_argument(
+        "--shifts", default="0..7", help="0..7, -4..4, 1,3,5 or 1/2,0.25 (px; default: %(default)s)"
+    )
     parser.add_argument("--axis", choices=AXES, default="x", help="direction of the shifts")
-    parser.add_argument("--protocol", default="crop", help=f"of {', '.join(PROTOCOLS)}; the first one leads")
+    parser.add_argument(
+        "--protocol", default="crop", help=f"of {', '.join(PROTOCOLS)}, eqt; the first one with shifts leads"
+    )
     parser.add_argument(
         "--margins",
-        help="px left out at each border under crop (default: 0,16 where they fit)",
+        help="px left out at each border under crop and subpixel (default: 0,16 where they fit)",
     )
     parser.add_argument("--map", action="store_true", help="measure every (dx, dy) of the shifts too")
+    parser.add_argument(
+        "--pan", metavar="V", help="measure flicker while the window pans at V px a frame too: 1 or 1/2,1"
+    )
+    parser.add_argument(
+        "--pan-frames", type=positive, default=16, metavar="N", help="frames of a pan (default: %(default)s)"
+    )
     parser.add_argument(
         "--data",
         metavar="DIR|synthetic",
@@ -75,7 +87,8 @@ def build_parser() -> Parser:
         "--fail-under",
         type=float,
         metavar="DB",
-        help="exit 1 if a model's odd-shift mean (first protocol, widest margin) is lower",
+        help="exit 1 if a model's odd-shift mean (first protocol, widest margin; fractional shifts if any; "
+        "EQ-T if there is no protocol with shifts) is lower",
     )
     add_common_options(parser, batch_size=8)
     return parser
@@ -102,23 +115,23 @@ def add_foreign_options(parser: Parser) -> None:
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return its exit code."""
     words = list(argv)
-    args = build_parser().parse(words, signed=("--shifts", "--margins"))
+    args = build_parser().parse(words, signed=("--shifts", "--margins", "--pan"))
     shifts = parse_shifts(args.shifts)
     margins = None if args.margins is None else parse_margins(args.margins)
+    protocols = parse_protocols(args.protocol)
     if args.fail_under is not None:
-        check_floor(args.fail_under, shifts)
-    protocols = list(dict.fromkeys(args.protocol.split(",")))
-    for name in protocols:
-        if name not in PROTOCOLS:
-            raise InputError(f"--protocol {name}: is unknown; expected of {', '.join(PROTOCOLS)}")
+        check_floor(args.fail_under, shifts, protocols)
     prepare_output(args.export_inputs or args.out)
 
+    from eval.eqt import MEANING as EQT_MEANING
     from eval.evaluate import Plan, measure, summarise
     from eval.exchange import bind_outputs, export_inputs
+    from eval.flicker import draw_pan, measure_pan, record_pan
     from eval.models import find_checkpoints, load_models
     from eval.pictures import draw
     from eval.sources import open_data
 
+    pan = parse_pan(args)
     device = pick_device(args.device)
     full_float32()
     # Inputs can be exported for a program that is not here.
@@ -126,37 +139,37 @@ def main(argv: Sequence[str]) -> int:
     exporting_blindly = args.export_inputs and not paths
     models = [] if exporting_blindly else load_models(paths, device, trust=args.trust)
     warn_of_seams(models, protocols)
-    pairs, data = open_data(
-        models,
-        source=args.data,
-        split=args.split,
-        limit=args.limit,
-        window_px=args.window,
-        canvas_px=args.canvas,
-        direction=args.direction,
-    )
+    options = {
+        "source": args.data,
+        "split": args.split,
+        "limit": args.limit,
+        "window_px": args.window,
+        "canvas_px": args.canvas,
+        "direction": args.direction,
+    }
+    pairs, data = open_data(models, **options)
     say_assumptions(data)
     offsets = offsets_along(shifts, args.axis)
-    for name in protocols:  # before anything is made of all their pairs
-        rule = make_protocol(name, canvas_px=pairs.load_size, window_px=pairs.crop_size)
-        for offset in offsets:
-            rule.check(offset, 0)
+    check_shifts(pairs, protocols, offsets)
     plan = Plan(
-        protocols=protocols,
+        protocols=[name for name in protocols if name in PROTOCOLS],
+        eqt="eqt" in protocols,
         offsets=offsets,
         map_offsets=[(dx, dy) for dy in shifts for dx in shifts] if args.map else (),
-        margins_px=margins or fitting_margins(pairs.crop_size - max(map(abs, shifts))),
+        margins_px=DEFAULT_MARGINS_PX if margins is None else margins,
         batch_size=args.batch_size,
         workers=args.workers,
         seed=args.seed,
         limit=args.limit,
         device=device,
     )
+    say_what_is_left_out(plan, pairs, given=margins is not None)
+    wide = open_wide(pan, pairs, models, options) if pan else None
     if args.export_inputs:
-        count = export_inputs(pairs, plan, data, args.export_inputs)
+        count = export_inputs(pairs, plan, data, args.export_inputs, pan=pan, wide=wide)
         print(f"wrote {count} inputs and manifest.json to {args.export_inputs}", file=sys.stderr)
         return 0
-    bind_outputs(models, pairs, plan)
+    bind_outputs(models, pairs, plan, pan=pan, wide=wide)
     measurements = measure(models, pairs, plan)
     results: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
@@ -167,19 +180,56 @@ def main(argv: Sequence[str]) -> int:
         "precision": "fp32",
         "seed": args.seed,
         "axis": args.axis,
-        "shifts_px": shifts,
-        "protocols": {name: PROTOCOLS[name].meaning for name in protocols},
+        "shifts_px": [plain(shift) for shift in shifts],
+        "protocols": {n: PROTOCOLS[n].meaning if n in PROTOCOLS else EQT_MEANING for n in protocols},
         **summarise(measurements, plan),
     }
     results["data"] = {**data, "n_images": results.pop("n_images")}
     if args.worst:
         results["worst"] = worst(measurements, pairs, args.worst)
+    if pan and wide is not None:
+        flicker = measure_pan(models, wide, plan, pan)
+        record_pan(results, models, flicker, pan, canvas_px=wide.load_size)
     write_results(results, args.out)
     draw(results, measurements, pairs, plan, args.out)
+    if pan and wide is not None:
+        draw_pan(results, models, flicker, wide, plan, args.out)
     print(to_json(results) if args.json else to_table(results))
     sys.stdout.flush()
     print(f"wrote {args.out}/ results.json results.csv and pictures", file=sys.stderr)
     return passes(results, args.fail_under)
+
+
+def parse_protocols(text: str) -> list[str]:
+    """Read `crop,roll` into names, each once."""
+    protocols = list(dict.fromkeys(text.split(",")))
+    for name in protocols:
+        if name not in (*PROTOCOLS, "eqt"):
+            raise InputError(f"--protocol {name}: is unknown; expected of {', '.join(PROTOCOLS)}, eqt")
+    return protocols
+
+
+def parse_pan(args: Any) -> PanPlan | None:
+    """Read `--pan`, `--pan-frames` and `--axis` into how the window pans, if it does."""
+    if args.pan is None:
+        return None
+    from eval.flicker import PanPlan
+    from eval.pan import parse_speeds
+
+    return PanPlan(speeds=parse_speeds(args.pan), n_frames=args.pan_frames, axis=args.axis)
+
+
+def open_wide(pan: PanPlan, pairs: Pairs, models: Sequence[Model], options: dict[str, Any]) -> Pairs:
+    """Open the pictures again, large enough to hold the path of a pan.
+
+    Raises:
+        InputError: if no place would be in all frames, before any work is done.
+    """
+    from eval.sources import open_data
+
+    wide = open_data(models, **options, least_px=pan.canvas_px(pairs.crop_size))[0]
+    pan.scores(wide.load_size, wide.crop_size)
+    return wide
 
 
 def parse_margins(text: str) -> list[int]:
@@ -190,16 +240,24 @@ def parse_margins(text: str) -> list[int]:
     return sorted({int(part) for part in parts})
 
 
-def fitting_margins(overlap_px: int) -> list[int]:
-    """Return the default margins that leave something of the overlap."""
-    return [margin for margin in DEFAULT_MARGINS_PX if 2 * margin < overlap_px] or [0]
+def check_shifts(pairs: Pairs, protocols: Sequence[str], offsets: Sequence[Offset]) -> None:
+    """Refuse a shift that a protocol cannot hold, before anything is made of all pairs of shifts."""
+    for name in protocols:
+        if name in PROTOCOLS:
+            rule = make_protocol(name, canvas_px=pairs.load_size, window_px=pairs.crop_size)
+            for offset in offsets:
+                if rule.takes_fractions or is_whole(offset):
+                    rule.check(offset, 0)
 
 
-def check_floor(floor_db: float, shifts: Sequence[int]) -> None:
-    """Refuse a `--fail-under` that could never fail, or that has no odd shift to look at."""
+def check_floor(floor_db: float, shifts: Sequence[Shift], protocols: Sequence[str]) -> None:
+    """Refuse a `--fail-under` that could never fail, or whose leading protocol makes no odd shift."""
     if not math.isfinite(floor_db):
         raise InputError(f"--fail-under {floor_db}: expected a number of dB")
-    if not any(shift % 2 for shift in shifts):
+    leading = next((PROTOCOLS[name] for name in protocols if name in PROTOCOLS), None)
+    if leading is None:  # EQ-T draws its own
+        return
+    if not any(shift % 2 and (leading.takes_fractions or is_whole((shift, 0))) for shift in shifts):
         raise InputError("--fail-under looks at odd shifts; expected one such as 1 in --shifts")
 
 
@@ -217,6 +275,33 @@ def say_assumptions(data: dict[str, Any]) -> None:
         print(f"assumed {shown}: say otherwise by --direction, --canvas, --window", file=sys.stderr)
 
 
+def say_what_is_left_out(plan: Plan, pairs: Pairs, *, given: bool) -> None:
+    """Name the shifts that a protocol cannot make, and the margins it has no room for.
+
+    Args:
+        plan: what is measured.
+        pairs: on what.
+        given: whether the user chose the margins; of the default ones those that fit are taken silently.
+
+    Raises:
+        InputError: for a margin given that no protocol has room for.
+    """
+    for rule in plan.rules(pairs):
+        if not rule.takes_fractions and not all(map(is_whole, plan.offsets)):
+            print(f"{rule.name}: takes whole shifts; the others are left out", file=sys.stderr)
+    rules = [r for r in plan.rules(pairs) if r.uses_margins and plan.offsets_of(r, mapped=True)]
+    for margin in plan.margins_px if given else ():
+        cramped = [rule for rule in rules if margin not in plan.margins_of(rule)]
+        for rule in cramped:
+            offsets = plan.offsets_of(rule, mapped=True)
+            if cramped == rules:
+                for offset in offsets:
+                    rule.check(offset, margin)
+            room = min(map(rule.compared_px, offsets))
+            note = f"margin {margin} px leaves nothing of a {max(room, 0)} px overlap: left out"
+            print(f"{rule.name}: {note}", file=sys.stderr)
+
+
 def warn_of_seams(models: Sequence[Model], protocols: Sequence[str]) -> None:
     """Say that roll measures the seam where padding is not circular."""
     odd = [m.name for m in models if m.config["generator"].get("padding") != "circular"]
@@ -231,8 +316,7 @@ def worst(measurements: Sequence[Measurement], pairs: Pairs, count: int) -> dict
     """Return the `count` pictures that move most, for each model: name and mean dB over the shifts."""
     ranking = {}
     for measurement in measurements:
-        stability = measurement.stabilities()[0]
-        db = stability.image_db(stability.margins_px[-1])
+        db = measurement.lead_db()
         order = db.argsort(kind="stable")[:count]
         ranking[measurement.model.name] = [
             {"image": pairs.name(int(index)), "mean_db": float(db[index])} for index in order

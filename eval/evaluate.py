@@ -11,9 +11,11 @@ import numpy as np
 
 from data.command import progress
 from data.errors import InputError
-from eval.decibels import PEAK, mean_with_interval
+from eval.decibels import PEAK, Array, mean_with_interval
+from eval.eqt import EqtScores
+from eval.offsets import Offset, is_whole, plain
 from eval.quality import quality
-from eval.shifts import Offset, Protocol, make_protocol
+from eval.shifts import Protocol, make_protocol
 from eval.stability import Stability, StabilityScores, run_windows
 
 if TYPE_CHECKING:
@@ -29,7 +31,8 @@ class Plan:
 
     Attributes:
         protocols: names, the first one leads.
-        offsets: shifts (dx, dy) in px along the axis.
+        eqt: measure EQ-T too; it leads where there is no protocol.
+        offsets: shifts (dx, dy) in px along the axis; a protocol leaves out those it cannot make.
         map_offsets: further shifts of the (dx, dy) map, or none.
         margins_px: borders left out, each reported.
         batch_size: windows in one forward pass.
@@ -41,6 +44,7 @@ class Plan:
 
     protocols: Sequence[str]
     offsets: Sequence[Offset]
+    eqt: bool = False
     map_offsets: Sequence[Offset] = ()
     margins_px: Sequence[int] = (0, 16)
     batch_size: int = 8
@@ -56,6 +60,36 @@ class Plan:
             for name in self.protocols
         ]
 
+    def offsets_of(self, rule: Protocol, *, mapped: bool = False) -> list[Offset]:
+        """Return the offsets along the axis (`mapped`: of the map too) that a protocol can make."""
+        offsets = {*self.offsets, *(self.map_offsets if mapped else ())}
+        return sorted(offset for offset in offsets if rule.takes_fractions or is_whole(offset))
+
+    def margins_of(self, rule: Protocol) -> list[int]:
+        """Return the margins that leave something of a small window; at least the smallest."""
+        room = min(map(rule.compared_px, self.offsets_of(rule, mapped=True)), default=0)
+        return [margin for margin in self.margins_px if 2 * margin < room] or list(self.margins_px[:1])
+
+    def scores(self, pairs: Pairs) -> list[StabilityScores]:
+        """Return empty scores, one a protocol.
+
+        Raises:
+            InputError: if nothing moves, or a shift or margin does not fit.
+        """
+        scores = [
+            StabilityScores(rule, self.offsets_of(rule, mapped=True), self.margins_of(rule))
+            for rule in self.rules(pairs)
+        ]
+        for score in scores:
+            if not score.moving and any(map(any, self.offsets)):
+                name = score.protocol.name
+                raise InputError(
+                    f"{name}: takes whole shifts; expected one in --shifts, or --protocol subpixel"
+                )
+            if not score.moving:
+                raise InputError("shift 0 alone moves nothing; expected others in --shifts, such as 0..7")
+        return scores
+
 
 @dataclass
 class Measurement:
@@ -63,12 +97,16 @@ class Measurement:
 
     model: Model
     scores: list[StabilityScores]
+    eqt: EqtScores | None = None
     quality: list[dict[str, float]] = field(default_factory=list)
 
-    def add(self, source: Tensor, target: Tensor, *, batch_size: int) -> None:
-        """Measure one picture, input and target (1, C, S, S) at canvas size."""
-        rule = self.scores[0].protocol
-        inputs = itertools.chain([rule.base(source)], *(s.windows(source) for s in self.scores))
+    def add(self, source: Tensor, target: Tensor, *, index: int, batch_size: int) -> None:
+        """Measure picture number `index`, input and target (1, C, S, S) at canvas size."""
+        rule = next(scores.protocol for scores in (*self.scores, self.eqt) if scores)
+        windows = [scores.windows(source) for scores in self.scores]
+        if self.eqt:
+            windows.append(self.eqt.windows(source, index))
+        inputs = itertools.chain([rule.base(source)], *windows)
         outputs = run_windows(self.model.module, inputs, batch_size=batch_size)
         base = next(outputs)
         if base.shape[1] != target.shape[1]:
@@ -76,6 +114,16 @@ class Measurement:
         self.quality.append(quality(base, rule.base(target)))
         for scores in self.scores:
             scores.add(base, outputs)
+        if self.eqt:
+            self.eqt.add(base, outputs, index)
+
+    def lead_db(self) -> Array:
+        """Return one value an image: the first protocol's mean at its widest margin, or else EQ-T."""
+        if not self.scores:
+            assert self.eqt is not None
+            return self.eqt.result().image_db()
+        stability = self.scores[0].result()
+        return stability.image_db(stability.margins_px[-1])
 
     def stabilities(self) -> list[Stability]:
         """Return the finished measurement of every protocol."""
@@ -91,18 +139,20 @@ def measure(models: Sequence[Model], pairs: Pairs, plan: Plan) -> list[Measureme
         InputError: if a shift or margin does not fit, a picture cannot be read, or an output is not
             finite; the message names the model and the picture.
     """
-    offsets = sorted({*plan.offsets, *plan.map_offsets})
     measurements = [
-        Measurement(m, [StabilityScores(rule, offsets, plan.margins_px) for rule in plan.rules(pairs)])
-        for m in models
+        Measurement(
+            model,
+            plan.scores(pairs),
+            EqtScores(pairs.load_size, pairs.crop_size, seed=plan.seed) if plan.eqt else None,
+        )
+        for model in models
     ]
-    if not measurements[0].scores[0].moving:
-        raise InputError("shift 0 alone moves nothing; expected others in --shifts, such as 0..7")
     n_images = min(len(pairs), plan.limit or len(pairs))
-    for name, source, target in progress(canvases(pairs, n_images, plan), n_images):
+    pictures = progress(canvases(pairs, n_images, plan), n_images)
+    for index, (name, source, target) in enumerate(pictures):
         for measurement in measurements:
             try:
-                measurement.add(source, target, batch_size=plan.batch_size)
+                measurement.add(source, target, index=index, batch_size=plan.batch_size)
             except InputError as error:
                 raise InputError(f"{measurement.model.path} on {name}: {error}") from None
     return measurements
@@ -135,10 +185,7 @@ class _Canvases:
 
 def summarise(measurements: Sequence[Measurement], plan: Plan) -> dict[str, Any]:
     """Return the part of results.json that was measured: models and comparisons."""
-    reference = next(
-        (m for m in measurements if m.model.config["generator"].get("sampling") == "strided"),
-        measurements[0],
-    )
+    reference = measurements[reference_model([m.model for m in measurements])]
     others = [m for m in measurements if m is not reference]
     return {
         "peak": PEAK,
@@ -146,6 +193,12 @@ def summarise(measurements: Sequence[Measurement], plan: Plan) -> dict[str, Any]
         "models": [_summarise_model(m, plan) for m in measurements],
         "comparisons": [row for m in others for row in _compare(m, reference, plan)],
     }
+
+
+def reference_model(models: Sequence[Model]) -> int:
+    """Return which model the others are compared with: the first strided one, else the first."""
+    sampling = [model.config["generator"].get("sampling") for model in models]
+    return sampling.index("strided") if "strided" in sampling else 0
 
 
 def _summarise_model(measurement: Measurement, plan: Plan) -> dict[str, Any]:
@@ -156,48 +209,48 @@ def _summarise_model(measurement: Measurement, plan: Plan) -> dict[str, Any]:
     target_tv = figures["target_tv"]["mean"]
     figures["tv_ratio"] = figures["tv"]["mean"] / target_tv if target_tv else None
     summary = {**measurement.model.describe(), "quality": figures, "stability": {}}
-    for stability in measurement.stabilities():
-        along = stability.select(plan.offsets)
+    for scores in measurement.scores:
+        stability = scores.result()
+        along = stability.select(plan.offsets_of(scores.protocol))
         summary["stability"][stability.protocol] = {
             str(margin): along.summary(margin, seed=plan.seed) for margin in along.margins_px
         }
         if plan.map_offsets:
-            summary.setdefault("map", {})[stability.protocol] = _map(stability, plan.map_offsets)
+            summary.setdefault("map", {})[stability.protocol] = _map(stability)
+    if measurement.eqt:
+        summary["eqt"] = measurement.eqt.result().summary(seed=plan.seed)
     return summary
 
 
-def _map(stability: Stability, offsets: Sequence[Offset]) -> dict[str, Any]:
+def _map(stability: Stability) -> dict[str, Any]:
     """Mean dB over images for every (dx, dy) at the widest margin; null where nothing moves."""
     margin = stability.margins_px[-1]
-    columns = sorted({dx for dx, _ in offsets})
-    rows = sorted({dy for _, dy in offsets})
-    mean = {offset: stability.select([offset]).mean_db(margin) for offset in offsets if offset != (0, 0)}
+    columns = sorted({dx for dx, _ in stability.offsets})
+    rows = sorted({dy for _, dy in stability.offsets})
+    mean = {offset: stability.select([offset]).mean_db(margin) for offset in stability.offsets}
     return {
         "margin_px": margin,
-        "dx": columns,
-        "dy": rows,
+        "dx": [plain(dx) for dx in columns],
+        "dy": [plain(dy) for dy in rows],
         "mean_db": [[mean.get((dx, dy)) for dx in columns] for dy in rows],
     }
 
 
 def _compare(measurement: Measurement, reference: Measurement, plan: Plan) -> list[dict[str, Any]]:
-    """Return the paired difference in odd-shift mean (all shifts where none is odd), image by image."""
-    rows = []
-    for ours, theirs in zip(measurement.stabilities(), reference.stabilities(), strict=True):
-        ours, theirs = ours.select(plan.offsets), theirs.select(plan.offsets)
-        odd = ours.has_odd
+    """Return the paired differences over the shifts that lead, image by image, and of EQ-T."""
+    names = {"model": measurement.model.name, "reference": reference.model.name}
+    rows: list[dict[str, Any]] = []
+    for our_scores, their_scores in zip(measurement.scores, reference.scores, strict=True):
+        along = plan.offsets_of(our_scores.protocol)
+        ours, theirs = our_scores.result().select(along), their_scores.result().select(along)
         for margin in ours.margins_px:
-            gain = ours.image_db(margin, odd_only=odd) - theirs.image_db(margin, odd_only=odd)
-            rows.append(
-                {
-                    "model": measurement.model.name,
-                    "reference": reference.model.name,
-                    "protocol": ours.protocol,
-                    "margin_px": margin,
-                    "over": "odd shifts" if odd else "all shifts",
-                    "gain_db": mean_with_interval(gain, seed=plan.seed),
-                }
-            )
+            gain = mean_with_interval(ours.lead_db(margin) - theirs.lead_db(margin), seed=plan.seed)
+            where = {"protocol": ours.protocol, "margin_px": margin, "over": ours.over}
+            rows.append({**names, **where, "gain_db": gain})
+    if measurement.eqt and reference.eqt:
+        gain = measurement.eqt.result().gain_over(reference.eqt.result(), seed=plan.seed)
+        where = {"protocol": "eqt", "margin_px": 0, "over": "all draws"}
+        rows.append({**names, **where, "gain_db": gain})
     return rows
 
 

@@ -3,7 +3,8 @@
 `eval_stability --export_inputs DIR` writes one PNG for every picture and shift, and `manifest.json`:
 
     DIR/<picture>_base.png                       the unshifted window
-    DIR/<picture>_<protocol>_<dx>_<dy>.png       the window shifted dx px right and dy px down
+    DIR/<picture>_<protocol>_<dx>_<dy>.png       the window shifted dx px right and dy px down (of `eqt`: by
+                                                 each translation drawn for it; of `pan`: in each frame)
     DIR/manifest.json                            the sizes, and what every file shows
 
 Once some program has made a picture of the same name and size for each of them, the folder with those
@@ -16,7 +17,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,12 +29,13 @@ from data.errors import InputError
 from data.files import write_whole
 from data.paired import read_image
 from data.transforms import to_pixels, to_tensor
+from eval.eqt import EqtScores
 from eval.evaluate import Plan, canvases
-from eval.shifts import Offset
-from eval.stability import StabilityScores
+from eval.offsets import Offset, plain
 
 if TYPE_CHECKING:
     from data.pairs import Pairs
+    from eval.flicker import PanPlan
     from eval.models import Model
 
 MANIFEST = "manifest.json"
@@ -51,34 +53,64 @@ class Window:
     pixels: Tensor
 
 
-def windows(pairs: Pairs, plan: Plan) -> Iterator[Window]:
-    """Yield every input that an evaluation of `plan` shows to a network.
+def windows(
+    pairs: Pairs, plan: Plan, *, pan: PanPlan | None = None, wide: Pairs | None = None
+) -> Iterator[Window]:
+    """Yield every input that an evaluation of `plan` shows to a network, and then those of a pan over `wide`.
 
     Raises:
         InputError: if a shift or margin does not fit, or a picture cannot be read.
     """
-    offsets = sorted({*plan.offsets, *plan.map_offsets})
-    scores = [StabilityScores(rule, offsets, plan.margins_px) for rule in plan.rules(pairs)]
-    count = min(len(pairs), plan.limit or len(pairs))
-    for name, source, _ in canvases(pairs, count, plan):
-        yield Window(f"{name}_base.png", name, "base", (0, 0), scores[0].protocol.base(source))
+    scores = plan.scores(pairs)
+    eqt = EqtScores(pairs.load_size, pairs.crop_size, seed=plan.seed) if plan.eqt else None
+    rule = next(score.protocol for score in (*scores, eqt) if score)
+    for index, (name, source, _) in enumerate(canvases(pairs, _count(pairs, plan), plan)):
+        yield Window(f"{name}_base.png", name, "base", (0, 0), rule.base(source))
         for score in scores:
-            rule = score.protocol.name
-            for offset, pixels in zip(score.moving, score.windows(source), strict=True):
-                file = f"{name}_{rule}_{offset[0]:g}_{offset[1]:g}.png"
-                yield Window(file, name, rule, offset, pixels)
+            yield from _shifted(name, score.protocol.name, score.moving, score.windows(source))
+        if eqt:
+            yield from _shifted(name, "eqt", eqt.offsets(index), eqt.windows(source, index))
+    if pan and wide is not None:
+        speeds = pan.scores(wide.load_size, wide.crop_size)
+        for name, source, _ in canvases(wide, _count(wide, plan), plan):
+            # Frames of two speeds can be one window.
+            frames = {
+                o: w for speed in speeds for o, w in zip(speed.offsets, speed.windows(source), strict=True)
+            }
+            yield from _shifted(name, "pan", list(frames), frames.values())
 
 
-def export_inputs(pairs: Pairs, plan: Plan, data: dict[str, Any], out: Path) -> int:
+def _shifted(
+    name: str, protocol: str, offsets: Sequence[Offset], pixels: Iterable[Tensor]
+) -> Iterator[Window]:
+    """Yield the windows of one picture under one protocol, each offset once."""
+    for offset, window in dict(zip(offsets, pixels, strict=True)).items():
+        dx, dy = map(plain, offset)
+        yield Window(f"{name}_{protocol}_{dx}_{dy}.png", name, protocol, offset, window)
+
+
+def _count(pairs: Pairs, plan: Plan) -> int:
+    return min(len(pairs), plan.limit or len(pairs))
+
+
+def export_inputs(
+    pairs: Pairs,
+    plan: Plan,
+    data: dict[str, Any],
+    out: Path,
+    *,
+    pan: PanPlan | None = None,
+    wide: Pairs | None = None,
+) -> int:
     """Write every input and the manifest to `out`; return the number of pictures written."""
     from PIL import Image
 
     files = []
-    for window in windows(pairs, plan):
+    for window in windows(pairs, plan, pan=pan, wide=wide):
         pixels = to_pixels(window.pixels[0])
         image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
         write_whole(out / window.file, functools.partial(image.save, format="PNG"))
-        dx, dy = window.offset
+        dx, dy = map(plain, window.offset)
         files.append(
             {"file": window.file, "image": window.image, "protocol": window.protocol, "dx": dx, "dy": dy}
         )
@@ -104,18 +136,20 @@ class Outputs(nn.Module):
         self.channels = channels
         self._files: dict[str, Path] = {}
 
-    def bind(self, pairs: Pairs, plan: Plan) -> None:
+    def bind(
+        self, pairs: Pairs, plan: Plan, *, pan: PanPlan | None = None, wide: Pairs | None = None
+    ) -> None:
         """Find the output of every input of an evaluation.
 
         Raises:
             InputError: if an output is missing, or two outputs differ that were made of the same input.
         """
-        for window in windows(pairs, plan):
+        for window in windows(pairs, plan, pan=pan, wide=wide):
             file = self.folder / window.file
             if not file.exists():
                 raise InputError(
                     f"{file}: no such output; expected one for every file of --export_inputs "
-                    "(with the same --data, --shifts, --protocol and --limit)"
+                    "(with the same --data, --shifts, --protocol, --pan, --seed and --limit)"
                 )
             known = self._files.setdefault(_digest(window.pixels), file)
             if known != file and not torch.equal(self._read(known), self._read(file)):
@@ -173,11 +207,18 @@ def load_outputs(folder: Path, device: str) -> tuple[nn.Module, dict[str, Any]]:
     return Outputs(folder, channels), config
 
 
-def bind_outputs(models: Sequence[Model], pairs: Pairs, plan: Plan) -> None:
+def bind_outputs(
+    models: Sequence[Model],
+    pairs: Pairs,
+    plan: Plan,
+    *,
+    pan: PanPlan | None = None,
+    wide: Pairs | None = None,
+) -> None:
     """Let every folder of outputs among `models` find the outputs of this evaluation."""
     for model in models:
         if isinstance(model.module, Outputs):
-            model.module.bind(pairs, plan)
+            model.module.bind(pairs, plan, pan=pan, wide=wide)
 
 
 def _source(source: str) -> dict[str, Any]:

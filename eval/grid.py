@@ -158,6 +158,7 @@ def save_flicker(
     strips: Sequence[Strip],
     *,
     shifts: Sequence[str],
+    heading: str = "shift",
     fps: float = 6.0,
     max_bytes: int = 1_000_000,
 ) -> None:
@@ -169,6 +170,7 @@ def save_flicker(
         path: of the WebP; it appears whole or not at all.
         strips: the models.
         shifts: a label per shift and frame.
+        heading: what the labels count, written before them.
         fps: frames a second.
         max_bytes: lossless if the file stays below it, else as good as it can be (quality 70 or
             more, even if that is larger).
@@ -179,7 +181,13 @@ def save_flicker(
     outputs = _outputs(strips, shifts)
     factor = max(1, round(FLICKER_PX / max(outputs[0].shape[1:3])))
     frames = [
-        _frame(strips, [pixels[index] for pixels in outputs], factor, shifts, index)
+        _frame(
+            strips,
+            [pixels[index] for pixels in outputs],
+            factor,
+            f"{heading} {shifts[index]}",
+            (index / len(shifts), (index + 1) / len(shifts)),
+        )
         for index in range(len(shifts))
     ]
     # Lossless first: lossy coding lets a picture that stands still move by a few levels.
@@ -280,19 +288,19 @@ def _frame(
     strips: Sequence[Strip],
     pictures: Sequence[Pixels],
     factor: int,
-    shifts: Sequence[str],
-    index: int,
+    title: str,
+    progress: tuple[float, float],
 ) -> Image.Image:
-    """Return one frame of the animation: the shift and its place in the cycle, then the models."""
+    """Return one frame of the animation: its title and its part of the cycle, 0 to 1, then the models."""
     tall, wide = (side * factor for side in pictures[0].shape[:2])
     columns, cell = min(4, len(strips)), max(wide, 128)
     rows = math.ceil(len(strips) / columns)
     frame = blank(columns * (cell + 12) + 12, 36 + rows * (tall + 60))
     pen = ImageDraw.Draw(frame)
     left, right, span = frame.width - 12 - frame.width // 4, frame.width - 12, frame.width / 4
-    write(frame, (12, 10), f"shift {shifts[index]}", size=16, width=left - 20, bold=True)
+    write(frame, (12, 10), title, size=16, width=left - 20, bold=True)
     pen.rectangle((left, 15, right, 20), fill=PALE)
-    place = (left + index * span / len(shifts), left + (index + 1) * span / len(shifts))
+    place = (left + progress[0] * span, left + progress[1] * span)
     pen.rectangle((place[0], 15, place[1], 20), fill=INK)
     for number, (strip, pixels) in enumerate(zip(strips, pictures, strict=True)):
         x, y = 12 + number % columns * (cell + 12), 40 + number // columns * (tall + 60)

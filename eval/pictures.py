@@ -9,23 +9,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eval.evaluate import Measurement, Plan, as_rgb, strip_outputs
+from eval.offsets import Shift
 
 if TYPE_CHECKING:
     from data.pairs import Pairs
-    from eval.shifts import Offset
+    from eval.offsets import Offset
+
+DRAWN = ("grid.png", "flicker.webp", "curve.png", "map.png", "pan.png", "pan_*px.webp")
 
 
 def telling_image(measurements: Sequence[Measurement]) -> int:
     """Return the image with the largest spread in dB between models (one model: the least stable)."""
-    rows = np.stack([_leading_db(m) for m in measurements])
+    return widest_spread([m.lead_db() for m in measurements])
+
+
+def widest_spread(image_db: Sequence[np.ndarray]) -> int:
+    """Return the image whose dB differ most between models, (n_images,) each; of one model, the lowest."""
+    rows = np.stack(image_db)
     if len(rows) == 1:
         return int(rows[0].argmin())
     return int((rows.max(axis=0) - rows.min(axis=0)).argmax())
-
-
-def _leading_db(measurement: Measurement) -> np.ndarray:
-    stability = measurement.stabilities()[0]
-    return stability.image_db(stability.margins_px[-1])
 
 
 def draw(
@@ -35,14 +38,17 @@ def draw(
     plan: Plan,
     out: Path,
 ) -> None:
-    """Write grid.png, flicker.webp, curve.png and, if measured, map.png to `out`."""
+    """Write grid.png, flicker.webp, curve.png and, if measured, map.png to `out`; nothing without shifts."""
+    _clear(out)
+    if not plan.protocols:
+        return
     from data.transforms import to_pixels
     from eval.curve import draw_curve, draw_map
     from eval.grid import Strip, draw_grid, save_flicker
 
     source, target = (half[None].to(plan.device) for half in pairs.canvas(telling_image(measurements)))
     rule = plan.rules(pairs)[0]
-    offsets: list[Offset] = sorted({*plan.offsets, (0, 0)})
+    offsets: list[Offset] = sorted({*plan.offsets_of(rule), (0, 0)})
     strips = [
         Strip(
             name=row["name"],
@@ -66,20 +72,25 @@ def draw(
     draw_curve(out / "curve.png", results)
     if plan.map_offsets:
         draw_map(out / "map.png", results)
-    else:  # one of an earlier evaluation would lie beside results it does not show
-        (out / "map.png").unlink(missing_ok=True)
 
 
-def caption(row: dict[str, Any]) -> str:
-    """Return dB and sharpness in a line: no stability without it."""
+def _clear(out: Path) -> None:
+    """Remove the pictures of an earlier evaluation: one not drawn anew would lie beside other results."""
+    for name in DRAWN:
+        for path in out.glob(name):
+            path.unlink()
+
+
+def caption(row: dict[str, Any], *, db: float | None = None) -> str:
+    """Return dB (the leading ones, or others) and sharpness in a line: no stability without it."""
     from eval.results import lead_score_db
 
     ratio = row["quality"]["tv_ratio"]
     sharpness = "" if ratio is None else f" · TV {ratio:.2f} of target"
-    return f"{lead_score_db(row):.1f} dB{sharpness}"
+    return f"{lead_score_db(row) if db is None else db:.1f} dB{sharpness}"
 
 
 def label(offset: Offset, axis: str) -> str:
-    """Return a shift's heading, such as `+3 px`."""
-    shift = offset[1] if axis == "y" else offset[0]
-    return f"{shift:+d} px" if shift else "0 px"
+    """Return a shift's heading, such as `+3 px` or `-1/2 px`."""
+    shift: Shift = offset[1] if axis == "y" else offset[0]
+    return f"{'+' if shift > 0 else ''}{shift} px"

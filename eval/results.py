@@ -80,8 +80,11 @@ def to_table(results: dict[str, Any]) -> str:
     for protocol, margins in models[0]["stability"].items():
         for margin in margins:
             name = f"{protocol}, {margin} px" if len(margins) > 1 else protocol
+            if margins[margin].get("over") == "fractional shifts":
+                name = f"{name}, fractional"
             cells = [_stability_cell(model["stability"][protocol][margin]) for model in models]
             columns.append((f"{name} [dB]", cells))
+    columns += _single_figures(models)
     for title, key, digits in (
         ("L1", "l1", 4),
         ("PSNR [dB]", "psnr_db", 2),
@@ -91,12 +94,9 @@ def to_table(results: dict[str, Any]) -> str:
         columns.append((title, [_figure(model["quality"][key], digits) for model in models]))
     lines = [_line(columns, None), *(_line(columns, row) for row in range(len(models)))]
     target_tv = _mean(models[0]["quality"]["target_tv"])
-    data, odd = results["data"], models[0]["stability"][next(iter(models[0]["stability"]))]
-    over = "odd shifts" if next(iter(odd.values()))["odd_mean_db"] else "shifts"
     lines += [
         "",
-        f"Stability: mean over images and {over} of {_ints(results['shifts_px'])} px along "
-        f"{results['axis']}, 95 % interval over {data['n_images']} images; margin left out a side.",
+        *_protocol_notes(results),
         f"The targets' own TV is {target_tv:.4f}. A soft picture is stable for free: read dB beside TV.",
     ]
     for row in results["comparisons"]:
@@ -113,18 +113,62 @@ def to_table(results: dict[str, Any]) -> str:
 
 
 def lead_score_db(model: dict[str, Any]) -> float:
-    """Return the odd-shift mean of the first protocol at its widest margin (all shifts if none is odd)."""
+    """Return the leading mean of the first protocol at its widest margin; EQ-T if there is no protocol."""
+    if not model["stability"]:
+        return float(model["eqt"]["db"])
     margins = next(iter(model["stability"].values()))
-    summary = list(margins.values())[-1]
-    return float((summary["odd_mean_db"] or summary["mean_db"])["mean"])
+    return float(lead_figure(list(margins.values())[-1])["mean"])
+
+
+def lead_figure(summary: dict[str, Any]) -> dict[str, Any]:
+    """Return the mean and interval that a summary leads with: over fractional, odd, or all shifts."""
+    figure = summary.get("fractional_mean_db") or summary["odd_mean_db"] or summary["mean_db"]
+    return dict(figure)
 
 
 def _stability_cell(summary: dict[str, Any]) -> str:
-    figure = summary["odd_mean_db"] or summary["mean_db"]
-    if figure["ci95"] is None:
-        return f"{figure['mean']:.2f}"
-    low, high = figure["ci95"]
-    return f"{figure['mean']:.2f} ± {(high - low) / 2:.2f}"
+    figure = lead_figure(summary)
+    return _with_half(figure["mean"], figure["ci95"])
+
+
+def _with_half(value: float, interval: Sequence[float] | None) -> str:
+    """Return a figure and half its interval; one image alone has no interval."""
+    return f"{value:.2f}" + (f" ± {(interval[1] - interval[0]) / 2:.2f}" if interval else "")
+
+
+def _single_figures(models: Sequence[dict[str, Any]]) -> list[tuple[str, list[str]]]:
+    """Return title and cells of what has no shifts: EQ-T, and flicker at each speed."""
+    columns = []
+    if "eqt" in models[0]:
+        cells = [_with_half(model["eqt"]["db"], model["eqt"]["ci95_db"]) for model in models]
+        columns.append(("EQ-T [dB]", cells))
+    for place, pan in enumerate(models[0].get("pan", ())):
+        figures = [model["pan"][place]["difference_db"] for model in models]
+        cells = [_with_half(figure["mean"], figure["ci95"]) for figure in figures]
+        columns.append((f"pan {pan['speed_px']:g} px [dB]", cells))
+    return columns
+
+
+def _protocol_notes(results: dict[str, Any]) -> list[str]:
+    """Return what the columns of the table are means of."""
+    model, count = results["models"][0], results["data"]["n_images"]
+    notes = []
+    if model["stability"]:
+        summaries = [s for margins in model["stability"].values() for s in margins.values()]
+        over = "odd shifts" if any(s["odd_mean_db"] for s in summaries) else "shifts"
+        if any(s.get("fractional_mean_db") for s in summaries):
+            over += " (fractional ones where the column says so)"
+        notes.append(
+            f"Stability: mean over images and {over} of {_numbers(results['shifts_px'])} px along "
+            f"{results['axis']}, 95 % interval over {count} images; margin left out a side."
+        )
+    if "eqt" in model:
+        notes.append(f"EQ-T: {model['eqt']['n_draws']} translations an image, pooled over {count} images.")
+    if "pan" in model:
+        notes.append(
+            f"pan: difference of successive frames, motion-compensated, {results['pan']['n_frames']} frames."
+        )
+    return notes
 
 
 def _figure(value: Any, digits: int) -> str:
@@ -145,6 +189,6 @@ def _line(columns: Sequence[tuple[str, list[str]]], row: int | None) -> str:
     return "  ".join(cells).rstrip()
 
 
-def _ints(values: Sequence[int]) -> str:
-    whole = list(values) == list(range(values[0], values[-1] + 1)) and len(values) > 2
+def _numbers(values: Sequence[float]) -> str:
+    whole = len(values) > 2 and list(values) == [values[0] + place for place in range(len(values))]
     return f"{values[0]}..{values[-1]}" if whole else ", ".join(map(str, values))

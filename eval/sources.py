@@ -28,6 +28,7 @@ def open_data(
     window_px: int | None = None,
     canvas_px: int | None = None,
     direction: str | None = None,
+    least_px: int = 0,
 ) -> tuple[Pairs, dict[str, Any]]:
     """Open the pictures that all models are measured on.
 
@@ -43,6 +44,9 @@ def open_data(
         window_px: side of what a network sees.
         canvas_px: side a picture is brought to.
         direction: `AtoB` or `BtoA`.
+        least_px: side of the canvas at least. Where the side known otherwise is smaller, procedural scenes
+            are rendered, and pictures of a folder resized, to this side: as much larger than the network
+            knows them as must be, and no more.
 
     Returns:
         The pairs, and what a result records about them.
@@ -53,6 +57,7 @@ def open_data(
     from data.source import open_pairs
 
     settings, assumed = _settings(models, window_px=window_px, canvas_px=canvas_px, direction=direction)
+    settings["canvas_px"] = max(settings["canvas_px"], least_px)
     channels = {
         f"{side}put_channels": agree(models, "generator", f"{side}_channels") or 3 for side in ("in", "out")
     }

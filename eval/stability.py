@@ -17,7 +17,9 @@ import numpy as np
 
 from data.errors import InputError
 from eval.decibels import Array, mean_with_interval, pooled_db, psnr_db
-from eval.shifts import Offset, Protocol, inner, make_protocol, offsets_along
+from eval.forward import eval_mode, one_by_one, run_windows
+from eval.offsets import Offset, Shift, exact, is_odd, is_whole, offsets_along, plain
+from eval.shifts import Protocol, inner, make_protocol
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -108,6 +110,13 @@ class Stability:
         """Whether any shift is odd."""
         return any(map(is_odd, self.offsets))
 
+    @property
+    def over(self) -> str:
+        """The shifts that lead: fractional ones if any were asked for, else odd ones, else all."""
+        if any(not is_whole(offset) for offset in self.offsets):
+            return "fractional shifts"
+        return "odd shifts" if self.has_odd else "all shifts"
+
     def select(self, offsets: Iterable[Offset]) -> Stability:
         """Return the same measurement, restricted to some of its offsets."""
         columns = [self.offsets.index(offset) for offset in offsets if offset != (0, 0)]
@@ -120,10 +129,22 @@ class Stability:
         Raises:
             InputError: if there is no odd shift to average over.
         """
-        keep = [not odd_only or is_odd(offset) for offset in self.offsets]
-        if not any(keep):
+        if odd_only and not self.has_odd:
             raise InputError("there is no odd shift to average over; expected one such as 1 in --shifts")
-        return psnr_db(self.errors[margin_px][:, keep]).mean(axis=1)
+        return self._image_db(margin_px, "odd shifts" if odd_only else "all shifts")
+
+    def lead_db(self, margin_px: int) -> Array:
+        """Return one value an image: its mean dB over the shifts that lead, see `over`."""
+        return self._image_db(margin_px, self.over)
+
+    def _image_db(self, margin_px: int, over: str) -> Array:
+        return psnr_db(self._errors(margin_px, over)).mean(axis=1)
+
+    def _errors(self, margin_px: int, over: str) -> Array:
+        """Return the squared errors (images, shifts) of some of the shifts."""
+        keep = {"odd shifts": is_odd, "fractional shifts": lambda offset: not is_whole(offset)}
+        columns = [over not in keep or keep[over](offset) for offset in self.offsets]
+        return self.errors[margin_px][:, columns]
 
     def mean_db(self, margin_px: int) -> float:
         """Return the mean over images and shifts of per-image dB (the paper's reading)."""
@@ -136,17 +157,15 @@ class Stability:
     def summary(self, margin_px: int, *, seed: int = 0) -> dict[str, Any]:
         """Return means, pooled dB and 95 % intervals as plain JSON values."""
         errors = self.errors[margin_px]
-        odd = [column for column, offset in enumerate(self.offsets) if is_odd(offset)]
         summary: dict[str, Any] = {
+            "over": self.over,
             "mean_db": mean_with_interval(self.image_db(margin_px), seed=seed),
-            "odd_mean_db": None,
             "pooled_db": pooled_db(errors),
-            "odd_pooled_db": pooled_db(errors[:, odd]) if odd else None,
             "n_identical": int((errors == 0).sum()),
             "per_shift": [
                 {
-                    "dx": offset[0],
-                    "dy": offset[1],
+                    "dx": plain(offset[0]),
+                    "dy": plain(offset[1]),
                     **{f"{k}_db": v for k, v in mean_with_interval(psnr_db(column), seed=seed).items()},
                     "pooled_db": pooled_db(column),
                     "n_identical": int((column == 0).sum()),
@@ -154,14 +173,14 @@ class Stability:
                 for offset, column in zip(self.offsets, errors.T, strict=True)
             ],
         }
-        if odd:
-            summary["odd_mean_db"] = mean_with_interval(self.image_db(margin_px, odd_only=True), seed=seed)
+        for name in ("odd", "fractional"):
+            some = self._errors(margin_px, f"{name} shifts")
+            there = some.shape[1] > 0
+            summary[f"{name}_mean_db"] = (
+                mean_with_interval(self._image_db(margin_px, f"{name} shifts"), seed=seed) if there else None
+            )
+            summary[f"{name}_pooled_db"] = pooled_db(some) if there else None
         return summary
-
-
-def is_odd(offset: Offset) -> bool:
-    """Whether a shift moves by an odd number of px along x or y."""
-    return any(shift % 2 for shift in offset)
 
 
 def shift_stability(
@@ -169,7 +188,7 @@ def shift_stability(
     canvases: Tensor | Iterable[Tensor],
     *,
     window_px: int,
-    shifts: Sequence[int] = tuple(range(8)),
+    shifts: Sequence[Shift | float] = tuple(range(8)),
     axis: str = "x",
     protocol: str = "crop",
     margins_px: Sequence[int] = DEFAULT_MARGINS_PX,
@@ -182,10 +201,10 @@ def shift_stability(
             of its parameters, and is given back in the mode it came in.
         canvases: pictures (N, C, S, S) in [-1, 1], or an iterable of (B, C, S, S) batches.
         window_px: side of the window the network sees; `crop` needs S > window_px.
-        shifts: whole pixels; 0 is identical by definition and left out.
+        shifts: px, whole or (not for `crop`) fractional; 0 is identical by definition and left out.
         axis: `x`, `y` or `diagonal`.
-        protocol: `crop` or `roll`, see `eval.shifts`.
-        margins_px: borders left out (for `crop`).
+        protocol: `crop`, `roll` or `subpixel`, see `eval.shifts`.
+        margins_px: borders left out (not for `roll`).
         batch_size: windows in one forward pass.
 
     Returns:
@@ -201,56 +220,19 @@ def shift_stability(
     >>> stable.mean_db(0)
     150.0
     """
-    import torch
-
-    offsets = offsets_along(list(shifts), axis)
-    parameter = next(generator.parameters(), None)
-    device = torch.device("cpu") if parameter is None else parameter.device
-    batches = [canvases] if isinstance(canvases, torch.Tensor) else canvases
+    offsets = offsets_along([exact(shift) for shift in shifts], axis)
     scores: StabilityScores | None = None
-    was_training = generator.training
-    generator.eval()
-    try:
-        for batch in batches:
-            if batch.ndim != 4 or batch.shape[-1] != batch.shape[-2]:
-                raise InputError(f"pictures must be (B, C, S, S), square; got {tuple(batch.shape)}")
-            for canvas in batch.to(device).split(1):
-                if scores is None:
-                    rule = make_protocol(protocol, canvas_px=canvas.shape[-1], window_px=window_px)
-                    scores = StabilityScores(rule, offsets, margins_px)
-                windows = itertools.chain([scores.protocol.base(canvas)], scores.windows(canvas))
-                outputs = run_windows(generator, windows, batch_size=batch_size)
-                scores.add(next(outputs), outputs)
-    finally:
-        generator.train(was_training)
+    with eval_mode(generator):
+        for canvas in one_by_one(canvases, generator):
+            if scores is None:
+                rule = make_protocol(protocol, canvas_px=canvas.shape[-1], window_px=window_px)
+                scores = StabilityScores(rule, offsets, margins_px)
+            windows = itertools.chain([scores.protocol.base(canvas)], scores.windows(canvas))
+            outputs = run_windows(generator, windows, batch_size=batch_size)
+            scores.add(next(outputs), outputs)
     if scores is None:
         raise InputError("there are no pictures to measure")
     return scores.result()
-
-
-def run_windows(generator: nn.Module, windows: Iterable[Tensor], *, batch_size: int) -> Iterator[Tensor]:
-    """Yield a network's output for each of many (1, C, H, W) windows, a batch at a time.
-
-    Windows are taken as they are needed, so memory holds one batch however many there are.
-
-    Raises:
-        InputError: if an output is not finite, or its height and width are not the input's.
-    """
-    import torch
-
-    windows = iter(windows)
-    while chunk := list(itertools.islice(windows, batch_size)):
-        batch = torch.cat(chunk)
-        with torch.inference_mode():
-            output = generator(batch)
-        if output.shape[-2:] != batch.shape[-2:]:
-            raise InputError(
-                f"the network turns {tuple(batch.shape[-2:])} px into {tuple(output.shape[-2:])} px; "
-                "expected an output of the input's size"
-            )
-        if not torch.isfinite(output).all():
-            raise InputError("the network's output is not finite (NaN or infinity)")
-        yield from output.float().split(1)
 
 
 if __name__ == "__main__":

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.files import write_whole
+from eval.forward import eval_mode, run_windows
 from eval.quality import quality
 from eval.shifts import Crop
-from eval.stability import run_windows, shift_stability
+from eval.stability import shift_stability
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,7 +37,7 @@ def validate(generator: nn.Module, pairs: Pairs, *, limit: int) -> dict[str, flo
     device = next(generator.parameters()).device
     canvases = [pairs.canvas(index) for index in range(min(limit, len(pairs)))]
     rows = []
-    with _eval_mode(generator):
+    with eval_mode(generator):
         for source, target in canvases:
             inputs = [window.base(source[None].to(device))]
             output = next(run_windows(generator, inputs, batch_size=1))
@@ -76,7 +75,7 @@ def draw_samples(generator: nn.Module, pairs: Pairs, path: Path, *, count: int =
     window = Crop(pairs.load_size, pairs.crop_size)
     device = next(generator.parameters()).device
     tiles = []
-    with _eval_mode(generator):
+    with eval_mode(generator):
         for index in range(min(count, len(pairs))):
             source, target = (window.base(half[None]) for half in pairs.canvas(index))
             output = next(run_windows(generator, [source.to(device)], batch_size=1)).cpu()
@@ -84,13 +83,3 @@ def draw_samples(generator: nn.Module, pairs: Pairs, path: Path, *, count: int =
     make_grid = import_torchvision("torchvision.utils").make_grid
     image = Image.fromarray(to_pixels(make_grid(torch.cat(tiles), nrow=3, padding=2, pad_value=1)))
     write_whole(path, functools.partial(image.save, format="PNG"))
-
-
-@contextmanager
-def _eval_mode(network: nn.Module) -> Iterator[None]:
-    was_training = network.training
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(was_training)

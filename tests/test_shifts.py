@@ -31,7 +31,9 @@ def test_parse_shifts(text: str, expected: list[int]) -> None:
     assert parse_shifts(text) == expected
 
 
-@pytest.mark.parametrize("text", ["0-7", "", "a", "1..", "..3", "1...3", "1.5", "0..7..9", "٣", "9" * 40])
+@pytest.mark.parametrize(
+    "text", ["0-7", "", "a", "1..", "..3", "1...3", "1/0", "1.5.2", "1/2..3", "0..7..9", "٣", "9" * 40]
+)
 def test_parse_shifts_names_the_text(text: str) -> None:
     with pytest.raises(InputError, match="shifts"):
         parse_shifts(text)

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from data.errors import InputError
 from eval.decibels import bootstrap_interval, pooled_db, psnr_db
+from eval.offsets import is_odd
 from eval.quality import l1, psnr, quality, total_variation
-from eval.stability import Stability, is_odd, run_windows, shift_stability
+from eval.stability import Stability, run_windows, shift_stability
 
 
 class AddPattern(nn.Module):
