@@ -131,7 +131,7 @@ def main(argv: Sequence[str]) -> int:
     write_results(results, args.out)
     draw(results, measurements, pairs, plan, args.out)
     print(to_json(results) if args.json else to_table(results))
-    print(f"wrote {args.out}/ results.json results.csv and pictures", file=sys.stderr)
+    print(f"wrote {args.out}/ report.html results.json results.csv and pictures", file=sys.stderr)
     return passes(results, args.fail_under)
 
 

@@ -35,12 +35,18 @@ def draw(
     plan: Plan,
     out: Path,
 ) -> None:
-    """Write grid.png, flicker.webp, curve.png and, if measured, map.png to `out`."""
+    """Write grid.png, flicker.webp, curve.png and, if measured, map.png to `out`; frames/ and report.html.
+
+    The report is made from files alone, so results.json must lie in `out` already.
+    """
     from data.transforms import to_pixels
     from eval.curve import draw_curve, draw_map
+    from eval.frames import write_frames
     from eval.grid import Strip, draw_grid, save_flicker
+    from eval.report import write_report
 
-    source, target = (half[None].to(plan.device) for half in pairs.canvas(telling_image(measurements)))
+    image = telling_image(measurements)
+    source, target = (half[None].to(plan.device) for half in pairs.canvas(image))
     rule = plan.rules(pairs)[0]
     offsets: list[Offset] = sorted({*plan.offsets, (0, 0)})
     strips = [
@@ -66,6 +72,16 @@ def draw(
     draw_curve(out / "curve.png", results)
     if plan.map_offsets:
         draw_map(out / "map.png", results)
+    write_frames(
+        out / "frames",
+        source=scene[0],
+        target=scene[1],
+        strips=strips,
+        offsets=offsets,
+        protocol=rule.name,
+        image=pairs.name(image),
+    )
+    write_report(out)
 
 
 def caption(row: dict[str, Any]) -> str:
