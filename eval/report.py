@@ -206,14 +206,19 @@ def _mark_best(table: list[dict[str, Any]], better: Sequence[str]) -> None:
 def facts(model: dict[str, Any]) -> list[tuple[str, str]]:
     """Return what is known of a checkpoint as (heading, words)."""
     generator, origin = model.get("generator") or {}, model.get("provenance") or {}
-    seen = [f"{key} {origin[key]:g}" for key in ("epoch", "seen") if isinstance(origin.get(key), int | float)]
+    trained = [f"run {origin['run']}"] if origin.get("run") else []
+    for key, words in (("epoch", "epochs"), ("seen", "samples seen")):
+        if isinstance(origin.get(key), int | float):
+            trained.append(
+                f"{origin[key]:,g} {words}" if origin[key] < 1e6 else f"{origin[key]:,.0f} {words}"
+            )
     found = [
         ("file", model.get("path")),
         ("SHA-256", model.get("sha256")),
         ("generator", ", ".join(f"{key} {value}" for key, value in generator.items())),
         ("normalisation", model.get("norm_mode")),
         ("dropout", model.get("dropout_mode")),
-        ("trained", ", ".join([*(f"{key} {origin[key]}" for key in ("run",) if origin.get(key)), *seen])),
+        ("trained", ", ".join(trained)),
     ]
     return [(heading, str(words)) for heading, words in found if words]
 

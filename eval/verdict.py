@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from eval.decibels import IDENTICAL_DB
+
 Results = Mapping[str, Any]
 
 ABOUT_EQUAL = 1.1  # sharpness within 10 %: no one would see which is sharper
@@ -44,17 +46,20 @@ def verdict(results: Results) -> Verdict:
     # The one that says most: the largest lead over the reference, else the reference's smallest lead.
     comparisons = sorted(comparisons, key=lambda row: -row["gain_db"]["mean"])
     first = comparisons[0]
-    if not separable(first["gain_db"]):
-        sharpness = _both(models[first["model"]], models[first["reference"]])
-    else:
-        won = first["gain_db"]["mean"] > 0
-        pair = (first["model"], first["reference"])
-        winner, loser = (models[name] for name in (pair if won else pair[::-1]))
-        sharpness = _fairness(winner, loser)
     count = results["data"]["n_images"]
+    pair = (models[first["model"]], models[first["reference"]])
+    if count > 1 and not separable(first["gain_db"]):
+        headline = compare_words(first, count)
+        sharpness = _both(*pair)
+    else:
+        winner, loser = pair if first["gain_db"]["mean"] > 0 else pair[::-1]
+        headline = _headline(winner, loser, abs(first["gain_db"]["mean"]), (protocol, margin))
+        sharpness = _fairness(winner, loser)
+        if _score_db(winner, (protocol, margin)) < IDENTICAL_DB:
+            sharpness = f"{_interval(first['gain_db'], count)} {sharpness}"
     basis += f", mean over {first['over']} and {_pictures(count)}, paired picture by picture"
     others = [compare_words(row, count) for row in comparisons[1:]]
-    return Verdict(compare_words(first, count), sharpness, basis, others)
+    return Verdict(headline, sharpness, basis, others)
 
 
 def leading_panel(results: Results) -> tuple[str, str]:
@@ -129,7 +134,7 @@ def _keeps(model: Results) -> str:
     if ratio is None:
         return "The targets are flat, so sharpness cannot be compared."
     return (
-        f"It shows {ratio:.0%} of the target's detail (total variation). A soft picture is stable for "
+        f"It shows {_detail(ratio)} of the target’s detail (total variation). A soft picture is stable for "
         "free: compare generators at equal sharpness."
     )
 
@@ -139,21 +144,66 @@ def _both(first: Results, second: Results) -> str:
     if None in ratios:
         return "The targets are flat, so sharpness cannot be compared."
     return (
-        f"{first['name']} shows {ratios[0]:.0%} of the target's detail (total variation), "
-        f"{second['name']} {ratios[1]:.0%}."
+        f"{first['name']} shows {_detail(ratios[0])} of the target’s detail (total variation), "
+        f"{second['name']} {_detail(ratios[1])}."
     )
 
 
-def _fairness(winner: Results, loser: Results) -> str:
-    ratios = [model["quality"]["tv_ratio"] for model in (winner, loser)]
-    words = _both(winner, loser)
-    if None in ratios or not all(ratios):
-        return words
-    if ratios[1] / ratios[0] > ABOUT_EQUAL:
+def _headline(winner: Results, loser: Results, gain_db: float, panel: tuple[str, str]) -> str:
+    # What 150 dB exceeds another by is a convention and no measurement.
+    if _score_db(winner, panel) >= IDENTICAL_DB:
         return (
-            f"{words} It is softer, and a soft picture is stable for free: part of the lead may be "
-            "softness, so compare them at equal sharpness before you conclude."
+            f"{winner['name']} is identical at every shift, {loser['name']} keeps "
+            f"{_score_db(loser, panel):.1f}\N{NO-BREAK SPACE}dB."
         )
-    if ratios[0] / ratios[1] > ABOUT_EQUAL:
-        return f"{words} It is more stable although it is sharper."
-    return f"{words} They are about equally sharp, so the comparison is fair."
+    return (
+        f"{winner['name']} is more stable than {loser['name']} by "
+        f"{gain_db:.1f}\N{NO-BREAK SPACE}dB{_but(winner, loser)}."
+    )
+
+
+def _score_db(model: Results, panel: tuple[str, str]) -> float:
+    summary = model["stability"][panel[0]][panel[1]]
+    return float((summary["odd_mean_db"] or summary["mean_db"])["mean"])
+
+
+def _detail(ratio: float) -> str:
+    return f"{100 * ratio:.0f}\N{NO-BREAK SPACE}%"
+
+
+def _softness(winner: Results, loser: Results) -> float | None:
+    """Return how many times as much detail the loser shows; None where that cannot be said."""
+    ours, theirs = (model["quality"]["tv_ratio"] for model in (winner, loser))
+    return theirs / ours if ours and theirs else None
+
+
+def _but(winner: Results, loser: Results) -> str:
+    """Return the headline's ending: no stability without sharpness."""
+    softness = _softness(winner, loser)
+    if softness is None:
+        return ""
+    if softness > ABOUT_EQUAL:
+        return ", but softer"
+    return " although it is sharper" if softness < 1 / ABOUT_EQUAL else " at about equal sharpness"
+
+
+def _fairness(winner: Results, loser: Results) -> str:
+    softness, words = _softness(winner, loser), _both(winner, loser)
+    if softness is None:
+        return words
+    if softness > ABOUT_EQUAL:
+        return (
+            f"{words} A soft picture is stable for free, so part of the lead may be softness: compare "
+            "them at equal sharpness before you conclude."
+        )
+    if softness < 1 / ABOUT_EQUAL:
+        return f"{words} The lead is not bought with softness."
+    return f"{words} So the comparison is fair."
+
+
+def _interval(gain: Results, n_images: int) -> str:
+    """Return the interval of a lead, as a sentence; over one picture none is claimed."""
+    if n_images < 2:
+        return "Measured on one picture, so there is no interval."
+    low, high = sorted(abs(end) for end in gain["ci95"])
+    return f"95\N{NO-BREAK SPACE}% interval: {low:.1f} to {high:.1f}\N{NO-BREAK SPACE}dB."

@@ -37,10 +37,22 @@
   const range = [bottom - pad, top + pad * (beyond ? 2.5 : 1)];
   const plots = [...document.querySelectorAll("[data-panel]")];
 
+  // Drawn again whenever the room changes; a page that is hidden has none.
+  function keepFitting(plot, draw) {
+    let known = 0;
+    const fit = () => {
+      if (plot.clientWidth < 80 || plot.clientWidth === known) return;
+      known = plot.clientWidth;
+      draw();
+    };
+    fit();
+    new ResizeObserver(fit).observe(plot);
+  }
+
   function drawCurve(plot) {
     const panel = report.panels[plot.dataset.panel];
     const width = plot.clientWidth, height = Math.round(Math.min(330, Math.max(220, width * 0.6)));
-    const box = { left: 40, right: width - 12, top: 12, bottom: height - 40 };
+    const box = { left: 40, right: width - 12, top: 24, bottom: height - 40 };
     const first = Math.min(0, ...shifts), last = Math.max(0, ...shifts);
     const x = (s) => box.left + 8 + ((s - first) / (last - first || 1)) * (box.right - box.left - 16);
     const y = (v) => box.bottom - ((Math.min(v, range[1]) - range[0]) / (range[1] - range[0])) * (box.bottom - box.top);
@@ -55,7 +67,7 @@
     }
     const way = { x: "shift right, px", y: "shift down, px", diagonal: "shift right and down, px" }[report.axis] ?? "shift, px";
     root.append(svg("text", { x: (box.left + box.right) / 2, y: height - 5, "text-anchor": "middle" }, way));
-    root.append(svg("text", { x: box.left + 4, y: box.top + 4 }, beyond ? `dB; on the dotted line: above ${limit}` : "dB"));
+    root.append(svg("text", { x: 0, y: 12 }, beyond ? `dB (dotted: above ${limit})` : "dB"));
     if (beyond) root.append(svg("line", { class: "off", x1: box.left, x2: box.right, y1: y(range[1]) + 8, y2: y(range[1]) + 8 }));
     const level = (v) => (v > limit ? y(range[1]) + 8 : y(v));
     panel.lines.forEach((line, i) => {
@@ -94,7 +106,7 @@
   }
 
   let current = shifts.find((s) => s > 0) ?? shifts[0] ?? null, resting = current;
-  const point = (shift) => { current = shift; plots.forEach((plot) => plot.point(shift)); };
+  const point = (shift) => { current = shift; plots.forEach((plot) => plot.point?.(shift)); };
   const pick = (shift) => {
     resting = shift;
     point(shift);
@@ -102,11 +114,7 @@
     document.dispatchEvent(new CustomEvent("pick", { detail: [dx, dy] }));
   };
   for (const plot of plots) {
-    drawCurve(plot);
-    let known = plot.clientWidth;
-    new ResizeObserver(() => {
-      if (plot.clientWidth !== known) { known = plot.clientWidth; drawCurve(plot); }
-    }).observe(plot);
+    keepFitting(plot, () => drawCurve(plot));
     plot.addEventListener("pointermove", (event) => point(plot.at(event.clientX)));
     plot.addEventListener("pointerleave", () => point(resting));
     plot.addEventListener("click", (event) => pick(plot.at(event.clientX)));
@@ -190,19 +198,15 @@
     figure.append(caption, plot, say);
     list.append(figure);
     let at = [Math.min(1, map.dx.length - 1), 0];
-    drawMap(plot, map, say);
-    let known = plot.clientWidth;
-    new ResizeObserver(() => {
-      if (plot.clientWidth !== known) { known = plot.clientWidth; drawMap(plot, map, say); }
-    }).observe(plot);
-    plot.addEventListener("pointermove", (event) => { at = plot.at(event) ?? at; plot.point(...at); });
-    plot.addEventListener("focus", () => { say.setAttribute("aria-live", "polite"); plot.point(...at); });
+    keepFitting(plot, () => drawMap(plot, map, say));
+    plot.addEventListener("pointermove", (event) => { at = plot.at?.(event) ?? at; plot.point?.(...at); });
+    plot.addEventListener("focus", () => { say.setAttribute("aria-live", "polite"); plot.point?.(...at); });
     plot.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
       if (!step) return;
       event.preventDefault();
       at = [Math.min(map.dx.length - 1, Math.max(0, at[0] + step[0])), Math.min(map.dy.length - 1, Math.max(0, at[1] + step[1]))];
-      plot.point(...at);
+      plot.point?.(...at);
     });
   }
 })();

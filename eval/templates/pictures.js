@@ -76,11 +76,12 @@ const signed = (d) => (d ? (d > 0 ? "+" : "−") + Math.abs(d) : "0");
   function score(model) {
     const { db } = changeOf(model, state.index);
     if (state.index === reference) return [["nothing has moved yet", false]];
-    const words = [["difference ", false], [db === Infinity ? "none, identical" : `${db.toFixed(1)} dB`, true]];
-    const panel = report.panels.filter((p) => p.protocol === frames.protocol).at(-1);
+    const words = [["difference ", false], [db === Infinity ? "none, identical" : `${db.toFixed(1)}\u00a0dB`, true]];
+    // The panel with the least border left out is nearest to what is shown.
+    const [panel] = report.panels.filter((p) => p.protocol === frames.protocol).sort((a, b) => a.margin - b.margin);
     const [dx, dy] = offsets[state.index];
     const point = panel?.lines[model].find((p) => p.dx === dx && p.dy === dy);
-    if (point) words.push([` · all pictures ${point.mean_db.toFixed(1)} dB`, false]);
+    if (point) words.push([` · all\u00a0pictures ${point.mean_db.toFixed(1)}\u00a0dB`, false]);
     return words;
   }
 
