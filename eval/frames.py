@@ -53,38 +53,46 @@ def write_frames(
     """
     kept = sorted(sorted(range(len(offsets)), key=lambda i: math.hypot(*offsets[i]))[:MOST_SHIFTS])
     shifts = [offsets[i] for i in kept]
-    reference = shifts.index((0, 0))
     tiles = [Strip(strip.name, strip.caption, strip.outputs[kept]) for strip in strips]
-    left, top, width, height = _cut(tiles, reference)
+    left, top, width, height = _cut(tiles, shifts.index((0, 0)))
     rows, columns = slice(top, top + height), slice(left, left + width)
     tiles = [Strip(tile.name, tile.caption, tile.outputs[:, rows, columns]) for tile in tiles]
-    size = max(8, min(width, height) // 3)
-    near = find_region(tiles, size=size, reference=reference, margin_px=min(width, height) // 8)
-    sheets = {"input.webp": source[rows, columns], "target.webp": target[rows, columns]}
-    names = [f"model-{number:02d}.webp" for number in range(len(tiles))]
-    sheets |= {name: tile.outputs.reshape(-1, width, 3) for name, tile in zip(names, tiles, strict=True)}
+    files = [f"model-{number:02d}.webp" for number in range(len(tiles))]
     index = {
         "schema_version": FRAMES_VERSION,
         "image": image,
         "protocol": protocol,
         "offsets_px": [list(offset) for offset in shifts],
-        "reference": reference,
-        "width_px": width,
-        "height_px": height,
+        **_geometry(tiles, shifts.index((0, 0))),
         "cut": {"left_px": left, "top_px": top, "of_px": list(source.shape[1::-1])},
-        "closeup": {"left_px": near[0], "top_px": near[1], "size_px": min(size, width, height)},
-        "full_scale": _full_scale(tiles, reference),
         "input": "input.webp",
         "target": "target.webp",
-        "models": [{"name": tile.name, "file": name} for name, tile in zip(names, tiles, strict=True)],
+        "models": [{"name": tile.name, "file": file} for tile, file in zip(tiles, files, strict=True)],
     }
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("model-*.webp"):
         old.unlink()
-    for name, pixels in sheets.items():
-        write_whole(folder / name, functools.partial(_save, pixels=pixels))
+    sheets = [source[rows, columns], target[rows, columns]]
+    sheets += [tile.outputs.reshape(-1, width, 3) for tile in tiles]
+    for file, pixels in zip(["input.webp", "target.webp", *files], sheets, strict=True):
+        write_whole(folder / file, functools.partial(_save, pixels=pixels))
     text = json.dumps(index, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     write_whole(folder / INDEX, functools.partial(Path.write_text, data=text, encoding="utf-8"))
+
+
+def _geometry(tiles: Sequence[Strip], reference: int) -> dict[str, Any]:
+    """Return the part of the index that follows from the tiles: sizes, close-up, scale of differences."""
+    height, width = tiles[0].outputs.shape[1:3]
+    shorter = min(width, height)
+    size = min(shorter, max(8, shorter // 3))
+    left, top = find_region(tiles, size=size, reference=reference, margin_px=shorter // 8)
+    return {
+        "reference": reference,
+        "width_px": width,
+        "height_px": height,
+        "closeup": {"left_px": left, "top_px": top, "size_px": size},
+        "full_scale": _full_scale(tiles, reference),
+    }
 
 
 def read_frames(folder: Path) -> dict[str, Any] | None:
