@@ -22,7 +22,7 @@ demo: $(STAMP)
 	$(BIN)/train_pix2pix --config demo --generator.sampling strided --out $(RUNS)/demo-strided $(DEMO)
 	$(BIN)/train_pix2pix --config demo --generator.sampling blur --out $(RUNS)/demo-blur $(DEMO)
 	$(BIN)/eval_stability $(RUNS)/demo-strided $(RUNS)/demo-blur --shifts 0..7 --limit $(DEMO_LIMIT) --out results/demo
-	@echo; echo "look at results/demo/grid.png, results/demo/flicker.webp and results/demo/curve.png"
+	@echo; echo "open results/demo/report.html; pictures: grid.png, flicker.webp and curve.png beside it"
 
 test: lint types tests
 

@@ -129,6 +129,7 @@ def main(argv: Sequence[str]) -> int:
     from eval.flicker import draw_pan, measure_pan, record_pan
     from eval.models import find_checkpoints, load_models
     from eval.pictures import draw
+    from eval.report import write_report
     from eval.sources import open_data
 
     pan = parse_pan(args)
@@ -194,9 +195,8 @@ def main(argv: Sequence[str]) -> int:
     draw(results, measurements, pairs, plan, args.out)
     if pan and wide is not None:
         draw_pan(results, models, flicker, wide, plan, args.out)
-    print(to_json(results) if args.json else to_table(results))
-    sys.stdout.flush()
-    print(f"wrote {args.out}/ results.json results.csv and pictures", file=sys.stderr)
+    write_report(args.out)
+    say_results(results, args)
     return passes(results, args.fail_under)
 
 
@@ -322,6 +322,13 @@ def worst(measurements: Sequence[Measurement], pairs: Pairs, count: int) -> dict
             {"image": pairs.name(int(index)), "mean_db": float(db[index])} for index in order
         ]
     return ranking
+
+
+def say_results(results: dict[str, Any], args: Any) -> None:
+    """Print the table, or the JSON, and where the files lie."""
+    print(to_json(results) if args.json else to_table(results))
+    sys.stdout.flush()
+    print(f"wrote {args.out}/ report.html results.json results.csv and pictures", file=sys.stderr)
 
 
 def passes(results: dict[str, Any], floor: float | None) -> int:

@@ -15,7 +15,16 @@ if TYPE_CHECKING:
     from data.pairs import Pairs
     from eval.offsets import Offset
 
-DRAWN = ("grid.png", "flicker.webp", "curve.png", "map.png", "pan.png", "pan_*px.webp")
+DRAWN = (
+    "grid.png",
+    "flicker.webp",
+    "curve.png",
+    "map.png",
+    "pan.png",
+    "pan_*px.webp",
+    "frames/*.webp",
+    "frames/frames.json",
+)
 
 
 def telling_image(measurements: Sequence[Measurement]) -> int:
@@ -38,15 +47,20 @@ def draw(
     plan: Plan,
     out: Path,
 ) -> None:
-    """Write grid.png, flicker.webp, curve.png and, if measured, map.png to `out`; nothing without shifts."""
+    """Write grid.png, flicker.webp, curve.png, frames/ and, if measured, map.png to `out`.
+
+    Without shifts (EQ-T alone) there is nothing to draw. What an earlier evaluation drew there goes.
+    """
     _clear(out)
     if not plan.protocols:
         return
     from data.transforms import to_pixels
     from eval.curve import draw_curve, draw_map
+    from eval.frames import write_frames
     from eval.grid import Strip, draw_grid, save_flicker
 
-    source, target = (half[None].to(plan.device) for half in pairs.canvas(telling_image(measurements)))
+    image = telling_image(measurements)
+    source, target = (half[None].to(plan.device) for half in pairs.canvas(image))
     rule = plan.rules(pairs)[0]
     offsets: list[Offset] = sorted({*plan.offsets_of(rule), (0, 0)})
     strips = [
@@ -72,6 +86,15 @@ def draw(
     draw_curve(out / "curve.png", results)
     if plan.map_offsets:
         draw_map(out / "map.png", results)
+    write_frames(
+        out / "frames",
+        source=scene[0],
+        target=scene[1],
+        strips=strips,
+        offsets=offsets,
+        protocol=rule.name,
+        image=pairs.name(image),
+    )
 
 
 def _clear(out: Path) -> None:

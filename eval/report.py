@@ -1,0 +1,268 @@
+"""report.html: one self-contained page made from results.json and frames/ alone.
+
+`python -m eval.report results/` makes it again; the same files give the same bytes. The page fetches
+nothing: its Content-Security-Policy allows only pictures that it carries and the one script whose hash
+it names.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from data.command import Parser, command
+from data.errors import InputError
+from data.files import write_whole
+from eval.curve import OFF_SCALE_DB
+from eval.drawing import heat
+from eval.frames import read_frames
+from eval.results import SCHEMA_VERSION, lead_figure
+from eval.verdict import leading_panel, margin_words, shift_words, verdict
+
+REPORT = "report.html"
+TEMPLATES = Path(__file__).with_name("templates")
+SCRIPTS = ("pictures.js", "charts.js", "page.js")
+# Shown if measured: key, title, unit, digits, which end is better.
+QUALITY = (
+    ("l1", "L1", "", 4, "low"),
+    ("psnr_db", "PSNR", "dB", 2, "high"),
+    ("ssim", "SSIM", "", 3, "high"),
+    ("lpips", "LPIPS", "", 3, "low"),
+    ("tv", "TV", "", 4, ""),
+    ("tv_ratio", "TV/target", "", 2, ""),
+)
+DESCRIPTION = "Make report.html again from a folder that eval_stability wrote."
+
+
+def write_report(folder: Path) -> Path:
+    """Write `report.html` beside the results in `folder` and return its path.
+
+    Raises:
+        InputError: naming the file that is missing, broken or does not belong to the others.
+    """
+    results, frames = read_results(folder / "results.json"), read_frames(folder / "frames")
+    if frames is not None:
+        pictured = [model["name"] for model in frames["models"]]
+        measured = [model["name"] for model in results["models"]]
+        if pictured != measured:
+            raise InputError(
+                f"{folder / 'frames'}: shows {', '.join(pictured)}; results.json has {', '.join(measured)}"
+            )
+    page = render(results, frames)
+    path = folder / REPORT
+    write_whole(path, functools.partial(Path.write_text, data=page, encoding="utf-8", newline="\n"))
+    return path
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Return results.json.
+
+    Raises:
+        InputError: if it is missing, no JSON, or of another version.
+    """
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; expected what eval_stability writes to --out") from None
+    except ValueError as error:
+        raise InputError(f"{path}: is not JSON ({error})") from None
+    if not isinstance(results, dict) or results.get("schema_version") != SCHEMA_VERSION:
+        raise InputError(f"{path}: expected results of schema_version {SCHEMA_VERSION}")
+    return results
+
+
+def render(results: dict[str, Any], frames: dict[str, Any] | None = None) -> str:
+    """Return the page.
+
+    Args:
+        results: as in results.json.
+        frames: as `read_frames` returns them; without, the page has no slider.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    return environment.get_template(REPORT).render(
+        results=results,
+        frames=frames,
+        verdict=verdict(results),
+        panels=panels(results),
+        columns=columns(results),
+        rows=rows(results),
+        checkpoints=[(model["name"], facts(model)) for model in results["models"]],
+        shifts=shift_words(results),
+        data=page_data(results, frames),
+        # Our own files, which hold no one's names: the only text that the template marks as safe.
+        style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        script=script,
+        script_hash=digest,
+    )
+
+
+def page_data(results: dict[str, Any], frames: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what the page's script reads: points of the curves, maps and tiles."""
+    return {
+        "models": [model["name"] for model in results["models"]],
+        "axis": results["axis"],
+        "off_scale_db": OFF_SCALE_DB,
+        "panels": panels(results),
+        "maps": [
+            {"model": number, "name": model["name"], "protocol": protocol, **grid}
+            for number, model in enumerate(results["models"])
+            for protocol, grid in model.get("map", {}).items()
+        ],
+        "frames": frames,
+        "heat": [] if frames is None else heat(np.linspace(0, 1, 256)).tolist(),
+    }
+
+
+def panels(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return one chart for every protocol and margin, the leading one first."""
+    lead = leading_panel(results)
+    keys = [
+        (protocol, margin)
+        for protocol, margins in results["models"][0]["stability"].items()
+        for margin in margins
+    ]
+    return [
+        {
+            "protocol": protocol,
+            "margin": margin,
+            "title": f"{protocol}, {margin_words(margin)}",
+            "leads": (protocol, margin) == lead,
+            # Odd shifts lead elsewhere, and the page says so once.
+            "over": "fractional shifts" if _is_fractional(results, protocol, margin) else "",
+            "lines": [
+                model["stability"].get(protocol, {}).get(margin, {}).get("per_shift", [])
+                for model in results["models"]
+            ],
+        }
+        for protocol, margin in sorted(keys, key=lambda key: key != lead)
+    ]
+
+
+def columns(results: dict[str, Any]) -> list[dict[str, str]]:
+    """Return the table's headings, stability first."""
+    found = [
+        {
+            "title": panel["protocol"],
+            "note": ", ".join(filter(None, [margin_words(panel["margin"]), panel["over"]])),
+            "unit": "dB",
+            "better": "high",
+        }
+        for panel in panels(results)
+    ]
+    found += [
+        {"title": title, "note": note, "unit": "dB", "better": "high"}
+        for title, note, _ in single_figures(results["models"][0])
+    ]
+    present = results["models"][0]["quality"]
+    return found + [
+        {"title": title, "note": "", "unit": unit, "better": better}
+        for key, title, unit, _, better in QUALITY
+        if key in present
+    ]
+
+
+def _is_fractional(results: dict[str, Any], protocol: str, margin: str) -> bool:
+    return bool(results["models"][0]["stability"][protocol][margin].get("fractional_mean_db"))
+
+
+def single_figures(model: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return heading, note and figure of what has no shifts: EQ-T, and flicker at each speed."""
+    found = []
+    if "eqt" in model:
+        figure = {"mean": model["eqt"]["db"], "ci95": model["eqt"]["ci95_db"]}
+        found.append(("EQ-T", f"{model['eqt']['n_draws']} translations a picture", figure))
+    for pan in model.get("pan", ()):
+        found.append(("pan", f"flicker at {pan['speed_px']:g} px a frame", pan["difference_db"]))
+    return found
+
+
+def rows(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a row a model: its name and a cell for each of `columns`."""
+    keys = [(panel["protocol"], panel["margin"]) for panel in panels(results)]
+    table = []
+    for number, model in enumerate(results["models"]):
+        cells = []
+        for protocol, margin in keys:
+            summary = model["stability"].get(protocol, {}).get(margin)
+            cells.append(_cell(summary and lead_figure(summary), 2))
+        cells += [_cell(figure, 2) for _, _, figure in single_figures(model)]
+        cells += [
+            _cell(model["quality"].get(key), digits)
+            for key, _, _, digits, _ in QUALITY
+            if key in results["models"][0]["quality"]
+        ]
+        table.append({"number": number, "name": model["name"], "cells": cells})
+    _mark_best(table, [column["better"] for column in columns(results)])
+    return table
+
+
+def _mark_best(table: list[dict[str, Any]], better: Sequence[str]) -> None:
+    """Set `best` in the cells of the best value of a column; one model alone is not the best of any."""
+    for place, end in enumerate(better):
+        cells = [row["cells"][place] for row in table if row["cells"][place]["value"] is not None]
+        if not end or len(cells) < 2:
+            continue
+        best = (max if end == "high" else min)(cell["value"] for cell in cells)
+        for cell in cells:
+            cell["best"] = cell["value"] == best
+
+
+def facts(model: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what is known of a checkpoint as (heading, words)."""
+    generator, origin = model.get("generator") or {}, model.get("provenance") or {}
+    trained = [f"run {origin['run']}"] if origin.get("run") else []
+    for key, words in (("epoch", "epochs"), ("seen", "samples seen")):
+        if isinstance(origin.get(key), int | float):
+            trained.append(
+                f"{origin[key]:,g} {words}" if origin[key] < 1e6 else f"{origin[key]:,.0f} {words}"
+            )
+    found = [
+        ("file", model.get("path")),
+        ("SHA-256", model.get("sha256")),
+        ("format", model.get("format")),
+        ("generator", ", ".join(f"{key} {value}" for key, value in generator.items())),
+        ("normalisation", model.get("norm_mode")),
+        ("dropout", model.get("dropout_mode")),
+        ("outputs", model.get("output_precision")),
+        ("trained", ", ".join(trained)),
+    ]
+    return [(heading, str(words)) for heading, words in found if words]
+
+
+def _cell(value: Any, digits: int) -> dict[str, Any]:
+    """Return a figure's text, its half interval, and the number that the table sorts by."""
+    mean, interval = (value["mean"], value.get("ci95")) if isinstance(value, dict) else (value, None)
+    if mean is None:
+        return {"text": "–", "half": "", "value": None, "best": False}
+    half = "" if interval is None else f"±{(interval[1] - interval[0]) / 2:.{digits}f}"
+    return {"text": f"{mean:.{digits}f}", "half": half, "value": mean, "best": False}
+
+
+@command("eval.report")
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; return its exit code."""
+    parser = Parser(prog="python -m eval.report", description=DESCRIPTION)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("results"), help="default: %(default)s")
+    print(write_report(parser.parse(list(argv)).folder))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
