@@ -19,6 +19,9 @@ from data.command import (
     version,
 )
 from data.errors import InputError
+from eval.lpips_metric import NETS, Lpips
+from eval.perturb import KINDS, parse_perturbations
+from eval.quality import ON_REQUEST, parse_quality, quality_measures
 from eval.results import (
     SCHEMA_VERSION,
     lead_score_db,
@@ -63,6 +66,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--split", help="folder name of the pairs (default: the run's validation split)")
     parser.add_argument("--limit", type=positive, metavar="N", help="use the first N pictures")
+    add_quality_options(parser)
     parser.add_argument(
         "--worst", type=natural, default=0, metavar="K", help="name the K pictures that move most"
     )
@@ -78,6 +82,29 @@ def build_parser() -> Parser:
     return parser
 
 
+def add_quality_options(parser: Parser) -> None:
+    """Add what else to measure: quality figures and perturbations."""
+    parser.add_argument(
+        "--quality",
+        default="",
+        metavar="all|NAME,...",
+        help=f"beside L1, PSNR and TV, which cost nothing: of {', '.join(ON_REQUEST)}",
+    )
+    parser.add_argument(
+        "--reference", action="store_true", help="take PSNR and SSIM from scikit-image, on the CPU"
+    )
+    parser.add_argument("--lpips-net", choices=NETS, default="alex", help="backbone (default: %(default)s)")
+    parser.add_argument(
+        "--lpips-weights",
+        type=Path,
+        metavar="FILE",
+        help="torchvision state dict of that backbone, for machines without network",
+    )
+    parser.add_argument(
+        "--perturb", metavar="all|KIND,...", help=f"measure stability under {', '.join(KINDS)} too"
+    )
+
+
 @command("eval_stability")
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return its exit code."""
@@ -89,6 +116,8 @@ def main(argv: Sequence[str]) -> int:
     for name in protocols:
         if name not in PROTOCOLS:
             raise InputError(f"--protocol {name}: is unknown; expected of {', '.join(PROTOCOLS)}")
+    quality = parse_quality(args.quality)
+    kinds = parse_perturbations(args.perturb) if args.perturb else ()
     prepare_output(args.out)
 
     from eval.evaluate import Plan, measure, summarise
@@ -99,6 +128,9 @@ def main(argv: Sequence[str]) -> int:
     device = pick_device(args.device)
     models = load_models(args.checkpoints or find_checkpoints(), device)
     warn_of_seams(models, protocols)
+    lpips = None
+    if "lpips" in quality:
+        lpips = Lpips(args.lpips_net, weights=args.lpips_weights, device=device)
     pairs, data = open_data(models, source=args.data, split=args.split, limit=args.limit)
     plan = Plan(
         protocols=protocols,
@@ -107,6 +139,8 @@ def main(argv: Sequence[str]) -> int:
         margins_px=usable_margins(margins, pairs.crop_size, shifts),
         batch_size=args.batch_size,
         workers=args.workers,
+        measures=quality_measures(quality, reference=args.reference, lpips=lpips),
+        perturbations=kinds,
         seed=args.seed,
         limit=args.limit,
         device=device,
@@ -123,6 +157,8 @@ def main(argv: Sequence[str]) -> int:
         "axis": args.axis,
         "shifts_px": shifts,
         "protocols": {name: PROTOCOLS[name].meaning for name in protocols},
+        "reference": args.reference,
+        **({"lpips": lpips.describe()} if lpips else {}),
         **summarise(measurements, plan),
     }
     results["data"] = {**data, "n_images": results.pop("n_images")}
@@ -189,16 +225,19 @@ def passes(results: dict[str, Any], floor: float | None) -> int:
 
 def versions() -> dict[str, str]:
     """Return the versions a result depends on."""
+    import importlib.metadata
     import platform
 
     import numpy as np
     import torch
 
+    others = ("kornia", "lpips", "scikit-image", "Pillow")
     return {
         "steadypix": version(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
+        **{name: importlib.metadata.version(name) for name in others},
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,10 @@ import numpy as np
 
 from data.errors import InputError
 from eval.decibels import PEAK, mean_with_interval
-from eval.quality import quality
+from eval.perturb import PerturbationScores, describe
+from eval.quality import Figures, Measure, quality, quality_measures, summarise_quality
 from eval.shifts import Offset, Protocol, make_protocol
+from eval.spectrum import summarise_spectrum
 from eval.stability import Stability, StabilityScores, run_windows
 
 if TYPE_CHECKING:
@@ -33,7 +35,9 @@ class Plan:
         margins_px: borders left out, each reported.
         batch_size: windows in one forward pass.
         workers: processes that decode pictures.
-        seed: of the bootstrap.
+        measures: quality figures by name, see `eval.quality.quality_measures`.
+        perturbations: kinds of perturbation by name, or none.
+        seed: of the bootstrap and the noise.
         limit: pictures used at most; None takes all.
         device: a torch device.
     """
@@ -44,6 +48,8 @@ class Plan:
     margins_px: Sequence[int] = (0, 16)
     batch_size: int = 8
     workers: int = 0
+    measures: Mapping[str, Measure] = field(default_factory=quality_measures)
+    perturbations: Sequence[str] = ()
     seed: int = 0
     limit: int | None = None
     device: str = "cpu"
@@ -62,16 +68,19 @@ class Measurement:
 
     model: Model
     scores: list[StabilityScores]
-    quality: list[dict[str, float]] = field(default_factory=list)
+    perturbed: PerturbationScores
+    measures: Mapping[str, Measure]
+    quality: list[Figures] = field(default_factory=list)
 
     def add(self, source: Tensor, target: Tensor, *, batch_size: int) -> None:
         """Measure one picture, input and target (1, C, S, S) at canvas size."""
         rule = self.scores[0].protocol
-        inputs = itertools.chain([rule.base(source)], *(s.windows(source) for s in self.scores))
+        every: list[StabilityScores | PerturbationScores] = [*self.scores, self.perturbed]
+        inputs = itertools.chain([rule.base(source)], *(scores.windows(source) for scores in every))
         outputs = run_windows(self.model.module, inputs, batch_size=batch_size)
         base = next(outputs)
-        self.quality.append(quality(base, rule.base(target)))
-        for scores in self.scores:
+        self.quality.append(quality(base, rule.base(target), self.measures))
+        for scores in every:
             scores.add(base, outputs)
 
     def stabilities(self) -> list[Stability]:
@@ -91,9 +100,15 @@ def measure(models: Sequence[Model], pairs: Pairs, plan: Plan) -> list[Measureme
     from tqdm import tqdm
 
     offsets = sorted({*plan.offsets, *plan.map_offsets})
+    rules = plan.rules(pairs)
     measurements = [
-        Measurement(m, [StabilityScores(rule, offsets, plan.margins_px) for rule in plan.rules(pairs)])
-        for m in models
+        Measurement(
+            model,
+            [StabilityScores(rule, offsets, plan.margins_px) for rule in rules],
+            PerturbationScores(rules[0], plan.perturbations, max(plan.margins_px), plan.seed),
+            plan.measures,
+        )
+        for model in models
     ]
     if not measurements[0].scores[0].moving:
         raise InputError("shift 0 alone moves nothing; expected others in --shifts, such as 0..7")
@@ -139,22 +154,23 @@ def summarise(measurements: Sequence[Measurement], plan: Plan) -> dict[str, Any]
         measurements[0],
     )
     others = [m for m in measurements if m is not reference]
+    perturbed = reference.perturbed
     return {
         "peak": PEAK,
         "n_images": len(reference.quality),
+        **({"perturbations": describe(perturbed.kinds, perturbed.margin_px)} if perturbed.kinds else {}),
         "models": [_summarise_model(m, plan) for m in measurements],
         "comparisons": [row for m in others for row in _compare(m, reference, plan)],
     }
 
 
 def _summarise_model(measurement: Measurement, plan: Plan) -> dict[str, Any]:
-    rows = measurement.quality
-    figures: dict[str, Any] = {
-        key: mean_with_interval([row[key] for row in rows], seed=plan.seed) for key in rows[0]
-    }
-    target_tv = figures["target_tv"]["mean"]
-    figures["tv_ratio"] = figures["tv"]["mean"] / target_tv if target_tv else None
+    figures = summarise_quality(measurement.quality, seed=plan.seed)
     summary = {**measurement.model.describe(), "quality": figures, "stability": {}}
+    if "spectrum" in plan.measures:
+        summary["spectrum"] = summarise_spectrum(measurement.quality, seed=plan.seed)
+    if plan.perturbations:
+        summary["perturbations"] = measurement.perturbed.summary(seed=plan.seed)
     for stability in measurement.stabilities():
         along = stability.select(plan.offsets)
         summary["stability"][stability.protocol] = {

@@ -79,7 +79,12 @@ def to_table(results: dict[str, Any]) -> str:
         ("PSNR [dB]", "psnr_db", 2),
         ("TV", "tv", 4),
         ("TV/target", "tv_ratio", 2),
+        ("SSIM", "ssim", 3),
+        ("LPIPS", "lpips", 3),
+        ("checkerboard [dB]", "checkerboard_db", 1),
     ):
+        if key not in models[0]["quality"]:
+            continue
         columns.append((title, [_figure(model["quality"][key], digits) for model in models]))
     lines = [_line(columns, None), *(_line(columns, row) for row in range(len(models)))]
     target_tv = _mean(models[0]["quality"]["target_tv"])
@@ -91,6 +96,7 @@ def to_table(results: dict[str, Any]) -> str:
         f"{results['axis']}, 95 % interval over {data['n_images']} images; margin left out a side.",
         f"The targets' own TV is {target_tv:.4f}. A soft picture is stable for free: read dB beside TV.",
     ]
+    lines += _perturbation_lines(models)
     for row in results["comparisons"]:
         low, high = row["gain_db"]["ci95"]
         lines.append(
@@ -98,6 +104,18 @@ def to_table(results: dict[str, Any]) -> str:
             f"{row['gain_db']['mean']:+.2f} dB [{low:+.2f}, {high:+.2f}], paired, {row['over']}"
         )
     return "\n".join(lines)
+
+
+def _perturbation_lines(models: Sequence[dict[str, Any]]) -> list[str]:
+    """Return a row a model of the mean dB over the five severities of every kind, if measured."""
+    kinds = models[0].get("perturbations", {})
+    if not kinds:
+        return []
+    columns = [("under perturbations, mean of five severities [dB]", [model["name"] for model in models])]
+    for kind in kinds:
+        means = [[row["mean_db"] for row in model["perturbations"][kind].values()] for model in models]
+        columns.append((kind, [f"{sum(mean) / len(mean):.2f}" for mean in means]))
+    return ["", *(_line(columns, row) for row in (None, *range(len(models)))), ""]
 
 
 def lead_score_db(model: dict[str, Any]) -> float:
