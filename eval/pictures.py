@@ -35,10 +35,13 @@ def draw(
     plan: Plan,
     out: Path,
 ) -> None:
-    """Write grid.png, flicker.webp, curve.png and, if measured, map.png to `out`."""
+    """Write grid.png, flicker.webp and the charts of what was measured to `out`."""
     from data.transforms import to_pixels
     from eval.curve import draw_curve, draw_map
     from eval.grid import Strip, draw_grid, save_flicker
+    from eval.perturb_chart import draw_perturbations
+    from eval.spectrum_chart import draw_spectrum
+    from eval.tradeoff import draw_tradeoff
 
     source, target = (half[None].to(plan.device) for half in pairs.canvas(telling_image(measurements)))
     rule = plan.rules(pairs)[0]
@@ -66,6 +69,12 @@ def draw(
     draw_curve(out / "curve.png", results)
     if plan.map_offsets:
         draw_map(out / "map.png", results)
+    if any(row["quality"]["tv_ratio"] is not None for row in results["models"]):
+        draw_tradeoff(out / "tradeoff.png", results)
+    if "spectrum" in plan.measures:
+        draw_spectrum(out / "spectrum.png", results)
+    if plan.perturbations:
+        draw_perturbations(out / "perturb.png", results)
 
 
 def caption(row: dict[str, Any]) -> str:

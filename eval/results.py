@@ -8,7 +8,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from data.errors import InputError
 from data.files import write_whole
 
 SCHEMA_VERSION = 1
+EQUALLY_SHARP = 1.1  # two models' TV may differ by this factor before a comparison says so
 
 
 def prepare_output(out: Path) -> None:
@@ -102,6 +103,7 @@ def to_table(results: dict[str, Any]) -> str:
         lines.append(
             f"{row['model']} - {row['reference']}, {row['protocol']}, margin {row['margin_px']} px: "
             f"{row['gain_db']['mean']:+.2f} dB [{low:+.2f}, {high:+.2f}], paired, {row['over']}"
+            + _sharpness_note(models, row["model"], row["reference"])
         )
     return "\n".join(lines)
 
@@ -118,11 +120,26 @@ def _perturbation_lines(models: Sequence[dict[str, Any]]) -> list[str]:
     return ["", *(_line(columns, row) for row in (None, *range(len(models)))), ""]
 
 
-def lead_score_db(model: dict[str, Any]) -> float:
-    """Return the odd-shift mean of the first protocol at its widest margin (all shifts if none is odd)."""
+def _sharpness_note(models: Sequence[dict[str, Any]], *names: str) -> str:
+    """Say at which sharpness two models are compared, and whether that is fair."""
+    ratios = [next(m["quality"]["tv_ratio"] for m in models if m["name"] == name) for name in names]
+    if not all(ratios):
+        return ""
+    fair = "" if max(ratios) <= EQUALLY_SHARP * min(ratios) else ": not equally sharp"
+    return f", at TV/target {ratios[0]:.2f} against {ratios[1]:.2f}{fair}"
+
+
+def lead_figure(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return mean and interval over odd shifts (all if none is odd): first protocol, widest margin."""
     margins = next(iter(model["stability"].values()))
     summary = list(margins.values())[-1]
-    return float((summary["odd_mean_db"] or summary["mean_db"])["mean"])
+    figure: dict[str, Any] = summary["odd_mean_db"] or summary["mean_db"]
+    return figure
+
+
+def lead_score_db(model: dict[str, Any]) -> float:
+    """Return the odd-shift mean of the first protocol at its widest margin (all shifts if none is odd)."""
+    return float(lead_figure(model)["mean"])
 
 
 def _stability_cell(summary: dict[str, Any]) -> str:
