@@ -117,7 +117,9 @@ def main(argv: Sequence[str]) -> int:
         if name not in PROTOCOLS:
             raise InputError(f"--protocol {name}: is unknown; expected of {', '.join(PROTOCOLS)}")
     quality = parse_quality(args.quality)
-    kinds = parse_perturbations(args.perturb) if args.perturb else ()
+    kinds = () if args.perturb is None else parse_perturbations(args.perturb)
+    if args.lpips_weights and "lpips" not in quality:
+        raise InputError("--lpips-weights: LPIPS is not measured; expected --quality lpips with it")
     prepare_output(args.out)
 
     from eval.evaluate import Plan, measure, summarise

@@ -17,9 +17,10 @@ is cut, so what enters at the border is real as far as the canvas reaches (refle
 and outputs are clipped to what a picture can hold. Compared is the window less a margin, and of T G(x)
 only what was interpolated from pixels inside that margin: the image of a mask of ones tells which.
 
-Warps are bicubic in double precision, since bilinear ones low-pass the picture and flatter the score.
-Enlarging alone is measured, because shrinking would need a low-pass of its own. The identity network is
-compared with the same interpolation of the same pixels, so it scores as identical.
+Warps are bicubic (a = -0.75) in double precision: bilinear ones would lose up to 2 % of a wave of 16 px
+and 29 % of one of 4 px, and flatter the score; these are off by 0.5 % and 3 %. Enlarging alone is measured,
+because shrinking would need a low-pass of its own. The identity network is compared with the same
+interpolation of the same pixels, so it scores as identical.
 
 JPEG is a real codec rather than kornia's differentiable one, whose soft rounding lies 1 to 2 dB off.
 """

@@ -126,7 +126,15 @@ def test_results_hold_what_they_promise(checkpoints: list[Path], tmp_path: Path,
     rows = list(csv.DictReader(io.StringIO((tmp_path / "o" / "results.csv").read_text())))
     assert len(rows) == 2 * (2 + 1) * 3
     names = {path.name for path in (tmp_path / "o").iterdir()}
-    assert names == {"results.json", "results.csv", "grid.png", "flicker.webp", "curve.png", "map.png"}
+    assert names == {
+        "results.json",
+        "results.csv",
+        "grid.png",
+        "flicker.webp",
+        "curve.png",
+        "map.png",
+        "tradeoff.png",
+    }
 
 
 def test_the_same_command_gives_the_same_numbers(checkpoints: list[Path], tmp_path: Path) -> None:
