@@ -169,6 +169,23 @@ def test_a_sharper_oracle_agrees_with_the_warp() -> None:
     assert np.abs(ours - theirs).max() < 5e-3
 
 
+def test_hard_edges_stay_within_what_a_picture_holds() -> None:
+    """Bicubic warps overshoot at black-to-white edges; inputs and outputs are clipped alike."""
+    hard = canvas().sign()
+    for name in GEOMETRIC:
+        scores = PerturbationScores(Crop(CANVAS_PX, WINDOW_PX), [name], 4)
+        windows = list(scores.windows(hard))
+        assert max(window.abs().max().item() for window in windows) == 1
+        scores.add(scores.protocol.base(hard), iter(windows))
+        assert scores.mse().max() < 1e-13
+
+
+def test_what_enters_beyond_the_canvas_is_reflected() -> None:
+    white = torch.ones(1, 3, WINDOW_PX + 1, WINDOW_PX + 1)
+    for window in PerturbationScores(Crop(WINDOW_PX + 1, WINDOW_PX), GEOMETRIC, 4).windows(white):
+        torch.testing.assert_close(window, torch.ones_like(window))
+
+
 # ---- what is compared -------------------------------------------------------------------------------
 
 

@@ -216,6 +216,25 @@ def test_a_planted_checkerboard_is_found_in_its_octave(period: int) -> None:
         assert after[other] == pytest.approx(before[other], abs=1.0)
 
 
+def test_both_diagonals_count() -> None:
+    """Waves that fall and waves that rise to the right are the same to the score."""
+    y, x = np.mgrid[:64, :64]
+    scores = []
+    for slant in (x + y, x - y):
+        wave = torch.from_numpy(0.1 * np.cos(2 * np.pi * slant / 4))[None, None]
+        scores.append(checkerboard_octaves(noise(64, 1, 3, 0.05) + wave)[4])
+    assert min(scores) > 12
+    assert scores[0] == pytest.approx(scores[1], abs=2)
+
+
+def test_a_board_stays_in_its_bins() -> None:
+    """On a flat picture all of it lies within a bin, and around it there is nothing but the floor."""
+    y, x = np.mgrid[:64, :64]
+    flat = torch.from_numpy(0.2 * (-1.0) ** (x + y))[None, None]  # +-0.1 on [0, 1]
+    expected = 10 * math.log10((64**2 * 0.1**2 / 9 + FLOOR) / FLOOR)
+    assert checkerboard_octaves(flat)[2] == pytest.approx(expected, abs=1e-3)
+
+
 @pytest.mark.parametrize("amplitude", [0.02, 0.1])
 def test_the_score_is_what_arithmetic_predicts(amplitude: float) -> None:
     """Amplitude a on noise of variance s^2: 10 log10(n^2 a^2 / (9 s^2) + 1), on [0, 1]."""
