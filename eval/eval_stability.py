@@ -20,7 +20,7 @@ from data.command import (
 )
 from data.errors import InputError
 from eval.lpips_metric import NETS, Lpips
-from eval.perturb import KINDS, parse_perturbations
+from eval.perturb_kinds import KINDS, parse_perturbations
 from eval.quality import ON_REQUEST, parse_quality, quality_measures
 from eval.results import (
     SCHEMA_VERSION,

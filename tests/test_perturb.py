@@ -16,15 +16,8 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from data.errors import InputError
-from eval.perturb import (
-    KINDS,
-    N_SEVERITIES,
-    PerturbationScores,
-    describe,
-    parse_perturbations,
-    perturbed_canvas,
-    warp,
-)
+from eval.perturb import PerturbationScores, describe
+from eval.perturb_kinds import KINDS, N_SEVERITIES, parse_perturbations, perturbed_canvas, warp
 from eval.shifts import Crop, Protocol
 
 GEOMETRIC = [name for name, kind in KINDS.items() if kind.matrix is not None]

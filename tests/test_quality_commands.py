@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 
 from eval.eval_stability import main as eval_stability
-from eval.perturb import KINDS, describe
+from eval.perturb import describe
 from eval.perturb_chart import draw_perturbations
+from eval.perturb_kinds import KINDS
 from eval.results import to_table
 from eval.spectrum_chart import draw_spectrum
 from eval.tradeoff import draw_tradeoff, group_runs
