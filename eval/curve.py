@@ -5,32 +5,32 @@ They read the results alone (the content of `results.json`), so they can be draw
 
 from __future__ import annotations
 
-import io
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data.files import write_whole
+from eval.charts import (
+    INK,
+    Results,
+    chart_style,
+    data_note,
+    line_handle,
+    line_look,
+    new_figure,
+    plain_axes,
+    save_chart,
+    shorten,
+)
 from eval.decibels import IDENTICAL_DB, Array
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from matplotlib.axes import Axes
     from matplotlib.cm import ScalarMappable
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
-Results = Mapping[str, Any]
-
-# Okabe and Ito's palette, which colour-blind readers can tell apart; its yellow is lost on white.
-COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A8A8A")
-MARKERS = "osD^vph>"
 # Beyond this no eye and no 8-bit file shows the change, and an exact network's 150 dB would squash
 # the other lines.
 OFF_SCALE_DB = 80.0
@@ -38,22 +38,6 @@ AXIS_LABELS = {
     "x": "shift right, px",
     "y": "shift down, px",
     "diagonal": "shift right and down, px",
-}
-DPI = 200  # twice the usual, for dense screens
-INK, GREY = "#18181b", "#696970"
-STYLE: dict[Any, Any] = {
-    "font.size": 10,
-    "axes.edgecolor": "#b4b4bb",
-    "axes.labelcolor": INK,
-    "axes.titlesize": 10.5,
-    "figure.titlesize": 11.5,
-    "figure.constrained_layout.h_pad": 0.06,
-    "figure.constrained_layout.w_pad": 0.12,
-    "figure.constrained_layout.hspace": 0.06,
-    "text.parse_math": False,  # a "$" in a model's name is a "$"
-    "text.color": INK,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
 }
 
 
@@ -93,12 +77,12 @@ def draw_curve(path: str | os.PathLike[str], results: Results, *, protocol: str 
     if not panels:
         raise ValueError(f"no stability to draw for protocol {protocol or 'any'}")
     lines = [[_line(model, panel, results["axis"]) for model in models] for panel in panels]
-    with _style():
+    with chart_style():
         columns = min(3, len(panels))
         rows = math.ceil(len(panels) / columns)
         width = 1.0 + 4.4 * columns
         legend_rows = math.ceil(len(models) / max(1, int(width / 3.0)))
-        figure = _figure(width, 1.1 + 3.3 * rows + 0.23 * legend_rows)
+        figure = new_figure(width, 1.1 + 3.3 * rows + 0.23 * legend_rows)
         grid = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
         scale = _Scale(lines)
         for axes, panel, in_panel in zip(grid, panels, lines, strict=False):
@@ -109,15 +93,15 @@ def draw_curve(path: str | os.PathLike[str], results: Results, *, protocol: str 
             axes.set_ylabel("stability, dB")
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
-        figure.suptitle("Stability against shift" + _data_note(results))
+        figure.suptitle("Stability against shift" + data_note(results))
         figure.legend(
-            [_handle(index) for index in range(len(models))],
-            [_legend_entry(model) for model in models],
+            [line_handle(index) for index in range(len(models))],
+            [legend_entry(model) for model in models],
             loc="outside lower center",
             ncols=math.ceil(len(models) / legend_rows),
             frameon=False,
         )
-        _save(path, figure)
+        save_chart(path, figure)
 
 
 def draw_map(path: str | os.PathLike[str], results: Results) -> None:
@@ -139,21 +123,21 @@ def draw_map(path: str | os.PathLike[str], results: Results) -> None:
     finite = np.concatenate([value[np.isfinite(value)] for value in values])
     shown = finite[finite <= OFF_SCALE_DB]
     low, high = (shown.min(), shown.max()) if shown.size else (0.0, OFF_SCALE_DB)
-    with _style():
+    with chart_style():
         from matplotlib import colormaps
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import Normalize
 
         columns = min(4, len(maps))
         rows = math.ceil(len(maps) / columns)
-        figure = _figure(1.5 + 3.1 * columns, 0.9 + 3.3 * rows)
+        figure = new_figure(1.5 + 3.1 * columns, 0.9 + 3.3 * rows)
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
         colors = colormaps["viridis"].with_extremes(bad="#e4e4e7", over="#fff7b0")
         mappable = ScalarMappable(Normalize(low, high if high > low else low + 1), colors)
         for axes, (name, protocol, entry), value in zip(grid, maps, values, strict=False):
             _draw_cells(axes, value, entry, mappable)
             axes.set_xlabel(AXIS_LABELS["x"])
-            axes.set_title(f"{_short(name, 26)}\n{protocol}, margin {entry['margin_px']} px", fontsize=10)
+            axes.set_title(f"{shorten(name, 26)}\n{protocol}, margin {entry['margin_px']} px", fontsize=10)
         for axes in grid[::columns]:
             axes.set_ylabel(AXIS_LABELS["y"])
         for axes in grid[len(maps) :]:
@@ -166,43 +150,8 @@ def draw_map(path: str | os.PathLike[str], results: Results) -> None:
         )
         bar.set_label("stability, dB")
         bar.outline.set_visible(False)
-        figure.suptitle("Stability over both directions" + _data_note(results))
-        _save(path, figure)
-
-
-def draw_spectrum(path: str | os.PathLike[str], results: Results) -> None:
-    """Draw the flicker energy of a pan by temporal frequency, one line a model, one panel a speed.
-
-    Args:
-        path: of the PNG; it appears whole or not at all, and equal results give equal bytes.
-        results: as in `results.json`, with a "pan" in every model.
-
-    Raises:
-        ValueError: if a model has no pan.
-    """
-    models = results["models"]
-    if not all(model.get("pan") for model in models):
-        raise ValueError("no pan to draw; expected results of eval_stability --pan")
-    speeds = [pan["speed_px"] for pan in models[0]["pan"]]
-    with _style():
-        figure = _figure(1.0 + 4.4 * len(speeds), 4.4 + 0.23 * len(models))
-        grid = figure.subplots(1, len(speeds), sharey=True, squeeze=False).ravel()
-        for place, (axes, speed) in enumerate(zip(grid, speeds, strict=True)):
-            for index, pan in enumerate(model["pan"][place] for model in models):
-                # Nothing flickers in exact arithmetic only: the floor keeps zeros on the scale.
-                axes.semilogy(pan["cycles_per_frame"], np.maximum(pan["energy"], 1e-16), **_look(index))
-            axes.set_title(f"{speed:g} px a frame")
-            axes.set_xlabel("temporal frequency, cycles a frame")
-            axes.grid(color="#e4e4e7", lw=0.7)
-            axes.set_axisbelow(True)
-            axes.spines[["top", "right"]].set_visible(False)
-        grid[0].yaxis.set_major_formatter("{x:.0e}")  # the default writes formulas, which are off here
-        grid[0].set_ylabel("flicker energy, squared units of [-1, 1]")
-        figure.suptitle("Flicker while the window pans" + _data_note(results))
-        handles = [_handle(index) for index in range(len(models))]
-        entries = [_legend_entry(model) for model in models]
-        figure.legend(handles, entries, loc="outside lower center", frameon=False)
-        _save(path, figure)
+        figure.suptitle("Stability over both directions" + data_note(results))
+        save_chart(path, figure)
 
 
 class _Scale:
@@ -237,7 +186,7 @@ def _draw_panel(axes: Axes, lines: Sequence[_Line | None], scale: _Scale) -> Non
     for index, line in enumerate(lines):
         if line is None:
             continue
-        look = _look(index)
+        look = line_look(index)
         shown = np.where(line.mean <= scale.limit, line.mean, np.nan)
         axes.fill_between(line.shifts, line.low, np.minimum(line.high, scale.top), lw=0, alpha=0.16,
                           color=look["color"], where=np.isfinite(shown), zorder=2)  # fmt: skip
@@ -256,10 +205,7 @@ def _draw_panel(axes: Axes, lines: Sequence[_Line | None], scale: _Scale) -> Non
     axes.set_yticks([tick for tick in axes.get_yticks() if scale.bottom <= tick <= scale.top])
     every = math.ceil(len(shifts) / 16)
     axes.set_xticks(shifts[::every] if 0 not in shifts else [s for s in shifts if s % every == 0])
-    axes.grid(color="#e4e4e7", lw=0.7)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0)
-    axes.spines[["top", "right"]].set_visible(False)
+    plain_axes(axes)
 
 
 def _draw_cells(axes: Axes, values: Array, entry: Results, mappable: ScalarMappable) -> None:
@@ -304,59 +250,7 @@ def _region(protocol: str, margin: str) -> str:
     return f"without {' and '.join(left_out)}" if left_out else "full frame"
 
 
-def _legend_entry(model: Results) -> str:
+def legend_entry(model: Results) -> str:
+    """Return a model's name and sharpness."""
     ratio = (model.get("quality") or {}).get("tv_ratio")
-    return _short(model["name"], 30) + ("" if ratio is None else f" · TV {ratio:.2f} of target")
-
-
-def _data_note(results: Results) -> str:
-    """Return a title's second line: which images were measured."""
-    data = results.get("data") or {}
-    count = f"{data['n_images']} images" if "n_images" in data else ""
-    parts = (_short(str(data.get("source") or ""), 28), data.get("split"), count)
-    return "\n" + " · ".join(part for part in parts if part)
-
-
-def _short(name: str, most: int) -> str:
-    return name if len(name) <= most else f"{name[: most // 2]}…{name[-(most - 1) // 2 :]}"
-
-
-def _look(index: int) -> dict[str, Any]:
-    """Return model `index`'s colour and marker; from the ninth on, the line is dashed."""
-    style = "-" if index < len(COLORS) else "--"
-    color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
-    return {
-        "color": color,
-        "marker": marker,
-        "ms": 5,
-        "mec": "white",
-        "mew": 0.6,
-        "lw": 1.8,
-        "ls": style,
-    }
-
-
-def _handle(index: int) -> Line2D:
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], **_look(index))
-
-
-def _style() -> AbstractContextManager[None]:
-    import matplotlib
-
-    return matplotlib.rc_context(STYLE)
-
-
-def _figure(width: float, height: float) -> Figure:
-    # Not pyplot, which keeps every figure alive and may open a window.
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
-
-
-def _save(path: str | os.PathLike[str], figure: Figure) -> None:
-    buffer = io.BytesIO()
-    # Without the version of matplotlib in it, the same picture is the same bytes.
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    write_whole(Path(path), lambda temporary: temporary.write_bytes(buffer.getvalue()))
+    return shorten(model["name"], 30) + ("" if ratio is None else f" · TV {ratio:.2f} of target")

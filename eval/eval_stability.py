@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import datetime
-import math
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.command import (
-    Parser,
-    add_common_options,
-    command,
-    natural,
-    pick_device,
-    positive,
-    version,
-)
-from data.errors import InputError
-from eval.offsets import AXES, Offset, Shift, is_whole, offsets_along, parse_shifts, plain
+from data.command import command, pick_device, version
+from eval.offsets import Offset, is_whole, offsets_along, plain
+from eval.options import DEFAULT_MARGINS_PX, build_parser, read_options
+from eval.quality import quality_measures
 from eval.results import (
     SCHEMA_VERSION,
     lead_score_db,
@@ -35,80 +26,8 @@ if TYPE_CHECKING:
     from data.pairs import Pairs
     from eval.evaluate import Measurement, Plan
     from eval.flicker import PanPlan
+    from eval.lpips_metric import Lpips
     from eval.models import Model
-
-DEFAULT_MARGINS_PX = (0, 16)
-DESCRIPTION = """Measure the shift stability of generators: PSNR between the output for the shifted
-input and the shifted output, beside the quality of the outputs."""
-
-
-def build_parser() -> Parser:
-    """Return the command line."""
-    parser = Parser(prog="eval_stability", description=DESCRIPTION)
-    parser.add_argument(
-        "checkpoints",
-        nargs="*",
-        metavar="CHECKPOINT",
-        help="run directories, .safetensors, latest_net_G.pth, .onnx, .pt2, package.module:function, or "
-        "folders of outputs (default: all under ./checkpoints, else the released)",
-    )
-    parser.add_argument(
-        "--shifts", default="0..7", help="0..7, -4..4, 1,3,5 or 1/2,0.25 (px; default: %(default)s)"
-    )
-    parser.add_argument("--axis", choices=AXES, default="x", help="direction of the shifts")
-    parser.add_argument(
-        "--protocol", default="crop", help=f"of {', '.join(PROTOCOLS)}, eqt; the first one with shifts leads"
-    )
-    parser.add_argument(
-        "--margins",
-        help="px left out at each border under crop and subpixel (default: 0,16 where they fit)",
-    )
-    parser.add_argument("--map", action="store_true", help="measure every (dx, dy) of the shifts too")
-    parser.add_argument(
-        "--pan", metavar="V", help="measure flicker while the window pans at V px a frame too: 1 or 1/2,1"
-    )
-    parser.add_argument(
-        "--pan-frames", type=positive, default=16, metavar="N", help="frames of a pan (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--data",
-        metavar="DIR|synthetic",
-        help="folder of pairs, or procedural pictures (default: what the checkpoints were trained on)",
-    )
-    parser.add_argument("--split", help="folder name of the pairs (default: the run's validation split)")
-    add_foreign_options(parser)
-    parser.add_argument("--limit", type=positive, metavar="N", help="use the first N pictures")
-    parser.add_argument(
-        "--worst", type=natural, default=0, metavar="K", help="name the K pictures that move most"
-    )
-    parser.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="where to write")
-    parser.add_argument("--json", action="store_true", help="print results.json instead of the table")
-    parser.add_argument(
-        "--fail-under",
-        type=float,
-        metavar="DB",
-        help="exit 1 if a model's odd-shift mean (first protocol, widest margin; fractional shifts if any; "
-        "EQ-T if there is no protocol with shifts) is lower",
-    )
-    add_common_options(parser, batch_size=8)
-    return parser
-
-
-def add_foreign_options(parser: Parser) -> None:
-    """Add what generators made elsewhere need, whose files do not know their data."""
-    parser.add_argument("--window", type=positive, metavar="PX", help="side of what a network sees")
-    parser.add_argument("--canvas", type=positive, metavar="PX", help="side a picture is brought to before")
-    parser.add_argument("--direction", choices=("AtoB", "BtoA"), help="AtoB: the left picture is the input")
-    parser.add_argument(
-        "--trust", action="store_true", help="load .pt2 files and callables: they can run code"
-    )
-    parser.add_argument(
-        "--export_inputs",
-        type=Path,
-        metavar="DIR",
-        help="only write the shifted inputs for a foreign program; the folder of its outputs, under the same "
-        "names, is then a CHECKPOINT",
-    )
 
 
 @command("eval_stability")
@@ -116,11 +35,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the command line; return its exit code."""
     words = list(argv)
     args = build_parser().parse(words, signed=("--shifts", "--margins", "--pan"))
-    shifts = parse_shifts(args.shifts)
-    margins = None if args.margins is None else parse_margins(args.margins)
-    protocols = parse_protocols(args.protocol)
-    if args.fail_under is not None:
-        check_floor(args.fail_under, shifts, protocols)
+    asked = read_options(args)
     prepare_output(args.export_inputs or args.out)
 
     from eval.eqt import MEANING as EQT_MEANING
@@ -139,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
     paths = args.checkpoints or ([] if args.export_inputs else find_checkpoints())
     exporting_blindly = args.export_inputs and not paths
     models = [] if exporting_blindly else load_models(paths, device, trust=args.trust)
-    warn_of_seams(models, protocols)
+    warn_of_seams(models, asked.protocols)
     options = {
         "source": args.data,
         "split": args.split,
@@ -150,21 +65,24 @@ def main(argv: Sequence[str]) -> int:
     }
     pairs, data = open_data(models, **options)
     say_assumptions(data)
-    offsets = offsets_along(shifts, args.axis)
-    check_shifts(pairs, protocols, offsets)
+    offsets = offsets_along(asked.shifts, args.axis)
+    check_shifts(pairs, asked.protocols, offsets)
+    lpips = make_lpips(args, device) if "lpips" in asked.quality else None
     plan = Plan(
-        protocols=[name for name in protocols if name in PROTOCOLS],
-        eqt="eqt" in protocols,
+        protocols=[name for name in asked.protocols if name in PROTOCOLS],
+        eqt="eqt" in asked.protocols,
         offsets=offsets,
-        map_offsets=[(dx, dy) for dy in shifts for dx in shifts] if args.map else (),
-        margins_px=DEFAULT_MARGINS_PX if margins is None else margins,
+        map_offsets=[(dx, dy) for dy in asked.shifts for dx in asked.shifts] if args.map else (),
+        margins_px=DEFAULT_MARGINS_PX if asked.margins_px is None else asked.margins_px,
         batch_size=args.batch_size,
         workers=args.workers,
+        measures=quality_measures(asked.quality, reference=args.reference, lpips=lpips),
+        perturbations=asked.kinds,
         seed=args.seed,
         limit=args.limit,
         device=device,
     )
-    say_what_is_left_out(plan, pairs, given=margins is not None)
+    say_what_is_left_out(plan, pairs, given=asked.margins_px is not None)
     wide = open_wide(pan, pairs, models, options) if pan else None
     if args.export_inputs:
         count = export_inputs(pairs, plan, data, args.export_inputs, pan=pan, wide=wide)
@@ -181,8 +99,10 @@ def main(argv: Sequence[str]) -> int:
         "precision": "fp32",
         "seed": args.seed,
         "axis": args.axis,
-        "shifts_px": [plain(shift) for shift in shifts],
-        "protocols": {n: PROTOCOLS[n].meaning if n in PROTOCOLS else EQT_MEANING for n in protocols},
+        "shifts_px": [plain(shift) for shift in asked.shifts],
+        "protocols": {n: PROTOCOLS[n].meaning if n in PROTOCOLS else EQT_MEANING for n in asked.protocols},
+        "reference": args.reference,
+        **({"lpips": lpips.describe()} if lpips else {}),
         **summarise(measurements, plan),
     }
     results["data"] = {**data, "n_images": results.pop("n_images")}
@@ -200,15 +120,6 @@ def main(argv: Sequence[str]) -> int:
     return passes(results, args.fail_under)
 
 
-def parse_protocols(text: str) -> list[str]:
-    """Read `crop,roll` into names, each once."""
-    protocols = list(dict.fromkeys(text.split(",")))
-    for name in protocols:
-        if name not in (*PROTOCOLS, "eqt"):
-            raise InputError(f"--protocol {name}: is unknown; expected of {', '.join(PROTOCOLS)}, eqt")
-    return protocols
-
-
 def parse_pan(args: Any) -> PanPlan | None:
     """Read `--pan`, `--pan-frames` and `--axis` into how the window pans, if it does."""
     if args.pan is None:
@@ -217,6 +128,13 @@ def parse_pan(args: Any) -> PanPlan | None:
     from eval.pan import parse_speeds
 
     return PanPlan(speeds=parse_speeds(args.pan), n_frames=args.pan_frames, axis=args.axis)
+
+
+def make_lpips(args: Any, device: str) -> Lpips:
+    """Load the network behind LPIPS."""
+    from eval.lpips_metric import Lpips
+
+    return Lpips(args.lpips_net, weights=args.lpips_weights, device=device)
 
 
 def open_wide(pan: PanPlan, pairs: Pairs, models: Sequence[Model], options: dict[str, Any]) -> Pairs:
@@ -232,14 +150,6 @@ def open_wide(pan: PanPlan, pairs: Pairs, models: Sequence[Model], options: dict
     return wide
 
 
-def parse_margins(text: str) -> list[int]:
-    """Read `0,16` into margins in px."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and len(part) < 6 for part in parts):
-        raise InputError(f"margins {text!r} not understood; expected whole px such as 0,16")
-    return sorted({int(part) for part in parts})
-
-
 def check_shifts(pairs: Pairs, protocols: Sequence[str], offsets: Sequence[Offset]) -> None:
     """Refuse a shift that a protocol cannot hold, before anything is made of all pairs of shifts."""
     for name in protocols:
@@ -248,17 +158,6 @@ def check_shifts(pairs: Pairs, protocols: Sequence[str], offsets: Sequence[Offse
             for offset in offsets:
                 if rule.takes_fractions or is_whole(offset):
                     rule.check(offset, 0)
-
-
-def check_floor(floor_db: float, shifts: Sequence[Shift], protocols: Sequence[str]) -> None:
-    """Refuse a `--fail-under` that could never fail, or whose leading protocol makes no odd shift."""
-    if not math.isfinite(floor_db):
-        raise InputError(f"--fail-under {floor_db}: expected a number of dB")
-    leading = next((PROTOCOLS[name] for name in protocols if name in PROTOCOLS), None)
-    if leading is None:  # EQ-T draws its own
-        return
-    if not any(shift % 2 and (leading.takes_fractions or is_whole((shift, 0))) for shift in shifts):
-        raise InputError("--fail-under looks at odd shifts; expected one such as 1 in --shifts")
 
 
 def full_float32() -> None:
@@ -341,16 +240,19 @@ def passes(results: dict[str, Any], floor: float | None) -> int:
 
 def versions() -> dict[str, str]:
     """Return the versions a result depends on."""
+    import importlib.metadata
     import platform
 
     import numpy as np
     import torch
 
+    others = ("kornia", "lpips", "scikit-image", "Pillow")
     return {
         "steadypix": version(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
+        **{name: importlib.metadata.version(name) for name in others},
     }
 
 

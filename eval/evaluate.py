@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,10 @@ from data.errors import InputError
 from eval.decibels import PEAK, Array, mean_with_interval
 from eval.eqt import EqtScores
 from eval.offsets import Offset, is_whole, plain
-from eval.quality import quality
-from eval.shifts import Protocol, make_protocol
+from eval.perturb import PerturbationScores, describe
+from eval.quality import Figures, Measure, quality, quality_measures, summarise_quality
+from eval.shifts import Protocol, Roll, make_protocol
+from eval.spectrum import summarise_spectrum
 from eval.stability import Stability, StabilityScores, run_windows
 
 if TYPE_CHECKING:
@@ -37,7 +39,9 @@ class Plan:
         margins_px: borders left out, each reported.
         batch_size: windows in one forward pass.
         workers: processes that decode pictures.
-        seed: of the bootstrap.
+        measures: quality figures by name, see `eval.quality.quality_measures`.
+        perturbations: kinds of perturbation by name, or none.
+        seed: of the bootstrap and the noise.
         limit: pictures used at most; None takes all.
         device: a torch device.
     """
@@ -49,6 +53,8 @@ class Plan:
     margins_px: Sequence[int] = (0, 16)
     batch_size: int = 8
     workers: int = 0
+    measures: Mapping[str, Measure] = field(default_factory=quality_measures)
+    perturbations: Sequence[str] = ()
     seed: int = 0
     limit: int | None = None
     device: str = "cpu"
@@ -90,6 +96,17 @@ class Plan:
                 raise InputError("shift 0 alone moves nothing; expected others in --shifts, such as 0..7")
         return scores
 
+    def eqt_scores(self, pairs: Pairs) -> EqtScores | None:
+        """Return empty scores of EQ-T, if it is measured."""
+        return EqtScores(pairs.load_size, pairs.crop_size, seed=self.seed) if self.eqt else None
+
+    def perturbed(self, pairs: Pairs) -> PerturbationScores:
+        """Return empty scores of the perturbations, at the widest margin that fits the first protocol."""
+        rules = self.rules(pairs) or [Roll(pairs.load_size, pairs.crop_size)]
+        fitting = [margin for margin in self.margins_px if 2 * margin < pairs.crop_size] or [0]
+        margins = self.margins_of(rules[0]) if rules[0].uses_margins else fitting
+        return PerturbationScores(rules[0], self.perturbations, max(margins), self.seed)
+
 
 @dataclass
 class Measurement:
@@ -97,13 +114,16 @@ class Measurement:
 
     model: Model
     scores: list[StabilityScores]
+    perturbed: PerturbationScores
+    measures: Mapping[str, Measure]
     eqt: EqtScores | None = None
-    quality: list[dict[str, float]] = field(default_factory=list)
+    quality: list[Figures] = field(default_factory=list)
 
     def add(self, source: Tensor, target: Tensor, *, index: int, batch_size: int) -> None:
         """Measure picture number `index`, input and target (1, C, S, S) at canvas size."""
-        rule = next(scores.protocol for scores in (*self.scores, self.eqt) if scores)
-        windows = [scores.windows(source) for scores in self.scores]
+        rule = self.perturbed.protocol
+        every: list[StabilityScores | PerturbationScores] = [*self.scores, self.perturbed]
+        windows = [scores.windows(source) for scores in every]
         if self.eqt:
             windows.append(self.eqt.windows(source, index))
         inputs = itertools.chain([rule.base(source)], *windows)
@@ -111,8 +131,8 @@ class Measurement:
         base = next(outputs)
         if base.shape[1] != target.shape[1]:
             raise InputError(f"gives {base.shape[1]} channels, but the targets have {target.shape[1]}")
-        self.quality.append(quality(base, rule.base(target)))
-        for scores in self.scores:
+        self.quality.append(quality(base, rule.base(target), self.measures))
+        for scores in every:
             scores.add(base, outputs)
         if self.eqt:
             self.eqt.add(base, outputs, index)
@@ -143,7 +163,9 @@ def measure(models: Sequence[Model], pairs: Pairs, plan: Plan) -> list[Measureme
         Measurement(
             model,
             plan.scores(pairs),
-            EqtScores(pairs.load_size, pairs.crop_size, seed=plan.seed) if plan.eqt else None,
+            plan.perturbed(pairs),
+            plan.measures,
+            plan.eqt_scores(pairs),
         )
         for model in models
     ]
@@ -187,9 +209,11 @@ def summarise(measurements: Sequence[Measurement], plan: Plan) -> dict[str, Any]
     """Return the part of results.json that was measured: models and comparisons."""
     reference = measurements[reference_model([m.model for m in measurements])]
     others = [m for m in measurements if m is not reference]
+    perturbed = reference.perturbed
     return {
         "peak": PEAK,
         "n_images": len(reference.quality),
+        **({"perturbations": describe(perturbed.kinds, perturbed.margin_px)} if perturbed.kinds else {}),
         "models": [_summarise_model(m, plan) for m in measurements],
         "comparisons": [row for m in others for row in _compare(m, reference, plan)],
     }
@@ -202,13 +226,12 @@ def reference_model(models: Sequence[Model]) -> int:
 
 
 def _summarise_model(measurement: Measurement, plan: Plan) -> dict[str, Any]:
-    rows = measurement.quality
-    figures: dict[str, Any] = {
-        key: mean_with_interval([row[key] for row in rows], seed=plan.seed) for key in rows[0]
-    }
-    target_tv = figures["target_tv"]["mean"]
-    figures["tv_ratio"] = figures["tv"]["mean"] / target_tv if target_tv else None
+    figures = summarise_quality(measurement.quality, seed=plan.seed)
     summary = {**measurement.model.describe(), "quality": figures, "stability": {}}
+    if "spectrum" in plan.measures:
+        summary["spectrum"] = summarise_spectrum(measurement.quality, seed=plan.seed)
+    if plan.perturbations:
+        summary["perturbations"] = measurement.perturbed.summary(seed=plan.seed)
     for scores in measurement.scores:
         stability = scores.result()
         along = stability.select(plan.offsets_of(scores.protocol))

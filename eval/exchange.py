@@ -5,6 +5,7 @@
     DIR/<picture>_base.png                       the unshifted window
     DIR/<picture>_<protocol>_<dx>_<dy>.png       the window shifted dx px right and dy px down (of `eqt`: by
                                                  each translation drawn for it; of `pan`: in each frame)
+    DIR/<picture>_<kind>_<severity>.png          the unshifted window under a perturbation
     DIR/manifest.json                            the sizes, and what every file shows
 
 Once some program has made a picture of the same name and size for each of them, the folder with those
@@ -29,7 +30,6 @@ from data.errors import InputError
 from data.files import write_whole
 from data.paired import read_image
 from data.transforms import to_pixels, to_tensor
-from eval.eqt import EqtScores
 from eval.evaluate import Plan, canvases
 from eval.offsets import Offset, plain
 
@@ -62,12 +62,14 @@ def windows(
         InputError: if a shift or margin does not fit, or a picture cannot be read.
     """
     scores = plan.scores(pairs)
-    eqt = EqtScores(pairs.load_size, pairs.crop_size, seed=plan.seed) if plan.eqt else None
-    rule = next(score.protocol for score in (*scores, eqt) if score)
+    eqt, perturbed = plan.eqt_scores(pairs), plan.perturbed(pairs)
+    rule = perturbed.protocol
     for index, (name, source, _) in enumerate(canvases(pairs, _count(pairs, plan), plan)):
         yield Window(f"{name}_base.png", name, "base", (0, 0), rule.base(source))
         for score in scores:
             yield from _shifted(name, score.protocol.name, score.moving, score.windows(source))
+        for (kind, value), pixels in zip(perturbed.cases, perturbed.windows(source), strict=True):
+            yield Window(f"{name}_{kind}_{value:g}.png", name, kind, (0, 0), pixels)
         if eqt:
             yield from _shifted(name, "eqt", eqt.offsets(index), eqt.windows(source, index))
     if pan and wide is not None:
@@ -149,7 +151,7 @@ class Outputs(nn.Module):
             if not file.exists():
                 raise InputError(
                     f"{file}: no such output; expected one for every file of --export_inputs "
-                    "(with the same --data, --shifts, --protocol, --pan, --seed and --limit)"
+                    "(with the same --data, --shifts, --protocol, --pan, --perturb, --seed and --limit)"
                 )
             known = self._files.setdefault(_digest(window.pixels), file)
             if known != file and not torch.equal(self._read(known), self._read(file)):

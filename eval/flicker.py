@@ -118,10 +118,10 @@ def draw_pan(
     frame as the first one plus its difference to it.
     """
     from data.transforms import to_pixels
-    from eval.curve import draw_spectrum
     from eval.grid import Strip, save_flicker
+    from eval.pan_chart import draw_pan_spectrum
 
-    draw_spectrum(out / "pan.png", results)
+    draw_pan_spectrum(out / "pan.png", results)
     for place, scores in enumerate(measured[0]):
         image = widest_spread([every_speed[place].result().image_db() for every_speed in measured])
         source = pairs.canvas(image)[0][None].to(plan.device)

@@ -21,6 +21,9 @@ DRAWN = (
     "curve.png",
     "map.png",
     "pan.png",
+    "tradeoff.png",
+    "spectrum.png",
+    "perturb.png",
     "pan_*px.webp",
     "frames/*.webp",
     "frames/frames.json",
@@ -47,15 +50,15 @@ def draw(
     plan: Plan,
     out: Path,
 ) -> None:
-    """Write grid.png, flicker.webp, curve.png, frames/ and, if measured, map.png to `out`.
+    """Write the charts of what was measured, grid.png, flicker.webp and frames/ to `out`.
 
-    Without shifts (EQ-T alone) there is nothing to draw. What an earlier evaluation drew there goes.
+    Without shifts (EQ-T alone) there are charts only. What an earlier evaluation drew there goes.
     """
     _clear(out)
+    _draw_charts(results, plan, out)
     if not plan.protocols:
         return
     from data.transforms import to_pixels
-    from eval.curve import draw_curve, draw_map
     from eval.frames import write_frames
     from eval.grid import Strip, draw_grid, save_flicker
 
@@ -83,9 +86,6 @@ def draw(
         reference=reference,
     )
     save_flicker(out / "flicker.webp", strips, shifts=labels)
-    draw_curve(out / "curve.png", results)
-    if plan.map_offsets:
-        draw_map(out / "map.png", results)
     write_frames(
         out / "frames",
         source=scene[0],
@@ -95,6 +95,24 @@ def draw(
         protocol=rule.name,
         image=pairs.name(image),
     )
+
+
+def _draw_charts(results: dict[str, Any], plan: Plan, out: Path) -> None:
+    from eval.curve import draw_curve, draw_map
+    from eval.perturb_chart import draw_perturbations
+    from eval.spectrum_chart import draw_spectrum
+    from eval.tradeoff import draw_tradeoff
+
+    if plan.protocols:
+        draw_curve(out / "curve.png", results)
+    if plan.protocols and plan.map_offsets:
+        draw_map(out / "map.png", results)
+    if any(row["quality"]["tv_ratio"] is not None for row in results["models"]):
+        draw_tradeoff(out / "tradeoff.png", results)
+    if "spectrum" in plan.measures:
+        draw_spectrum(out / "spectrum.png", results)
+    if plan.perturbations:
+        draw_perturbations(out / "perturb.png", results)
 
 
 def _clear(out: Path) -> None:

@@ -25,7 +25,7 @@ from data.files import write_whole
 from eval.curve import OFF_SCALE_DB
 from eval.drawing import heat
 from eval.frames import read_frames
-from eval.results import SCHEMA_VERSION, lead_figure
+from eval.results import SCHEMA_VERSION, summary_figure
 from eval.verdict import leading_panel, margin_words, shift_words, verdict
 
 REPORT = "report.html"
@@ -37,6 +37,7 @@ QUALITY = (
     ("psnr_db", "PSNR", "dB", 2, "high"),
     ("ssim", "SSIM", "", 3, "high"),
     ("lpips", "LPIPS", "", 3, "low"),
+    ("checkerboard_db", "checkerboard", "dB", 1, ""),
     ("tv", "TV", "", 4, ""),
     ("tv_ratio", "TV/target", "", 2, ""),
 )
@@ -201,7 +202,7 @@ def rows(results: dict[str, Any]) -> list[dict[str, Any]]:
         cells = []
         for protocol, margin in keys:
             summary = model["stability"].get(protocol, {}).get(margin)
-            cells.append(_cell(summary and lead_figure(summary), 2))
+            cells.append(_cell(summary and summary_figure(summary), 2))
         cells += [_cell(figure, 2) for _, _, figure in single_figures(model)]
         cells += [
             _cell(model["quality"].get(key), digits)

@@ -8,7 +8,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from data.errors import InputError
 from data.files import write_whole
 
 SCHEMA_VERSION = 1
+EQUALLY_SHARP = 1.1  # two models' TV may differ by this factor before a comparison says so
 
 
 def prepare_output(out: Path) -> None:
@@ -90,7 +91,12 @@ def to_table(results: dict[str, Any]) -> str:
         ("PSNR [dB]", "psnr_db", 2),
         ("TV", "tv", 4),
         ("TV/target", "tv_ratio", 2),
+        ("SSIM", "ssim", 3),
+        ("LPIPS", "lpips", 3),
+        ("checkerboard [dB]", "checkerboard_db", 1),
     ):
+        if key not in models[0]["quality"]:
+            continue
         columns.append((title, [_figure(model["quality"][key], digits) for model in models]))
     lines = [_line(columns, None), *(_line(columns, row) for row in range(len(models)))]
     target_tv = _mean(models[0]["quality"]["target_tv"])
@@ -99,12 +105,14 @@ def to_table(results: dict[str, Any]) -> str:
         *_protocol_notes(results),
         f"The targets' own TV is {target_tv:.4f}. A soft picture is stable for free: read dB beside TV.",
     ]
+    lines += _perturbation_lines(models)
     for row in results["comparisons"]:
         interval = row["gain_db"]["ci95"]
         bounds = f" [{interval[0]:+.2f}, {interval[1]:+.2f}]" if interval else ""
         lines.append(
             f"{row['model']} - {row['reference']}, {row['protocol']}, margin {row['margin_px']} px: "
             f"{row['gain_db']['mean']:+.2f} dB{bounds}, paired, {row['over']}"
+            + _sharpness_note(models, row["model"], row["reference"])
         )
     for name, images in results.get("worst", {}).items():
         moved = ", ".join(f"{image['image']} ({image['mean_db']:.1f} dB)" for image in images)
@@ -112,22 +120,48 @@ def to_table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def lead_score_db(model: dict[str, Any]) -> float:
+def _perturbation_lines(models: Sequence[dict[str, Any]]) -> list[str]:
+    """Return a row a model of the mean dB over the five severities of every kind, if measured."""
+    kinds = models[0].get("perturbations", {})
+    if not kinds:
+        return []
+    columns = [("under perturbations, mean of five severities [dB]", [model["name"] for model in models])]
+    for kind in kinds:
+        means = [[row["mean_db"] for row in model["perturbations"][kind].values()] for model in models]
+        columns.append((kind, [f"{sum(mean) / len(mean):.2f}" for mean in means]))
+    return ["", *(_line(columns, row) for row in (None, *range(len(models)))), ""]
+
+
+def _sharpness_note(models: Sequence[dict[str, Any]], *names: str) -> str:
+    """Say at which sharpness two models are compared, and whether that is fair."""
+    ratios = [next(m["quality"]["tv_ratio"] for m in models if m["name"] == name) for name in names]
+    if not all(ratios):
+        return ""
+    fair = "" if max(ratios) <= EQUALLY_SHARP * min(ratios) else ": not equally sharp"
+    return f", at TV/target {ratios[0]:.2f} against {ratios[1]:.2f}{fair}"
+
+
+def lead_score_db(model: Mapping[str, Any]) -> float:
     """Return the leading mean of the first protocol at its widest margin; EQ-T if there is no protocol."""
+    return float(lead_figure(model)["mean"])
+
+
+def lead_figure(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the mean and interval that a model leads with: first protocol, widest margin; or else EQ-T."""
     if not model["stability"]:
-        return float(model["eqt"]["db"])
+        return {"mean": model["eqt"]["db"], "ci95": model["eqt"]["ci95_db"]}
     margins = next(iter(model["stability"].values()))
-    return float(lead_figure(list(margins.values())[-1])["mean"])
+    return summary_figure(list(margins.values())[-1])
 
 
-def lead_figure(summary: dict[str, Any]) -> dict[str, Any]:
+def summary_figure(summary: Mapping[str, Any]) -> dict[str, Any]:
     """Return the mean and interval that a summary leads with: over fractional, odd, or all shifts."""
     figure = summary.get("fractional_mean_db") or summary["odd_mean_db"] or summary["mean_db"]
     return dict(figure)
 
 
 def _stability_cell(summary: dict[str, Any]) -> str:
-    figure = lead_figure(summary)
+    figure = summary_figure(summary)
     return _with_half(figure["mean"], figure["ci95"])
 
 

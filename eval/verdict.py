@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.decibels import IDENTICAL_DB
-from eval.results import lead_figure
+from eval.results import EQUALLY_SHARP, lead_figure, summary_figure
 
 Results = Mapping[str, Any]
-
-ABOUT_EQUAL = 1.1  # sharpness within 10 %: no one would see which is sharper
 
 
 @dataclass(frozen=True)
@@ -178,8 +176,8 @@ def _score_db(model: Results, panel: tuple[str, str]) -> float:
 def _lead(model: Results, panel: tuple[str, str]) -> dict[str, Any]:
     """Return the mean and interval of a model that the verdict rests on."""
     if panel[0] == "eqt":
-        return {"mean": model["eqt"]["db"], "ci95": model["eqt"]["ci95_db"]}
-    return lead_figure(model["stability"][panel[0]][panel[1]])
+        return lead_figure(model)
+    return summary_figure(model["stability"][panel[0]][panel[1]])
 
 
 def _detail(ratio: float) -> str:
@@ -197,21 +195,21 @@ def _but(winner: Results, loser: Results) -> str:
     softness = _softness(winner, loser)
     if softness is None:
         return ""
-    if softness > ABOUT_EQUAL:
+    if softness > EQUALLY_SHARP:
         return ", but softer"
-    return " although it is sharper" if softness < 1 / ABOUT_EQUAL else " at about equal sharpness"
+    return " although it is sharper" if softness < 1 / EQUALLY_SHARP else " at about equal sharpness"
 
 
 def _fairness(winner: Results, loser: Results) -> str:
     softness, words = _softness(winner, loser), _both(winner, loser)
     if softness is None:
         return words
-    if softness > ABOUT_EQUAL:
+    if softness > EQUALLY_SHARP:
         return (
             f"{words} A soft picture is stable for free, so part of the lead may be softness: compare "
             "them at equal sharpness before you conclude."
         )
-    if softness < 1 / ABOUT_EQUAL:
+    if softness < 1 / EQUALLY_SHARP:
         return f"{words} The lead is not bought with softness."
     return f"{words} So the comparison is fair."
 

@@ -46,7 +46,22 @@ def test_imports_go_one_way(file: Path) -> None:
     assert imported(file) <= ALLOWED[package]
 
 
-@pytest.mark.parametrize("name", ["results", "curve", "grid", "frames", "verdict", "report"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "results",
+        "charts",
+        "curve",
+        "grid",
+        "perturb_chart",
+        "spectrum_chart",
+        "pan_chart",
+        "tradeoff",
+        "frames",
+        "verdict",
+        "report",
+    ],
+)
 def test_reports_are_drawn_without_networks_or_data(name: str) -> None:
     """What is drawn comes from results.json and pixels: no torch, no generators."""
     text = (REPOSITORY / "eval" / f"{name}.py").read_text(encoding="utf-8")

@@ -127,7 +127,7 @@ def test_results_hold_what_they_promise(checkpoints: list[Path], tmp_path: Path,
     rows = list(csv.DictReader(io.StringIO((tmp_path / "o" / "results.csv").read_text())))
     assert len(rows) == 2 * (2 + 1) * 3
     names = {path.name for path in (tmp_path / "o").iterdir()}
-    pictures = {"grid.png", "flicker.webp", "curve.png", "map.png", "frames"}
+    pictures = {"grid.png", "flicker.webp", "curve.png", "map.png", "tradeoff.png", "frames"}
     assert names == {"results.json", "results.csv", "report.html", *pictures}
 
 

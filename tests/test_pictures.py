@@ -23,7 +23,7 @@ SHIFTS = ["0 px", "1 px", "2 px"]
 @pytest.fixture(autouse=True)
 def _coarse_charts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Charts of few pixels are drawn, and checked, several times as fast."""
-    monkeypatch.setattr("eval.curve.DPI", 50)
+    monkeypatch.setattr("eval.charts.DPI", 50)
 
 
 def still(side: int = 40, n_shifts: int = 3, name: str = "still") -> Strip:

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from configs.schema import DataConfig, GeneratorConfig
-from eval.curve import draw_spectrum
 from eval.eval_stability import main
+from eval.pan_chart import draw_pan_spectrum
 from tests.conftest import tiny_config, write_checkpoint
 from tests.test_commands import Capture, one_error_line
 
@@ -89,10 +89,10 @@ def test_the_spectrum_is_drawn_from_the_results_alone(tmp_path: Path) -> None:
     pan = {"speed_px": 0.5, "cycles_per_frame": [0.25, 0.5], "energy": [1e-3, 0.0]}
     models = [{"name": "a $1$ <b>", "quality": {"tv_ratio": None}, "pan": [pan]}]
     for name in ("one", "two"):
-        draw_spectrum(tmp_path / f"{name}.png", {"models": models})
+        draw_pan_spectrum(tmp_path / f"{name}.png", {"models": models})
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     with pytest.raises(ValueError, match="--pan"):
-        draw_spectrum(tmp_path / "none.png", {"models": [*models, {"name": "b"}]})
+        draw_pan_spectrum(tmp_path / "none.png", {"models": [*models, {"name": "b"}]})
 
 
 def test_eqt_alone_leads(pair: list[Path], tmp_path: Path, capsys: Capture) -> None:

@@ -1,0 +1,168 @@
+"""Stability against quality, one point a model: a soft generator is stable for free.
+
+Checkpoints of one run (`run@5`, `run@10`, and `run` for its end) are joined in the order of training, so
+the fair comparison, at equal sharpness, can be read off even where no two checkpoints are equally sharp.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from eval.charts import (
+    GREY,
+    INK,
+    Results,
+    chart_style,
+    data_note,
+    line_handle,
+    line_look,
+    new_figure,
+    plain_axes,
+    save_chart,
+    shorten,
+)
+from eval.curve import OFF_SCALE_DB
+from eval.results import lead_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Title of a panel -> the figure along it. LPIPS runs backwards, so that right is better in both.
+QUALITIES = {"sharpness: TV over the target's": "tv_ratio", "LPIPS to the target (closer is right)": "lpips"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """A model in the plane: its epoch in the run (None for the end), quality and stability."""
+
+    epoch: int | None
+    quality: float
+    mean_db: float
+    low_db: float
+    high_db: float
+
+    @property
+    def off_scale(self) -> bool:
+        """Whether it is more stable than any eye or 8-bit file can tell."""
+        return self.mean_db > OFF_SCALE_DB
+
+
+def draw_tradeoff(path: str | os.PathLike[str], results: Results) -> None:
+    """Draw stability against sharpness (TV over the target's) and, where measured, against LPIPS.
+
+    Args:
+        path: of the PNG; it appears whole or not at all, and equal results give equal bytes.
+        results: as in `results.json`.
+
+    Raises:
+        ValueError: if no model has a sharpness.
+    """
+    panels = [(title, group_runs(results["models"], key)) for title, key in QUALITIES.items()]
+    panels = [(title, runs) for title, runs in panels if any(runs.values())]
+    if not panels:
+        raise ValueError("no model has a sharpness to draw; expected quality.tv_ratio in the results")
+    names = list(panels[0][1])
+    with chart_style():
+        width = 2.2 + 4.2 * len(panels)
+        legend_rows = -(-len(names) // max(1, int(width / 2.6)))
+        figure = new_figure(width, 4.4 + 0.23 * legend_rows)
+        grid = figure.subplots(1, len(panels), sharey=True, squeeze=False).ravel()
+        for axes, (title, runs) in zip(grid, panels, strict=True):
+            for index, points in enumerate(runs.values()):
+                _draw_run(axes, points, index)
+            plain_axes(axes)
+            axes.margins(0.14)
+            axes.set_xlabel(title)
+        _mark_target(grid[0])
+        if len(grid) > 1:
+            grid[1].invert_xaxis()
+        protocol, margin = _lead(results)
+        where = f"{protocol}, {margin} px of border left out" if margin else protocol
+        grid[0].set_ylabel(f"stability, dB ({where})")
+        figure.suptitle("Stability against quality" + data_note(results))
+        figure.legend(
+            [line_handle(index) for index in range(len(names))],
+            [shorten(name, 34) for name in names],
+            loc="outside lower center",
+            ncols=-(-len(names) // legend_rows),
+            frameon=False,
+        )
+        save_chart(path, figure)
+
+
+def group_runs(models: Sequence[Results], key: str) -> dict[str, list[Point]]:
+    """Return the points of every run, in the order of training; a model by itself is a run of one.
+
+    Args:
+        models: of `results.json`.
+        key: the quality figure along the horizontal axis; models without it have no point.
+    """
+    runs: dict[str, list[Point]] = {}
+    for model in models:
+        kept = re.fullmatch(r"(.+)@(\d+)", model["name"])
+        points = runs.setdefault(kept[1] if kept else model["name"], [])
+        quality = (model.get("quality") or {}).get(key)
+        if quality is None:
+            continue
+        figure = lead_figure(model)
+        value = quality["mean"] if isinstance(quality, dict) else quality
+        points.append(Point(int(kept[2]) if kept else None, value, figure["mean"], *_bounds(figure)))
+    for points in runs.values():
+        points.sort(key=lambda point: (point.epoch is None, point.epoch or 0))
+    return runs
+
+
+def _bounds(figure: Results) -> tuple[float, float]:
+    """Return the interval's ends; of one image alone, which has none, the figure itself."""
+    low, high = figure["ci95"] or (figure["mean"], figure["mean"])
+    return low, high
+
+
+def _draw_run(axes: Axes, points: Sequence[Point], index: int) -> None:
+    """Draw one run: a line through its checkpoints, a label at each, whiskers for the intervals."""
+    from matplotlib.patheffects import withStroke
+
+    look = line_look(index)
+    heights = [min(point.mean_db, OFF_SCALE_DB) for point in points]
+    axes.plot([point.quality for point in points], heights, **{**look, "lw": 1.3, "ms": 7}, zorder=3)
+    for point, height in zip(points, heights, strict=True):
+        label = "end" if point.epoch is None and len(points) > 1 else ""
+        label = f"{point.epoch}" if point.epoch is not None else label
+        if point.off_scale:
+            label = f"{label} above {OFF_SCALE_DB:.0f} dB".strip()
+        else:
+            high = min(point.high_db, OFF_SCALE_DB)
+            axes.vlines(point.quality, point.low_db, high, color=look["color"], alpha=0.35, lw=3, zorder=2)
+        # Neighbouring runs carry their labels on opposite sides, with a halo where they still meet.
+        place: dict[str, Any] = (
+            {"xytext": (5, 4), "va": "bottom"} if index % 2 else {"xytext": (-5, -4), "va": "top"}
+        )
+        axes.annotate(
+            label,
+            (point.quality, height),
+            **place,
+            textcoords="offset points",
+            ha="left" if index % 2 else "right",
+            fontsize=8,
+            color=look["color"],
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],
+            zorder=4,
+        )
+
+
+def _mark_target(axes: Axes) -> None:
+    """Mark where an output is as detailed as its target."""
+    axes.axvline(1, color=INK, lw=0.9, ls=(0, (4, 3)), zorder=1)
+    place: dict[str, Any] = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points"}
+    axes.annotate("as the target", (1, 0.99), (4, 0), fontsize=8, color=GREY, va="top", **place)
+
+
+def _lead(results: Results) -> tuple[str, str]:
+    if not results["models"][0]["stability"]:
+        return "EQ-T", ""
+    protocol, margins = next(iter(results["models"][0]["stability"].items()))
+    return protocol, list(margins)[-1]
