@@ -15,7 +15,7 @@ border, has no such choice. A network sees the seam within its reach of the mask
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -97,6 +97,16 @@ class EqtScores:
             counts.append(first.numel())
         self._squares.append(squares)
         self._counts.append(counts)
+
+    def take(self) -> tuple[list[float], list[int]]:
+        """Give the last image's sums and counts away; `put` takes them back."""
+        return self._squares.pop(), self._counts.pop()
+
+    def put(self, row: Sequence[Sequence[float]]) -> None:
+        """Add an image that was measured elsewhere or before."""
+        squares, counts = row
+        self._squares.append(list(squares))
+        self._counts.append([int(count) for count in counts])
 
     def result(self) -> Eqt:
         """Return what was measured so far."""

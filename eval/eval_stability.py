@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from data.command import command, pick_device, version
+from eval.baseline import read_baseline, regressions
 from eval.offsets import Offset, is_whole, offsets_along, plain
 from eval.options import DEFAULT_MARGINS_PX, build_parser, read_options
+from eval.processes import Processes
 from eval.quality import quality_measures
 from eval.results import (
     SCHEMA_VERSION,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from eval.flicker import PanPlan
     from eval.lpips_metric import Lpips
     from eval.models import Model
+    from eval.options import Asked
 
 
 @command("eval_stability")
@@ -36,10 +39,12 @@ def main(argv: Sequence[str]) -> int:
     words = list(argv)
     args = build_parser().parse(words, signed=("--shifts", "--margins", "--pan"))
     asked = read_options(args)
-    prepare_output(args.export_inputs or args.out)
+    processes = Processes()
+    baseline = None if args.baseline is None else read_baseline(args.baseline)
+    if processes.first:
+        prepare_output(args.export_inputs or args.out)
 
-    from eval.eqt import MEANING as EQT_MEANING
-    from eval.evaluate import Plan, measure, summarise
+    from eval.evaluate import Plan, measure
     from eval.exchange import bind_outputs, export_inputs
     from eval.flicker import draw_pan, measure_pan, record_pan
     from eval.models import find_checkpoints, load_models
@@ -48,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
     from eval.sources import open_data
 
     pan = parse_pan(args)
-    device = pick_device(args.device)
+    device = processes.device(pick_device(args.device))
     full_float32()
     # Inputs can be exported for a program that is not here.
     paths = args.checkpoints or ([] if args.export_inputs else find_checkpoints())
@@ -89,23 +94,21 @@ def main(argv: Sequence[str]) -> int:
         print(f"wrote {count} inputs and manifest.json to {args.export_inputs}", file=sys.stderr)
         return 0
     bind_outputs(models, pairs, plan, pan=pan, wide=wide)
-    measurements = measure(models, pairs, plan)
-    results: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["eval_stability", *words]),
-        "versions": versions(),
-        "device": device,
-        "precision": "fp32",
-        "seed": args.seed,
-        "axis": args.axis,
-        "shifts_px": [plain(shift) for shift in asked.shifts],
-        "protocols": {n: PROTOCOLS[n].meaning if n in PROTOCOLS else EQT_MEANING for n in asked.protocols},
-        "reference": args.reference,
-        **({"lpips": lpips.describe()} if lpips else {}),
-        **summarise(measurements, plan),
-    }
-    results["data"] = {**data, "n_images": results.pop("n_images")}
+    partial = args.out / f"partial-{processes.rank}-of-{processes.world}.jsonl"
+    measurements = measure(
+        models,
+        pairs,
+        plan,
+        processes=processes,
+        partial=partial,
+        heading=heading(models, data, plan, args, lpips),
+    )
+    if not processes.first:
+        partial.unlink()
+        return 0
+    results = record(measurements, plan, asked, args, words, data)
+    if lpips:
+        results["lpips"] = lpips.describe()
     if args.worst:
         results["worst"] = worst(measurements, pairs, args.worst)
     if pan and wide is not None:
@@ -116,8 +119,64 @@ def main(argv: Sequence[str]) -> int:
     if pan and wide is not None:
         draw_pan(results, models, flicker, wide, plan, args.out)
     write_report(args.out)
+    partial.unlink()
     say_results(results, args)
-    return passes(results, args.fail_under)
+    fallen = regressions(results, baseline, args.baseline) if baseline else []
+    for line in fallen:
+        print(line, file=sys.stderr)
+    return 1 if fallen else passes(results, args.fail_under)
+
+
+def record(
+    measurements: Sequence[Measurement],
+    plan: Plan,
+    asked: Asked,
+    args: Any,
+    words: Sequence[str],
+    data: dict[str, Any],
+) -> dict[str, Any]:
+    """Return the results: how they were made, and what was measured."""
+    from eval.eqt import MEANING as EQT_MEANING
+    from eval.evaluate import summarise
+
+    results: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["eval_stability", *words]),
+        "versions": versions(),
+        "device": plan.device,
+        "precision": "fp32",
+        "seed": plan.seed,
+        "axis": args.axis,
+        "shifts_px": [plain(shift) for shift in asked.shifts],
+        "protocols": {n: PROTOCOLS[n].meaning if n in PROTOCOLS else EQT_MEANING for n in asked.protocols},
+        "reference": args.reference,
+        **summarise(measurements, plan),
+    }
+    results["data"] = {**data, "n_images": results.pop("n_images")}
+    return results
+
+
+def heading(
+    models: Sequence[Model], data: dict[str, Any], plan: Plan, args: Any, lpips: Lpips | None
+) -> dict[str, Any]:
+    """Return all that the numbers of one picture depend on: what an interrupted evaluation must share."""
+    return {
+        "models": [model.sha256 for model in models],
+        "data": data,
+        "protocols": list(plan.protocols),
+        "eqt": plan.eqt,
+        "offsets": [[plain(dx), plain(dy)] for dx, dy in sorted({*plan.offsets, *plan.map_offsets})],
+        "margins_px": list(plan.margins_px),
+        "measures": sorted(plan.measures),
+        "reference": args.reference,
+        "lpips": lpips.describe() if lpips else None,
+        "perturbations": list(plan.perturbations),
+        "batch_size": plan.batch_size,
+        "seed": plan.seed,
+        "device": plan.device,
+        "versions": versions(),
+    }
 
 
 def parse_pan(args: Any) -> PanPlan | None:

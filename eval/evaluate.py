@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from data.errors import InputError
 from eval.decibels import PEAK, Array, mean_with_interval
 from eval.eqt import EqtScores
 from eval.offsets import Offset, is_whole, plain
+from eval.partial import Partial
 from eval.perturb import PerturbationScores, describe
+from eval.processes import Processes
 from eval.quality import Figures, Measure, quality, quality_measures, summarise_quality
 from eval.shifts import Protocol, Roll, make_protocol
 from eval.spectrum import summarise_spectrum
@@ -137,6 +140,24 @@ class Measurement:
         if self.eqt:
             self.eqt.add(base, outputs, index)
 
+    def take(self) -> dict[str, Any]:
+        """Give the last picture's numbers away, as plain JSON values; `put` takes them back."""
+        return {
+            "quality": self.quality.pop(),
+            "scores": [scores.take() for scores in self.scores],
+            "perturbed": self.perturbed.take(),
+            "eqt": self.eqt.take() if self.eqt else None,
+        }
+
+    def put(self, row: Mapping[str, Any]) -> None:
+        """Add a picture that was measured by another process or before."""
+        self.quality.append(row["quality"])
+        for scores, errors in zip(self.scores, row["scores"], strict=True):
+            scores.put(errors)
+        self.perturbed.put(row["perturbed"])
+        if self.eqt:
+            self.eqt.put(row["eqt"])
+
     def lead_db(self) -> Array:
         """Return one value an image: the first protocol's mean at its widest margin, or else EQ-T."""
         if not self.scores:
@@ -150,10 +171,29 @@ class Measurement:
         return [scores.result() for scores in self.scores]
 
 
-def measure(models: Sequence[Model], pairs: Pairs, plan: Plan) -> list[Measurement]:
+def measure(
+    models: Sequence[Model],
+    pairs: Pairs,
+    plan: Plan,
+    *,
+    processes: Processes | None = None,
+    partial: Path | None = None,
+    heading: Mapping[str, Any] | None = None,
+) -> list[Measurement]:
     """Measure every model on every picture.
 
     A picture is decoded once and held alone; squared errors (a few numbers a picture) are all that stays.
+
+    Args:
+        models: the generators.
+        pairs: the pictures.
+        plan: what to measure.
+        processes: those that share the pictures; None is this one alone.
+        partial: file that keeps what is measured, for an evaluation that is interrupted; None keeps nothing.
+        heading: what is measured, as JSON values; another heading's file is not gone on with.
+
+    Returns:
+        The finished measurements; empty ones on all processes but the first.
 
     Raises:
         InputError: if a shift or margin does not fit, a picture cannot be read, or an output is not
@@ -169,40 +209,49 @@ def measure(models: Sequence[Model], pairs: Pairs, plan: Plan) -> list[Measureme
         )
         for model in models
     ]
+    processes = processes or Processes()
     n_images = min(len(pairs), plan.limit or len(pairs))
-    pictures = progress(canvases(pairs, n_images, plan), n_images)
-    for index, (name, source, target) in enumerate(pictures):
-        for measurement in measurements:
-            try:
-                measurement.add(source, target, index=index, batch_size=plan.batch_size)
-            except InputError as error:
-                raise InputError(f"{measurement.model.path} on {name}: {error}") from None
+    with Partial(partial, dict(heading or {})) as kept:
+        todo = [index for index in range(processes.rank, n_images, processes.world) if index not in kept.done]
+        for index, name, source, target in progress(canvases(pairs, todo, plan), len(todo)):
+            for measurement in measurements:
+                try:
+                    measurement.add(source, target, index=index, batch_size=plan.batch_size)
+                except InputError as error:
+                    raise InputError(f"{measurement.model.path} on {name}: {error}") from None
+            kept.add(index, [measurement.take() for measurement in measurements])
+    # In the order of the pictures, whoever measured them: sums and intervals depend on it.
+    everything = {i: rows for share in processes.gather(kept.done) for i, rows in share.items()}
+    for index in sorted(index for index in everything if index < n_images):
+        for measurement, row in zip(measurements, everything[index], strict=True):
+            measurement.put(row)
     return measurements
 
 
-def canvases(pairs: Pairs, count: int, plan: Plan) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Yield (name, input, target) of the first `count` pictures, (1, C, S, S) on the device."""
+def canvases(pairs: Pairs, indices: Sequence[int], plan: Plan) -> Iterator[tuple[int, str, Tensor, Tensor]]:
+    """Yield (index, name, input, target) of some pictures, (1, C, S, S) on the device."""
     from torch.utils.data import DataLoader
 
     loader: DataLoader[Any] = DataLoader(
-        _Canvases(pairs, count),  # type: ignore[arg-type]
+        _Canvases(pairs, indices),  # type: ignore[arg-type]
         batch_size=None,
         num_workers=plan.workers,
     )
-    for name, source, target in loader:
-        yield name, source[None].to(plan.device), target[None].to(plan.device)
+    for index, name, source, target in loader:
+        yield index, name, source[None].to(plan.device), target[None].to(plan.device)
 
 
 class _Canvases:
-    def __init__(self, pairs: Pairs, count: int) -> None:
+    def __init__(self, pairs: Pairs, indices: Sequence[int]) -> None:
         self.pairs = pairs
-        self.count = count
+        self.indices = indices
 
     def __len__(self) -> int:
-        return self.count
+        return len(self.indices)
 
-    def __getitem__(self, index: int) -> tuple[str, Tensor, Tensor]:
-        return (self.pairs.name(index), *self.pairs.canvas(index))
+    def __getitem__(self, place: int) -> tuple[int, str, Tensor, Tensor]:
+        index = self.indices[place]
+        return (index, self.pairs.name(index), *self.pairs.canvas(index))
 
 
 def summarise(measurements: Sequence[Measurement], plan: Plan) -> dict[str, Any]:

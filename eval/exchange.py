@@ -64,7 +64,7 @@ def windows(
     scores = plan.scores(pairs)
     eqt, perturbed = plan.eqt_scores(pairs), plan.perturbed(pairs)
     rule = perturbed.protocol
-    for index, (name, source, _) in enumerate(canvases(pairs, _count(pairs, plan), plan)):
+    for index, name, source, _ in canvases(pairs, range(_count(pairs, plan)), plan):
         yield Window(f"{name}_base.png", name, "base", (0, 0), rule.base(source))
         for score in scores:
             yield from _shifted(name, score.protocol.name, score.moving, score.windows(source))
@@ -74,7 +74,7 @@ def windows(
             yield from _shifted(name, "eqt", eqt.offsets(index), eqt.windows(source, index))
     if pan and wide is not None:
         speeds = pan.scores(wide.load_size, wide.crop_size)
-        for name, source, _ in canvases(wide, _count(wide, plan), plan):
+        for _, name, source, _ in canvases(wide, range(_count(wide, plan)), plan):
             # Frames of two speeds can be one window.
             frames = {
                 o: w for speed in speeds for o, w in zip(speed.offsets, speed.windows(source), strict=True)

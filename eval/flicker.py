@@ -56,8 +56,8 @@ def measure_pan(models: Sequence[Model], pairs: Pairs, plan: Plan, pan: PanPlan)
     """
     measured = [pan.scores(pairs.load_size, pairs.crop_size) for _ in models]
     n_images = min(len(pairs), plan.limit or len(pairs))
-    pictures = progress(canvases(pairs, n_images, plan), n_images)
-    for name, source, _ in pictures:
+    pictures = progress(canvases(pairs, range(n_images), plan), n_images)
+    for _, name, source, _ in pictures:
         for model, every_speed in zip(models, measured, strict=True):
             try:
                 for scores in every_speed:

@@ -83,6 +83,12 @@ def build_parser() -> Parser:
     parser.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="where to write")
     parser.add_argument("--json", action="store_true", help="print results.json instead of the table")
     parser.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="FILE",
+        help="an earlier results.json: exit 1 if a model of the same name falls below its 95 %% interval",
+    )
+    parser.add_argument(
         "--fail-under",
         type=float,
         metavar="DB",

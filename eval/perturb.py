@@ -89,6 +89,14 @@ class PerturbationScores:
             row.append(squares[self._valid(name, value, base)].mean().item())
         self._rows.append(row)
 
+    def take(self) -> list[float]:
+        """Give the last image's squared errors away; `put` takes them back."""
+        return self._rows.pop()
+
+    def put(self, row: Sequence[float]) -> None:
+        """Add an image that was measured elsewhere or before."""
+        self._rows.append(list(row))
+
     def mse(self) -> Array:
         """Return squared errors (images, cases)."""
         return np.array(self._rows, dtype=np.float64).reshape(len(self._rows), len(self.cases))

@@ -154,6 +154,14 @@ def lead_figure(model: Mapping[str, Any]) -> dict[str, Any]:
     return summary_figure(list(margins.values())[-1])
 
 
+def lead_score(model: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return what a model leads with, in words, and its mean and interval."""
+    if not model["stability"]:
+        return "eqt", lead_figure(model)
+    protocol, margins = next(iter(model["stability"].items()))
+    return f"{protocol} at a margin of {list(margins)[-1]} px", lead_figure(model)
+
+
 def summary_figure(summary: Mapping[str, Any]) -> dict[str, Any]:
     """Return the mean and interval that a summary leads with: over fractional, odd, or all shifts."""
     figure = summary.get("fractional_mean_db") or summary["odd_mean_db"] or summary["mean_db"]

@@ -73,6 +73,15 @@ class StabilityScores:
                 row[line, column] = inner(squares, margin).mean().item()
         self._rows.append(row)
 
+    def take(self) -> list[list[float]]:
+        """Give the last image's squared errors away, as plain JSON values; `put` takes them back."""
+        row: list[list[float]] = self._rows.pop().tolist()
+        return row
+
+    def put(self, row: Sequence[Sequence[float]]) -> None:
+        """Add an image that was measured elsewhere or before."""
+        self._rows.append(np.asarray(row, dtype=np.float64).reshape(len(self.margins_px), len(self.moving)))
+
     def mse(self, margin_px: int) -> Array:
         """Return squared errors (images, offsets that move) at one margin."""
         line = list(self.margins_px).index(margin_px)

@@ -1,0 +1,77 @@
+"""An interrupted evaluation goes on where it stopped: what is measured is kept a line a picture.
+
+`partial.jsonl` lies in the output folder while an evaluation runs. Its first line says what is being
+measured (models by hash, pictures, protocols, versions); the others hold the numbers of one picture each.
+Python writes floats so that they read back to the bit, so a resumed result equals an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+Rows = list[dict[str, Any]]  # one a model
+
+
+class Partial:
+    """The numbers of the pictures measured so far, in memory and in a file.
+
+    Args:
+        path: the file; None keeps nothing.
+        heading: what is measured, as JSON values. A file that says otherwise is replaced.
+    """
+
+    def __init__(self, path: Path | None, heading: dict[str, Any]) -> None:
+        self.path = path
+        self.heading = heading
+        self.done: dict[int, Rows] = dict(self._read())
+
+    def __enter__(self) -> Partial:
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # Written anew: a line that a kill cut in half must not stand before the next one.
+            lines = [self.heading, *({"index": i, "rows": rows} for i, rows in self.done.items())]
+            self._file = open(self.path, "w", encoding="utf-8")
+            self._file.writelines(json.dumps(line) + "\n" for line in lines)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.path is not None:
+            self._file.close()
+            if not self.done:
+                self.path.unlink()
+                if not any(self.path.parent.iterdir()):
+                    self.path.parent.rmdir()
+
+    def add(self, index: int, rows: Rows) -> None:
+        """Keep the numbers of picture `index`."""
+        self.done[index] = rows
+        if self.path is not None:
+            self._file.write(json.dumps({"index": index, "rows": rows}) + "\n")
+            self._file.flush()
+
+    def _read(self) -> Iterator[tuple[int, Rows]]:
+        if self.path is None or not self.path.exists():
+            return
+        with open(self.path, encoding="utf-8", errors="replace") as file:
+            first = _parse(file.readline())
+            if first != json.loads(json.dumps(self.heading)):
+                return
+            for line in file:
+                entry = _parse(line)
+                if entry is not None:
+                    yield entry["index"], entry["rows"]
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    """Return a line's JSON; None for one that a kill cut short."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) else None
