@@ -21,8 +21,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno is not None:  # one of plain words has no place for a name
-            error.filename = error.filename or str(path)  # a full disk does not say where
+        if error.errno is not None and error.filename is None:  # a full disk does not say where
+            error.filename = str(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)

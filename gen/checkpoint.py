@@ -54,8 +54,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        if error.errno is not None:  # one of plain words has no place for a name
-            error.filename = error.filename or str(path)  # a full disk does not say where
+        if error.errno is not None and error.filename is None:  # a full disk does not say where
+            error.filename = str(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)
