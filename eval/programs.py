@@ -177,13 +177,13 @@ def _onnx_backend(path: Path) -> tuple[Callable[[Tensor], Tensor], tuple[Dims, D
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     inputs, outputs = session.get_inputs(), session.get_outputs()
     _check_inputs(path, len(inputs))
-    dims = tuple(
+    taken, given = (
         tuple(size if isinstance(size, int) else None for size in value.shape)
         for value in (inputs[0], outputs[0])
     )
     kinds = {"tensor(float16)": torch.float16, "tensor(double)": torch.float64}
     dtype = kinds.get(inputs[0].type, torch.float32)
-    return _on_arrays(lambda a: session.run(None, {inputs[0].name: a})[0], dtype), dims
+    return _on_arrays(lambda a: session.run(None, {inputs[0].name: a})[0], dtype), (taken, given)
 
 
 def _reference_backend(path: Path) -> tuple[Callable[[Tensor], Tensor], tuple[Dims, Dims]]:
@@ -195,7 +195,7 @@ def _reference_backend(path: Path) -> tuple[Callable[[Tensor], Tensor], tuple[Di
     inputs = [value for value in model.graph.input if value.name not in constants]
     _check_inputs(path, len(inputs))
     evaluator: Any = ReferenceEvaluator(model)  # its stated return type is wider than what it returns
-    dims = tuple(
+    taken, given = (
         tuple(
             dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim
         )
@@ -203,7 +203,7 @@ def _reference_backend(path: Path) -> tuple[Callable[[Tensor], Tensor], tuple[Di
     )
     kinds = {onnx.TensorProto.FLOAT16: torch.float16, onnx.TensorProto.DOUBLE: torch.float64}
     dtype = kinds.get(inputs[0].type.tensor_type.elem_type, torch.float32)
-    return _on_arrays(lambda a: evaluator.run(None, {inputs[0].name: a})[0], dtype), dims
+    return _on_arrays(lambda a: evaluator.run(None, {inputs[0].name: a})[0], dtype), (taken, given)
 
 
 def _check_inputs(path: Path, count: int) -> None:
