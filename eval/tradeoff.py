@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from eval.charts import (
     GREY,
     INK,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Title of a panel -> the figure along it. LPIPS runs backwards, so that right is better in both.
+LABEL_ROOM_PX = 40  # of the figure's own pixels, between two labels of a run
 QUALITIES = {"sharpness: TV over the target's": "tv_ratio", "LPIPS to the target (closer is right)": "lpips"}
 
 
@@ -80,6 +83,10 @@ def draw_tradeoff(path: str | os.PathLike[str], results: Results) -> None:
         _mark_target(grid[0])
         if len(grid) > 1:
             grid[1].invert_xaxis()
+        figure.draw_without_rendering()  # lays the axes out, so that distances between labels are known
+        for axes, (_, runs) in zip(grid, panels, strict=True):
+            for index, points in enumerate(runs.values()):
+                _label_run(axes, points, index)
         protocol, margin = _lead(results)
         where = f"{protocol}, {margin} px of border left out" if margin else protocol
         grid[0].set_ylabel(f"stability, dB ({where})")
@@ -123,20 +130,32 @@ def _bounds(figure: Results) -> tuple[float, float]:
 
 
 def _draw_run(axes: Axes, points: Sequence[Point], index: int) -> None:
-    """Draw one run: a line through its checkpoints, a label at each, whiskers for the intervals."""
+    """Draw one run: a line through its checkpoints, whiskers for the intervals."""
+    look = line_look(index)
+    axes.plot([point.quality for point in points], _heights(points), **{**look, "lw": 1.3, "ms": 7}, zorder=3)
+    for point in points:
+        if not point.off_scale:
+            high = min(point.high_db, OFF_SCALE_DB)
+            axes.vlines(point.quality, point.low_db, high, color=look["color"], alpha=0.35, lw=3, zorder=2)
+
+
+def _label_run(axes: Axes, points: Sequence[Point], index: int) -> None:
+    """Name a run's checkpoints, once all runs are drawn and the axes have their limits."""
     from matplotlib.patheffects import withStroke
 
-    look = line_look(index)
-    heights = [min(point.mean_db, OFF_SCALE_DB) for point in points]
-    axes.plot([point.quality for point in points], heights, **{**look, "lw": 1.3, "ms": 7}, zorder=3)
-    for point, height in zip(points, heights, strict=True):
+    labelled: list[np.ndarray] = []
+    heights = _heights(points)
+    # The ends of a run matter most; a label between them yields where it would lie on another.
+    for number in sorted(range(len(points)), key=lambda n: (n not in (0, len(points) - 1), n)):
+        point, height = points[number], heights[number]
         label = "end" if point.epoch is None and len(points) > 1 else ""
         label = f"{point.epoch}" if point.epoch is not None else label
         if point.off_scale:
             label = f"{label} above {OFF_SCALE_DB:.0f} dB".strip()
-        else:
-            high = min(point.high_db, OFF_SCALE_DB)
-            axes.vlines(point.quality, point.low_db, high, color=look["color"], alpha=0.35, lw=3, zorder=2)
+        here = axes.transData.transform((point.quality, height))
+        if any(np.hypot(*(here - other)) < LABEL_ROOM_PX for other in labelled):
+            continue
+        labelled.append(here)
         # Neighbouring runs carry their labels on opposite sides, with a halo where they still meet.
         place: dict[str, Any] = (
             {"xytext": (5, 4), "va": "bottom"} if index % 2 else {"xytext": (-5, -4), "va": "top"}
@@ -148,10 +167,14 @@ def _draw_run(axes: Axes, points: Sequence[Point], index: int) -> None:
             textcoords="offset points",
             ha="left" if index % 2 else "right",
             fontsize=8,
-            color=look["color"],
+            color=line_look(index)["color"],
             path_effects=[withStroke(linewidth=2.5, foreground="white")],
             zorder=4,
         )
+
+
+def _heights(points: Sequence[Point]) -> list[float]:
+    return [min(point.mean_db, OFF_SCALE_DB) for point in points]
 
 
 def _mark_target(axes: Axes) -> None:
