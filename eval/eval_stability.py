@@ -137,7 +137,7 @@ def record(
 ) -> dict[str, Any]:
     """Return the results: how they were made, and what was measured."""
     from eval.eqt import MEANING as EQT_MEANING
-    from eval.evaluate import summarise
+    from eval.summary import summarise
 
     results: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,

@@ -12,11 +12,12 @@ import numpy as np
 from data.command import progress
 from data.errors import InputError
 from eval.decibels import mean_with_interval
-from eval.evaluate import Plan, as_rgb, canvases, reference_model
+from eval.evaluate import Plan, as_rgb, canvases
 from eval.forward import run_windows
 from eval.offsets import Shift, plain
 from eval.pan import FRAMES, MEANING, PanScores, canvas_for, pan_offsets
 from eval.pictures import caption, widest_spread
+from eval.summary import reference_model
 
 if TYPE_CHECKING:
     from data.pairs import Pairs
