@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 import torch
@@ -296,7 +297,7 @@ def test_bad_arguments_are_named() -> None:
 # --- checkpoints ---------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_says_which_network_it_is(tmp_path) -> None:  # noqa: ANN001
+def test_a_checkpoint_says_which_network_it_is(tmp_path: Path) -> None:
     arguments = {"ngf": 2, "n_blocks": 1, "sampling": "strided", "norm": "batch"}
     model = liven(ResnetGenerator(**arguments)).eval()
     path = tmp_path / "r.safetensors"
