@@ -20,7 +20,7 @@ from eval.perturb import PerturbationScores
 from eval.processes import Processes
 from eval.quality import Figures, Measure, quality, quality_measures
 from eval.shifts import Protocol, Roll, make_protocol
-from eval.stability import Stability, StabilityScores, run_windows
+from eval.stability import StabilityScores, run_windows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -164,10 +164,6 @@ class Measurement:
             return self.eqt.result().image_db()
         stability = self.scores[0].result()
         return stability.image_db(stability.margins_px[-1])
-
-    def stabilities(self) -> list[Stability]:
-        """Return the finished measurement of every protocol."""
-        return [scores.result() for scores in self.scores]
 
 
 def measure(
