@@ -91,6 +91,8 @@ class DataConfig:
     """mirror half of the training samples"""
     cache: bool = True
     """keep decoded pictures in memory: 6 bytes x load_size^2 a pair"""
+    on_error: Literal["fail", "skip"] = "fail"
+    """a pair that cannot be read stops the run, or another is taken in its place"""
 
     def __post_init__(self) -> None:
         _at_least(1, "data.", synthetic_count=self.synthetic_count, crop_size=self.crop_size)
