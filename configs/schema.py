@@ -93,6 +93,8 @@ class DataConfig:
     """keep decoded pictures in memory: 6 bytes x load_size^2 a pair and worker"""
     pin_memory: bool = True
     """on a GPU: copy batches through pinned memory, while the step before runs"""
+    on_error: Literal["fail", "skip"] = "fail"
+    """a pair that cannot be read stops the run, or another is taken in its place"""
 
     def __post_init__(self) -> None:
         _at_least(1, "data.", synthetic_count=self.synthetic_count, crop_size=self.crop_size)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -12,6 +14,10 @@ from data.errors import InputError
 from data.transforms import cut, random_window, to_tensor
 
 DIRECTIONS = ("AtoB", "BtoA")
+ON_ERROR = ("fail", "skip")
+# Other pairs tried in place of one that cannot be read. If as many drawn at random are broken too, the folder
+# is what is wrong, and a run of thousands should not read all of it to say so.
+MAX_TRIES = 64
 
 
 class Pairs(Dataset[dict[str, Tensor | str]]):
@@ -23,10 +29,13 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         crop_size: side in px of the window a network sees.
         flip: mirror half of the training samples.
         seed: of the jitter.
-        cache: keep the pictures at load size in memory: 6 bytes a pixel pair for RGB.
+        shift_px: over 0, samples also hold a second window of the input, moved by up to so many px along
+            both axes.
+        cache: keep the pictures at load size in memory: 6 bytes a pixel pair for 8-bit RGB.
+        on_error: `fail` raises for a pair that cannot be read; `skip` trains on another in its place.
 
     Raises:
-        InputError: for an unknown direction or a crop larger than the load size.
+        InputError: for an unknown direction or `on_error`, or a crop larger than the load size.
     """
 
     def __init__(
@@ -37,10 +46,14 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         crop_size: int = 256,
         flip: bool = True,
         seed: int = 0,
+        shift_px: int = 0,
         cache: bool = False,
+        on_error: str = "fail",
     ) -> None:
         if direction not in DIRECTIONS:
             raise InputError(f"direction {direction!r} is unknown; expected AtoB or BtoA")
+        if on_error not in ON_ERROR:
+            raise InputError(f"on_error {on_error!r} is unknown; expected fail or skip")
         if not 1 <= crop_size <= load_size:
             raise InputError(f"crop size {crop_size} px must lie between 1 and the load size {load_size} px")
         self.direction = direction
@@ -48,6 +61,9 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         self.crop_size = crop_size
         self.flip = flip
         self.seed = seed
+        self.shift_px = shift_px
+        self.on_error = on_error
+        self._unreadable: dict[int, str] = {}
         self._cache: dict[int, tuple[np.ndarray, np.ndarray]] | None = {} if cache else None
 
     @abstractmethod
@@ -67,34 +83,104 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         source, target = self._halves(index)
         return to_tensor(source), to_tensor(target)
 
-    def sample(self, index: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Return (input, target) windows, jittered alike, each (C, crop_size, crop_size) in [-1, 1].
+    def sample(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Return windows of a pair, jittered alike, each (C, crop_size, crop_size) in [-1, 1].
 
         Args:
             index: which pair.
             rng: where the jitter is drawn from.
+
+        Returns:
+            `input` and `target`; with `shift_px` also `moved`, the input as its window sees it from another
+            place, and `shift`, (dx, dy) in px: what `input` shows at (x, y), `moved` shows at (x + dx, y + dy).
         """
-        left, top, mirrored = random_window(self.load_size, self.crop_size, flip=self.flip, rng=rng)
-        halves = self._halves(index)
-        source, target = (cut(half, left, top, self.crop_size, mirrored=mirrored) for half in halves)
-        return to_tensor(source), to_tensor(target)
+        size, room = self.crop_size, self.load_size - self.crop_size
+        left, top, mirrored = random_window(self.load_size, size, flip=self.flip, rng=rng)
+        source, target = self._halves(index)
+        sample = {
+            "input": to_tensor(cut(source, left, top, size, mirrored=mirrored)),
+            "target": to_tensor(cut(target, left, top, size, mirrored=mirrored)),
+        }
+        if self.shift_px:  # drawn last, so that the windows above are the same without it
+            dx, dy = (
+                int(rng.integers(max(-self.shift_px, at - room), min(self.shift_px, at) + 1))
+                for at in (left, top)
+            )
+            sample["moved"] = to_tensor(cut(source, left - dx, top - dy, size, mirrored=mirrored))
+            sample["shift"] = torch.tensor([-dx if mirrored else dx, dy])
+        return sample
+
+    def canvases(self, limit: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield what `canvas` returns of the first `limit` pairs; `skip` passes over unreadable ones.
+
+        Raises:
+            InputError: if a pair cannot be read and `on_error` is `fail`, or none at all can.
+        """
+        yielded = 0
+        for index in range(len(self)):
+            if yielded == limit:
+                return
+            try:
+                canvas = self.canvas(index)
+            except InputError:
+                if self.on_error == "fail" or (not yielded and index + 1 == min(len(self), MAX_TRIES)):
+                    raise
+                continue
+            yield canvas
+            yielded += 1
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor | str]:
         """Return the training sample of `(epoch, index)`; a bare index is epoch 0.
 
         The jitter is a function of (seed, epoch, index) alone, so neither the number of workers nor the
-        place where a run was resumed changes what a network sees.
+        place where a run was resumed changes what a network sees. So is the pair that stands in for one that
+        cannot be read, as long as the files stay the same.
+
+        Returns:
+            what `sample` returns; `name` of the pair they are of; `skipped`: the reasons why
+            others could not be read, one a line, or an empty string.
+
+        Raises:
+            InputError: if the pair cannot be read and `on_error` is `fail`, or nothing in its place can.
         """
         epoch, index = (0, key) if isinstance(key, int) else key
-        rng = np.random.default_rng((self.seed, epoch, index))
-        source, target = self.sample(index, rng)
-        return {"input": source, "target": target, "name": self.name(index)}
+        skipped: list[str] = []
+        for place, rng in self._candidates(epoch, index):
+            try:
+                sample = self.sample(place, rng)
+            except InputError as error:
+                if self.on_error == "fail":
+                    raise
+                skipped.append(" ".join(str(error).split()))
+            else:
+                return {**sample, "name": self.name(place), "skipped": "\n".join(skipped)}
+        raise InputError(f"{len(skipped)} pairs in a row cannot be read; the first: {skipped[0]}")
+
+    def _candidates(self, epoch: int, index: int) -> Iterator[tuple[int, np.random.Generator]]:
+        """Yield the pair of a key, then others in its place, each once and with its own jitter."""
+        yield index, np.random.default_rng((self.seed, epoch, index))
+        # A word more than above: another stream.
+        draw = np.random.default_rng((self.seed, epoch, index, 1))
+        for other in draw.choice(len(self), size=min(len(self), MAX_TRIES), replace=False):
+            if other != index:
+                yield int(other), np.random.default_rng((self.seed, epoch, index, 1, int(other)))
 
     def _halves(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        if self._cache is None:
-            first, second = self.read(index)
-        else:
-            if index not in self._cache:
-                self._cache[index] = self.read(index)
+        if self._cache is not None and index in self._cache:
             first, second = self._cache[index]
+        else:
+            first, second = self._read_once(index)
+            if self._cache is not None:
+                self._cache[index] = first, second
         return (first, second) if self.direction == "AtoB" else (second, first)
+
+    def _read_once(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Read a pair; what `skip` found unreadable is not decoded again at every visit."""
+        if index in self._unreadable:
+            raise InputError(self._unreadable[index])
+        try:
+            return self.read(index)
+        except InputError as error:
+            if self.on_error == "skip":
+                self._unreadable[index] = str(error)
+            raise

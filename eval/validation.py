@@ -35,7 +35,7 @@ def validate(generator: nn.Module, pairs: Pairs, *, limit: int) -> dict[str, flo
     """
     window = Crop(pairs.load_size, pairs.crop_size)
     device = next(generator.parameters()).device
-    canvases = [pairs.canvas(index) for index in range(min(limit, len(pairs)))]
+    canvases = list(pairs.canvases(limit))
     rows = []
     with eval_mode(generator):
         for source, target in canvases:
@@ -76,8 +76,8 @@ def draw_samples(generator: nn.Module, pairs: Pairs, path: Path, *, count: int =
     device = next(generator.parameters()).device
     tiles = []
     with eval_mode(generator):
-        for index in range(min(count, len(pairs))):
-            source, target = (window.base(half[None]) for half in pairs.canvas(index))
+        for canvas in pairs.canvases(count):
+            source, target = (window.base(half[None]) for half in canvas)
             output = next(run_windows(generator, [source.to(device)], batch_size=1)).cpu()
             tiles += [tile.expand(-1, 3, -1, -1) for tile in (source, output, target)]
     make_grid = import_torchvision("torchvision.utils").make_grid
