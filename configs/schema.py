@@ -220,8 +220,8 @@ class RunConfig:
         _at_least(0, workers=self.workers, seed=self.seed)
         if self.train.checkpointing and self.generator.norm == "batch":
             raise ValueError(
-                "train.checkpointing would count every batch twice in the statistics of generator.norm batch; "
-                "expected another norm, or no checkpointing"
+                "train.checkpointing would count every batch twice in the statistics of generator.norm "
+                "batch; expected another norm, or no checkpointing"
             )
         if self.loss.equivariance and self.data.load_size == self.data.crop_size:
             raise ValueError(

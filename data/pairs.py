@@ -91,8 +91,8 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
             rng: where the jitter is drawn from.
 
         Returns:
-            `input` and `target`; with `shift_px` also `moved`, the input as its window sees it from another
-            place, and `shift`, (dx, dy) in px: what `input` shows at (x, y), `moved` shows at (x + dx, y + dy).
+            `input` and `target`; with `shift_px` also `moved`, the input seen from another place, and
+            `shift`, (dx, dy) in px: what `input` shows at (x, y), `moved` shows at (x + dx, y + dy).
         """
         size, room = self.crop_size, self.load_size - self.crop_size
         left, top, mirrored = random_window(self.load_size, size, flip=self.flip, rng=rng)

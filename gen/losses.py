@@ -1,4 +1,4 @@
-"""Adversarial losses on patch logits (vanilla, least squares, hinge), and the loss for moving with the input."""
+"""Adversarial losses on patch logits, and the loss of a generator that does not move with its input."""
 
 from __future__ import annotations
 
@@ -81,7 +81,8 @@ def equivariance_loss(
         height, width = one.shape[-2] - abs(dy) - 2 * margin_px, one.shape[-1] - abs(dx) - 2 * margin_px
         if height < 1 or width < 1:
             raise ValueError(
-                f"shift ({dx}, {dy}) px and margins of {margin_px} px leave nothing of {tuple(one.shape[-2:])} px"
+                f"shift ({dx}, {dy}) px and margins of {margin_px} px leave nothing of "
+                f"{tuple(one.shape[-2:])} px"
             )
         top, left = max(-dy, 0) + margin_px, max(-dx, 0) + margin_px
         here = one[:, top : top + height, left : left + width]
