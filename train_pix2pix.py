@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,11 +147,15 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
         "adam_g": torch.optim.Adam(networks["generator"].parameters(), **adam),
         "adam_d": torch.optim.Adam(networks["discriminator"].parameters(), **adam),
     }
-    bare = (networks["generator"], networks["discriminator"])
     # prepare() wraps for precision and several processes; what `networks` holds stays bare.
+    bare = [networks["generator"], networks["discriminator"]]
+    with warnings.catch_warnings():
+        # Newer torch has another name for it, which accelerate does not pass on yet.
+        warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
+        prepared = accelerator.prepare(*map(torch.compile, bare) if settings.compile else bare)
     step = Pix2PixStep(
         accelerator,
-        *accelerator.prepare(*(torch.compile(n) if settings.compile else n for n in bare)),
+        *prepared,
         *accelerator.prepare(*optimizers.values()),
         gan=config.loss.gan,
         lambda_l1=config.loss.lambda_l1,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
@@ -78,6 +79,20 @@ class _SharedBatchNorm2d(nn.BatchNorm2d):
 
 
 def _mean_over_processes(value: Tensor) -> Tensor:
-    from torch.distributed.nn.functional import all_reduce  # the one that gradients pass through
+    return _AllReduce.apply(value) / dist.get_world_size()
 
-    return all_reduce(value) / dist.get_world_size()
+
+class _AllReduce(torch.autograd.Function):
+    """The sum over processes. Every process's loss depends on it, so gradients are summed as well."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
