@@ -1,4 +1,4 @@
-"""The command `steadypix_data`: write procedural pairs, look at them, check a folder of pairs."""
+"""The command `steadypix_data`: fetch, make, look at and check folders of pairs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from data import download
 from data.command import Parser, command, natural, one_line, positive, progress, version
 from data.errors import InputError
 from data.files import write_whole
@@ -15,7 +16,7 @@ from data.synthetic import KINDS
 
 def build_parser() -> Parser:
     """Return the command line."""
-    parser = Parser(prog="steadypix_data", description="Make and check pairs of pictures.")
+    parser = Parser(prog="steadypix_data", description="Fetch, make and check pairs of pictures.")
     parser.add_argument("--version", action="version", version=f"steadypix {version()}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
@@ -26,6 +27,8 @@ def build_parser() -> Parser:
     synthetic.add_argument("--test", type=natural, default=106, metavar="N", help="test pairs")
     synthetic.add_argument("--size", type=positive, default=256, metavar="PX", help="side of a picture")
     synthetic.add_argument("--seed", type=natural, default=0, metavar="N", help="which scenes")
+
+    download.add_options(verbs.add_parser("download", help="fetch a data set of pairs by name"))
 
     sheet = verbs.add_parser("sheet", help="draw a contact sheet of procedural pairs")
     sheet.add_argument("kind", choices=KINDS)
@@ -44,6 +47,8 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return its exit code."""
     args = build_parser().parse(argv)
+    if args.verb == "download":
+        return download.run(args)
     if args.verb == "synthetic":
         for split, count in (("train", args.train), ("test", args.test)):
             write_pairs(args.kind, split, args.out, count=count, size=args.size, seed=args.seed)

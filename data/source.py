@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from data.catalogue import download_hint
 from data.errors import InputError
 from data.paired import PairedImages
 from data.pairs import Pairs
@@ -45,6 +46,7 @@ def open_pairs(
     if not Path(source).is_dir():
         raise InputError(
             f"{source}: no such folder of pairs; expected a folder or one of {', '.join(SYNTHETIC)}"
+            f"{download_hint(source)}"
         )
     return PairedImages(
         source, split, input_channels=input_channels, output_channels=output_channels, **options
