@@ -70,6 +70,7 @@ class ResumingDownloader:
     def __init__(self, part: Path, *, place: Path) -> None:
         self.part = part
         self.place = place
+        self._by_hand = f"put this archive at {place} and run the same command again"
         self._note = part.with_name(part.name + ".json")
 
     def __call__(self, url: str, output_file: str, pooch: object) -> None:
@@ -95,20 +96,13 @@ class ResumingDownloader:
             headers["Range"] = f"bytes={have}-"
             if known.get("validator"):
                 headers["If-Range"] = known["validator"]
-        try:
-            response = requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_S)
-        except requests.exceptions.RequestException as error:
-            raise InputError(
-                f"{url}: cannot be reached ({_reason(error)}); without a network, put this archive at "
-                f"{self.place} and run the same command again"
-            ) from None
-        with response:
+        with self._ask(url, headers) as response:
             if response.status_code == requests.codes.requested_range_not_satisfiable and have:
                 return False
             if not response.ok:
                 raise InputError(
-                    f"{url}: the server answers {response.status_code} {response.reason}; expected the archive; "
-                    f"give another address with --url, or put it at {self.place} and run the same command again"
+                    f"{url}: the server answers {response.status_code} {response.reason}, not the archive; "
+                    f"give another address with --url, or {self._by_hand}"
                 )
             if response.status_code != requests.codes.partial_content:
                 have = 0
@@ -119,6 +113,16 @@ class ResumingDownloader:
                 return False  # another file by now, under a server that does not check `If-Range`
             self._receive(url, response, have=have, total=total)
         return True
+
+    def _ask(self, url: str, headers: dict[str, str]) -> requests.Response:
+        import requests
+
+        try:
+            return requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_S)
+        except requests.exceptions.RequestException as error:
+            raise InputError(
+                f"{url}: cannot be reached ({_reason(error)}); without a network, {self._by_hand}"
+            ) from None
 
     def _receive(self, url: str, response: requests.Response, *, have: int, total: int | None) -> None:
         """Append the answer's body to the first `have` bytes of the part."""
