@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from data.command import progress
@@ -136,7 +137,8 @@ def _examine_file(path: Path, findings: list[Finding]) -> tuple[int, int] | None
             if path.stat().st_size == 0:
                 raise InputError("is empty (0 bytes)")
             mode = _mode(path)
-            size = read_image(path).size
+            height, width = np.asarray(read_image(path)).shape[:2]
+            size = (width, height)
             if mode not in _USUAL_MODES:
                 message = f"has mode {mode}, is read as grayscale or RGB"
                 findings.append(Finding(path, "remark", message))

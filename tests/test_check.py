@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -118,9 +119,7 @@ def test_two_folders(tmp_path: Path) -> None:
     save(tmp_path / "valB" / "1.png")
     found = lines(tmp_path)
     assert found == [
-        f"trainA/1.png: error: has the same name as {tmp_path}/trainA/1.jpg; which one is the partner?".replace(
-            f"{tmp_path}/", ""
-        ),
+        "trainA/1.png: error: has the same name as trainA/1.jpg; which one is the partner?",
         "trainA/5.png: error: has no partner of the same name in trainB",
         "trainB/6.png: error: has no partner of the same name in trainA",
         "trainA/2.png: error: is 16x8 px but trainB/2.jpg is 16x9 px; halves must have the same size",
@@ -258,6 +257,7 @@ def test_a_dead_worker_becomes_a_finding(tmp_path: Path, monkeypatch: pytest.Mon
     assert [(f.path.name, f.level) for f in found] == [("1.png", "error"), ("2.png", "error")]
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc to look for processes")
 def test_workers_go_when_the_main_process_is_killed(tmp_path: Path) -> None:
     script = (
         "import sys, tests.test_check as t, functools\nfrom data.workers import ordered\n"
@@ -275,7 +275,7 @@ def linger(folder: str, _: int) -> None:
     time.sleep(60)
 
 
-def wait_for(look: functools.partial[list[int]], *, count: int, timeout_s: float = 30.0) -> list[int]:
+def wait_for(look: Callable[[], list[int]], *, count: int, timeout_s: float = 30.0) -> list[int]:
     until = time.monotonic() + timeout_s
     while len(found := look()) < count:
         assert time.monotonic() < until, found

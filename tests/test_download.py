@@ -142,6 +142,14 @@ def test_another_archive_by_now_is_not_appended(tmp_path: Path, honours_if_range
     assert record(tmp_path)["facades"]["sha256"] == hashlib.sha256(other).hexdigest()
 
 
+def test_another_archive_of_the_same_size_is_told_by_its_tag(tmp_path: Path) -> None:
+    with serving(HONEST[:4] + b"date" + HONEST[8:], cut_after=[700]) as server:
+        assert run(tmp_path, "--url", server.url) == 2
+        server.content, server.tag = HONEST, '"two"'
+        assert run(tmp_path, "--url", server.url) == 0
+    assert record(tmp_path)["facades"]["sha256"] == hashlib.sha256(HONEST).hexdigest()
+
+
 def test_a_part_of_another_address_is_not_continued(tmp_path: Path) -> None:
     with serving(HONEST, cut_after=[700]) as server:
         assert run(tmp_path, "--url", server.url) == 2
