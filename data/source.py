@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from data.catalogue import download_hint
 from data.errors import InputError
 from data.paired import PairedImages
 from data.pairs import Pairs
@@ -46,6 +47,7 @@ def open_pairs(
     if not Path(source).is_dir():
         raise InputError(
             f"{source}: no such folder of pairs; expected a folder or one of {', '.join(SYNTHETIC)}"
+            f"{download_hint(source)}"
         )
     return PairedImages(
         source, split, input_channels=input_channels, output_channels=output_channels, **options

@@ -81,7 +81,7 @@ def test_no_file_shadows_the_standard_library() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["train_pix2pix", "eval.eval_stability", "eval.generate", "data.cli"], ids=str
+    "command", ["train_pix2pix", "eval.eval_stability", "eval.generate", "data.cli", "data.download"], ids=str
 )
 def test_help_and_usage_errors_import_nothing_heavy(command: str) -> None:
     """torch alone takes seconds; it is imported once work starts."""
