@@ -131,7 +131,6 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
             nn.utils.convert_conv2d_weight_memory_format(network, layout)
     generator.checkpointing = settings.checkpointing
     networks: dict[str, nn.Module] = {"generator": generator, "discriminator": discriminator}
-    # The average is of the bare network: what is prepared for bf16 would take its casts along.
     ema = make_ema(generator, settings.ema) if settings.ema else None
     if ema:
         networks["ema"] = ema
@@ -147,7 +146,7 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
         "adam_g": torch.optim.Adam(networks["generator"].parameters(), **adam),
         "adam_d": torch.optim.Adam(networks["discriminator"].parameters(), **adam),
     }
-    # prepare() wraps for precision and several processes; what `networks` holds stays bare.
+    # prepare() wraps for several processes; what `networks` holds stays bare.
     bare = [networks["generator"], networks["discriminator"]]
     with warnings.catch_warnings():
         # Newer torch has another name for it, which accelerate does not pass on yet.
@@ -161,6 +160,7 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
         lambda_l1=config.loss.lambda_l1,
         equivariance=config.loss.equivariance,
         margin_px=data.crop_size // 16,
+        precision=settings.precision,
         together=config.discriminator.norm != "batch",
     )
 
@@ -325,7 +325,6 @@ def make_accelerator(accelerator_class: type[Accelerator], config: RunConfig) ->
         raise ConfigError(f"device: {config.device} is not available here; expected auto or cpu")
     return accelerator_class(
         cpu=config.device == "cpu",
-        mixed_precision="bf16" if config.train.precision == "bf16" else "no",
         # Buffers are the same everywhere: blur taps are constants, statistics are synchronised.
         kwargs_handlers=[
             DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)

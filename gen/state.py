@@ -53,7 +53,20 @@ def unpack_state(
         expected = {place for group in groups for place in group["params"]}
         if state and state.keys() != expected:
             raise ValueError(f"the state of {name} covers {len(state)} of {len(expected)} parameters")
+        parameters: list[Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
+        for place, entries in state.items():
+            for key, value in entries.items():
+                entries[key] = _laid_out_like(parameters[place], value, f"{name}/{place}/{key}")
         optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _laid_out_like(parameter: Tensor, value: Tensor, name: str) -> Tensor:
+    """Return a moment in its parameter's memory order; a fused update walks through both side by side."""
+    if value.ndim == 0:  # a count of steps
+        return value
+    if value.shape != parameter.shape:
+        raise ValueError(f"{name} is {tuple(value.shape)}, its parameter {tuple(parameter.shape)}")
+    return torch.empty_like(parameter, requires_grad=False).copy_(value)
 
 
 def _under(packed: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

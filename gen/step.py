@@ -30,7 +30,7 @@ class Pix2PixStep:
     step on all of them at once.
 
     Args:
-        accelerator: knows the device, the precision and the other processes.
+        accelerator: knows the other processes.
         generator: as `accelerator.prepare` returned it.
         discriminator: the same; it judges input and picture, joined along channels.
         adam_g: the generator's optimiser.
@@ -39,6 +39,8 @@ class Pix2PixStep:
         lambda_l1: weight of the L1 distance to the target (Isola et al. 2017, eq. 4).
         equivariance: weight of `gen.losses.equivariance_loss`; over 0, batches hold `moved` and `shift`.
         margin_px: left out by that loss on each side.
+        precision: `bf16` runs both networks under autocast; their outputs and all losses stay in the
+            precision of the targets. Anything else computes in the precision of the weights.
         together: let the discriminator judge real and fake in one pass. The same for every norm that looks
             at one sample at a time, and cheaper; batch norm's statistics would mix the two.
     """
@@ -55,6 +57,7 @@ class Pix2PixStep:
         lambda_l1: float = 100.0,
         equivariance: float = 0.0,
         margin_px: int = 0,
+        precision: str = "fp32",
         together: bool = True,
     ) -> None:
         self.accelerator = accelerator
@@ -66,6 +69,7 @@ class Pix2PixStep:
         self.lambda_l1 = lambda_l1
         self.equivariance = equivariance
         self.margin_px = margin_px
+        self.precision = precision
         self.together = together
         self._bare_generator = accelerator.unwrap_model(generator)
         self._bare_discriminator = accelerator.unwrap_model(discriminator)
@@ -99,7 +103,9 @@ class Pix2PixStep:
         self.adam_d.zero_grad()
         for place, (batch, seed) in enumerate(zip(batches, seeds, strict=True)):
             torch.manual_seed(seed)
-            fake = self.generator(batch["input"]) if last == 0 else self._fake_without_graph(batch["input"])
+            with nullcontext() if last == 0 else torch.no_grad():
+                generator = self.generator if last == 0 else self._bare_generator
+                fake = self._run(generator, batch["input"])
             with self._reduced(self.discriminator, place == last):
                 real_logits, fake_logits = self._judge(batch, fake.detach())
                 loss_d = discriminator_loss(real_logits, fake_logits, mode=self.gan)
@@ -118,18 +124,15 @@ class Pix2PixStep:
             with self._reduced(self.generator, place == last):
                 if last > 0:
                     torch.manual_seed(seed)
-                    fake = self.generator(x)
-                with self.accelerator.autocast():
-                    logits = self._bare_discriminator(torch.cat([x, fake], dim=1))
-                loss_gan = generator_loss(logits.to(y.dtype), mode=self.gan)
-                loss_l1 = F.l1_loss(fake.to(y.dtype), y)
+                    fake = self._run(self.generator, x)
+                logits = self._run(self._bare_discriminator, torch.cat([x, fake], dim=1))
+                loss_gan = generator_loss(logits, mode=self.gan)
+                loss_l1 = F.l1_loss(fake, y)
                 loss_g = loss_gan + self.lambda_l1 * loss_l1
                 if self.equivariance:
                     torch.manual_seed(seed)  # the same dropout, or its noise would be all that is seen
-                    moved = self.generator(batch["moved"]).to(y.dtype)
-                    distance = equivariance_loss(
-                        fake.to(y.dtype), moved, batch["shift"], margin_px=self.margin_px
-                    )
+                    moved = self._run(self.generator, batch["moved"])
+                    distance = equivariance_loss(fake, moved, batch["shift"], margin_px=self.margin_px)
                     loss_g = loss_g + self.equivariance * distance
                     add("loss_equivariance", distance)
                 self.accelerator.backward(share * loss_g)
@@ -141,18 +144,18 @@ class Pix2PixStep:
         self._bare_discriminator.requires_grad_(True)
         return sums
 
-    def _fake_without_graph(self, x: Tensor) -> Tensor:
-        with torch.no_grad(), self.accelerator.autocast():
-            return self._bare_generator(x)
+    def _run(self, network: nn.Module, x: Tensor) -> Tensor:
+        """Apply a network, in bfloat16 if asked; what comes out is as precise as `x`."""
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return network(x).to(x.dtype)
 
     def _judge(self, batch: Mapping[str, Any], fake: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits for the real and the fake pairs."""
-        x, y = batch["input"], batch["target"]
-        pairs = [torch.cat([x, picture.to(y.dtype)], dim=1) for picture in (y, fake)]
+        pairs = [torch.cat([batch["input"], picture], dim=1) for picture in (batch["target"], fake)]
         if not self.together:
-            real_logits, fake_logits = (self.discriminator(pair).to(y.dtype) for pair in pairs)
+            real_logits, fake_logits = (self._run(self.discriminator, pair) for pair in pairs)
             return real_logits, fake_logits
-        real_logits, fake_logits = self.discriminator(torch.cat(pairs)).to(y.dtype).chunk(2)
+        real_logits, fake_logits = self._run(self.discriminator, torch.cat(pairs)).chunk(2)
         return real_logits, fake_logits
 
     def _reduced(self, network: nn.Module, now: bool) -> AbstractContextManager[object]:
