@@ -54,9 +54,9 @@ def unpack_state(
         if state and state.keys() != expected:
             raise ValueError(f"the state of {name} covers {len(state)} of {len(expected)} parameters")
         parameters: list[Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
-        for place, entries in state.items():
+        for number, entries in state.items():
             for key, value in entries.items():
-                entries[key] = _laid_out_like(parameters[place], value, f"{name}/{place}/{key}")
+                entries[key] = _laid_out_like(parameters[number], value, f"{name}/{number}/{key}")
         optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
