@@ -277,5 +277,5 @@ def strip_outputs(
 
 
 def as_rgb(pixels: np.ndarray) -> np.ndarray:
-    """Repeat a single channel to three: (H, W, 1 or 3) -> (H, W, 3)."""
-    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+    """Return what can be shown of (H, W, C) as (H, W, 3): the first three channels, or the first as gray."""
+    return pixels[..., :3] if pixels.shape[2] >= 3 else np.repeat(pixels[..., :1], 3, axis=2)

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from data.errors import InputError
 from data.files import write_whole
-from data.paired import read_image
+from data.images import read_image
 from data.transforms import to_pixels, to_tensor
 from eval.evaluate import Plan, canvases
 from eval.offsets import Offset, plain
@@ -175,9 +175,7 @@ class Outputs(nn.Module):
         return output
 
     def _read(self, file: Path) -> Tensor:
-        import numpy as np
-
-        return to_tensor(np.atleast_3d(np.asarray(read_image(file, self.channels))))
+        return to_tensor(read_image(file, self.channels))
 
 
 def load_outputs(folder: Path, device: str) -> tuple[nn.Module, dict[str, Any]]:
