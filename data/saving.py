@@ -43,10 +43,11 @@ def save_image(path: Path, pixels: np.ndarray) -> None:
 
 
 def _png_bytes(pixels: np.ndarray) -> bytes:
+    plain = np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     if pixels.dtype == np.uint16:  # of which Pillow writes grayscale alone
         import imagecodecs
 
-        return bytes(imagecodecs.png_encode(np.ascontiguousarray(pixels)))
+        return bytes(imagecodecs.png_encode(plain))
     buffer = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, format="PNG")
+    Image.fromarray(plain).save(buffer, format="PNG")
     return buffer.getvalue()
