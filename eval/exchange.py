@@ -30,7 +30,8 @@ from data.errors import InputError
 from data.files import write_whole
 from data.images import read_image
 from data.transforms import to_pixels, to_tensor
-from eval.evaluate import Plan, canvases
+from eval.canvases import canvases
+from eval.evaluate import Plan
 from eval.offsets import Offset, plain
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def windows(
 ) -> Iterator[Window]:
     """Yield every input that an evaluation of `plan` shows to a network, and then those of a pan over `wide`.
 
-    `skipped` is as for `eval.evaluate.canvases`.
+    `skipped` is as for `eval.canvases.canvases`.
 
     Raises:
         InputError: if a shift or margin does not fit, or a picture cannot be read.

@@ -11,8 +11,9 @@ import numpy as np
 
 from data.command import progress
 from data.errors import InputError
+from eval.canvases import canvases
 from eval.decibels import mean_with_interval
-from eval.evaluate import Plan, as_rgb, canvases
+from eval.evaluate import Plan, as_rgb
 from eval.forward import run_windows
 from eval.offsets import Shift, plain
 from eval.pan import FRAMES, MEANING, PanScores, canvas_for, pan_offsets
