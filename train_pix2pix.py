@@ -7,35 +7,28 @@ Nothing heavy is imported until work starts, so `--help` is instant.
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from checkpoints.resume import find_state, restore
+from checkpoints.run_directory import RunDirectory
 from configs.load import ConfigError, build_parser, parse, to_yaml
 from configs.schema import DiscriminatorConfig, RunConfig
 from data.command import StopRequest, command, progress_interval_s, version
-from data.files import write_whole
 
 if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
     from torch import Tensor, nn
 
+    from checkpoints.progress import Progress
     from data.pairs import Pairs
 
-# What a run may be gone on with differently: it changes no step that is still to come.
-FREE_KEYS = {"workers", "device", "data.root", "data.cache", "train.epochs", "train.val_limit"}
-FREE_KEYS |= {f"train.{key}" for key in ("save_every", "keep_every", "sample_every", "val_every")}
-FREE_KEYS |= {"train.log_every_steps"}
-
-
-class TrainingError(RuntimeError):
-    """A run that cannot go on."""
-
-    exit_code = 1
+BEST_FILE = "generator-best.safetensors"
 
 
 @command("train_pix2pix")
@@ -72,24 +65,31 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
         0.
 
     Raises:
-        ConfigError: if the run in `out` was made with another configuration.
-        TrainingError: if a loss is not finite.
+        ConfigError: if the run in `out` was made with another configuration, or from other data.
+        TrainingError: if a loss is not finite, memory runs out, or a process that is needed has gone.
     """
     import torch
     from accelerate import Accelerator
+    from torch import nn
     from tqdm import tqdm
 
+    from checkpoints.progress import Progress
     from data.sampler import EpochSampler, ignore_signals
-    from data.source import open_pairs
+    from data.source import fingerprint, open_pairs
     from gen.checkpoint import load_weights
-    from gen.losses import discriminator_loss, generator_loss
+    from gen.ema import make_ema
+    from gen.failures import failures_explained
+    from gen.norms import synchronise
+    from gen.schedules import Plateau, lr_factor
+    from gen.step import Pix2PixStep
     from gen.unet import UNetGenerator
 
     # ---- set up -------------------------------------------------------------------------------------
     start_from = find_state(out, resume)
     accelerator = make_accelerator(Accelerator, config)
+    world, device = accelerator.num_processes, accelerator.device
     torch.manual_seed(config.seed)
-    data = config.data
+    settings, data = config.train, config.data
     source = data.root or f"synthetic-{data.synthetic}"
     options: dict[str, Any] = {
         "direction": data.direction,
@@ -98,6 +98,7 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
         "input_channels": config.generator.in_channels,
         "output_channels": config.generator.out_channels,
         "cache": data.cache,
+        "on_error": data.on_error,
     }
     pairs = open_pairs(
         source,
@@ -105,55 +106,85 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
         synthetic_count=data.synthetic_count,
         flip=data.flip,
         seed=config.seed,
+        shift_px=config.loss.equivariance_px if config.loss.equivariance else 0,
         **options,
     )
     validation = None
-    if config.train.val_every or config.train.sample_every:
-        validation = open_pairs(source, data.val_split, synthetic_count=config.train.val_limit, **options)
+    if settings.val_every or settings.sample_every:
+        validation = open_pairs(source, data.val_split, synthetic_count=settings.val_limit, **options)
+    a_step = config.batch_size * settings.accumulate * world
+    an_epoch = len(pairs) - len(pairs) % a_step
+    if an_epoch == 0:
+        raise ConfigError(f"{source}: {len(pairs)} pairs do not fill one step of {a_step}")
 
     # ---- networks and optimisers ----------------------------------------------------------------------
     generator = UNetGenerator(**dataclasses.asdict(config.generator))
     channels = config.generator.in_channels + config.generator.out_channels
-    discriminator = build_discriminator(config.discriminator, channels, config.data.crop_size)
+    discriminator = build_discriminator(config.discriminator, channels, data.crop_size)
     if init:
         load_weights(generator, init)
-    adam: dict[str, Any] = {
-        "lr": config.train.learning_rate,
-        "betas": (config.train.beta1, config.train.beta2),
-    }
+    dtype = torch.float64 if settings.precision == "fp64" else torch.float32
+    layout = torch.channels_last if settings.channels_last else torch.preserve_format
+    for network in (generator, discriminator):
+        network.to(device, dtype)
+        if settings.channels_last:
+            nn.utils.convert_conv2d_weight_memory_format(network, layout)
+    generator.checkpointing = settings.checkpointing
     networks: dict[str, nn.Module] = {"generator": generator, "discriminator": discriminator}
-    # prepare() wraps for several processes; `generator` and `discriminator` stay the bare modules.
-    ddp_generator, ddp_discriminator = accelerator.prepare(generator, discriminator)
-    optimizers: dict[str, torch.optim.Optimizer] = {
-        "adam_g": torch.optim.Adam(generator.parameters(), fused=True, **adam),
-        "adam_d": torch.optim.Adam(discriminator.parameters(), fused=True, **adam),
+    # The average is of the bare network: what is prepared for bf16 would take its casts along.
+    ema = make_ema(generator, settings.ema) if settings.ema else None
+    if ema:
+        networks["ema"] = ema
+    if world > 1:
+        for name in ("generator", "discriminator"):
+            networks[name] = synchronise(networks[name], device_type=device.type)
+    adam: dict[str, Any] = {
+        "lr": settings.learning_rate,
+        "betas": (settings.beta1, settings.beta2),
+        "fused": True,
     }
-    adam_g, adam_d = accelerator.prepare(*optimizers.values())
+    optimizers: dict[str, torch.optim.Optimizer] = {
+        "adam_g": torch.optim.Adam(networks["generator"].parameters(), **adam),
+        "adam_d": torch.optim.Adam(networks["discriminator"].parameters(), **adam),
+    }
+    # prepare() wraps for precision and several processes; what `networks` holds stays bare.
+    bare = [networks["generator"], networks["discriminator"]]
+    with warnings.catch_warnings():
+        # Newer torch has another name for it, which accelerate does not pass on yet.
+        warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
+        prepared = accelerator.prepare(*map(torch.compile, bare) if settings.compile else bare)
+    step = Pix2PixStep(
+        accelerator,
+        *prepared,
+        *accelerator.prepare(*optimizers.values()),
+        gan=config.loss.gan,
+        lambda_l1=config.loss.lambda_l1,
+        equivariance=config.loss.equivariance,
+        margin_px=data.crop_size // 16,
+        together=config.discriminator.norm != "batch",
+    )
 
     # ---- resume ---------------------------------------------------------------------------------------
-    seen = restore(start_from, config, networks, optimizers) if start_from else 0
-    world = accelerator.num_processes
-    a_batch = config.batch_size * world
-    an_epoch = len(pairs) - len(pairs) % a_batch
-    if an_epoch == 0:
-        raise ConfigError(f"{source}: {len(pairs)} pairs do not fill one batch of {a_batch}")
-    run = Run(config, out, networks, optimizers, accelerator, an_epoch)
-    if seen >= config.train.epochs * an_epoch:
-        run.say(f"{out}: already trained for {seen // an_epoch} epochs")
+    progress = Progress(plateau=Plateau(patience=settings.patience))
+    run = Run(config, out, networks, optimizers, accelerator, an_epoch, fingerprint(pairs))
+    if start_from:
+        progress = restore(start_from, run.facts, networks, optimizers)
+        progress.plateau.patience = settings.patience
+    if progress.epoch >= settings.epochs:
+        run.say(f"{out}: already trained for {progress.epoch} epochs")
         return 0
     if accelerator.is_main_process:
         if validation is not None:  # a picture that cannot be read should stop the run now, not in an hour
-            for index in range(min(config.train.val_limit, len(validation))):
-                validation.canvas(index)
-        run.begin(seen)
+            for _ in validation.canvases(settings.val_limit):
+                pass
+        run.begin(progress)
 
     # ---- train ----------------------------------------------------------------------------------------
-    stop, stopping = StopRequest(), False
-    total = config.train.epochs * an_epoch
     sampler = EpochSampler(
         len(pairs),
         config.batch_size,
         seed=config.seed,
+        accumulate=settings.accumulate,
         rank=accelerator.process_index,
         world_size=world,
     )
@@ -164,75 +195,60 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
         num_workers=config.workers,
         worker_init_fn=ignore_signals,
         persistent_workers=config.workers > 0,
-        pin_memory=accelerator.device.type == "cuda",
+        pin_memory=data.pin_memory and device.type == "cuda",
     )
-    progress = tqdm(
-        total=total,
-        initial=seen,
+    bar = tqdm(
+        total=settings.epochs * an_epoch,
+        initial=progress.epoch * an_epoch + progress.place,
         unit="img",
         disable=not accelerator.is_main_process,
         mininterval=progress_interval_s(),
     )
-    with stop.listening(), progress:
-        while seen < total:
-            epoch, place = divmod(seen, an_epoch)
+    stop, stopping = StopRequest(), False
+    with stop.listening(), bar, failures_explained(lambda: progress.seen):
+        while progress.epoch < settings.epochs:
+            factor = progress.plateau.factor * lr_factor(
+                settings.lr_policy,
+                progress.epoch,
+                epochs=settings.epochs,
+                decay_epochs=settings.epochs // 2 if settings.decay_epochs is None else settings.decay_epochs,
+                step_epochs=settings.step_epochs,
+            )
             for optimizer in optimizers.values():
                 for group in optimizer.param_groups:
-                    group["lr"] = config.train.learning_rate * lr_factor(config, epoch)
-            sampler.enter(epoch, start=place)
-            for batch in loader:
-                # Dropout depends on (seed, place, rank) alone: resuming needs no generator state.
-                torch.manual_seed(hash_seed(config.seed, seen, accelerator.process_index))
-                x = batch["input"].to(accelerator.device, non_blocking=True)
-                y = batch["target"].to(accelerator.device, non_blocking=True)
-                fake = ddp_generator(x)
-
-                # Discriminator: tell (x, y) from (x, G(x)); no gradient into the generator.
-                real_logits, fake_logits = judge(
-                    ddp_discriminator,
-                    x,
-                    y,
-                    fake.detach(),
-                    together=config.discriminator.norm != "batch",
-                )
-                loss_d = discriminator_loss(real_logits, fake_logits, mode=config.loss.gan)
-                require_finite("discriminator", loss_d, seen)
-                adam_d.zero_grad()
-                accelerator.backward(loss_d)
-                adam_d.step()
-
-                # Generator: fool the updated discriminator, stay near the target. The bare module, because
-                # a wrapped one would wait for a reduction of gradients that are switched off here.
-                discriminator.requires_grad_(False)
-                with accelerator.autocast():
-                    logits = discriminator(torch.cat([x, fake], dim=1))
-                loss_gan = generator_loss(logits.float(), mode=config.loss.gan)
-                loss_l1 = torch.nn.functional.l1_loss(fake.float(), y)
-                loss_g = loss_gan + config.loss.lambda_l1 * loss_l1
-                require_finite("generator", loss_g, seen)
-                adam_g.zero_grad()
-                accelerator.backward(loss_g)
-                adam_g.step()
-                discriminator.requires_grad_(True)
-
-                seen += a_batch
-                losses = {"loss_d": loss_d, "loss_gan": loss_gan, "loss_l1": loss_l1}
-                run.log(seen, losses, progress)
-                progress.update(a_batch)
+                    group["lr"] = settings.learning_rate * factor
+            sampler.enter(progress.epoch, start=progress.place)
+            # A step takes `accumulate` batches in turn.
+            for batches in zip(*[iter(loader)] * settings.accumulate, strict=False):
+                run.count_skipped(batches)
+                # Dropout depends on (seed, place, batch) alone: resuming needs no generator's state.
+                first = accelerator.process_index * settings.accumulate
+                seeds = [hash_seed(config.seed, progress.seen, first + i) for i in range(len(batches))]
+                losses = step([on_device(batch, device, dtype, layout) for batch in batches], seeds)
+                if ema:
+                    ema.update_parameters(networks["generator"])
+                progress.advance(a_step)
+                run.log(progress, losses, factor, bar)
+                bar.update(a_step)
                 if stopping := must_stop(stop, accelerator):
                     break
+                if run.save_is_due():
+                    run.save(progress)
             if stopping:
-                run.save(seen)
-                run.say(f"{out}: saved after {seen} of {total} samples; the same command goes on")
+                run.save(progress)
+                run.say(
+                    f"{out}: saved in epoch {progress.epoch + 1} of {settings.epochs}, after {progress.seen} "
+                    "samples; the same command goes on"
+                )
                 stop.leave()
-            # Gone on with another number of processes, an epoch may end in a tail that fills no batch.
-            seen = (epoch + 1) * an_epoch
-            run.end_epoch(epoch + 1, seen, validation)
-    run.say(f"{out}: done, {config.train.epochs} epochs")
+            progress.end_epoch()
+            run.end_epoch(progress, validation)
+    run.say(f"{out}: done, {settings.epochs} epochs")
+    accelerator.end_training()
     return 0
 
 
-# ---- the parts of a step --------------------------------------------------------------------------------
+# ---- the parts of a run -----------------------------------------------------------------------------------
 
 
 def build_discriminator(config: DiscriminatorConfig, in_channels: int, crop_px: int) -> nn.Module:
@@ -266,29 +282,18 @@ def build_discriminator(config: DiscriminatorConfig, in_channels: int, crop_px: 
     return build()
 
 
-def judge(
-    discriminator: nn.Module, x: Tensor, real: Tensor, fake: Tensor, *, together: bool
-) -> tuple[Tensor, Tensor]:
-    """Return logits for the real and the fake pairs.
-
-    One pass over both is the same as two for every norm that looks at one sample at a time, and cheaper;
-    batch norm's statistics would mix them.
-    """
-    import torch
-
-    pairs = [torch.cat([x, picture], dim=1) for picture in (real, fake)]
-    if not together:
-        first, second = (discriminator(pair).float() for pair in pairs)
-        return first, second
-    first, second = discriminator(torch.cat(pairs)).float().chunk(2)
-    return first, second
-
-
-def lr_factor(config: RunConfig, epoch: int) -> float:
-    """Return the learning rate's factor in an epoch: 1, then linearly towards 0 at the end."""
-    decay = config.train.epochs // 2 if config.train.decay_epochs is None else config.train.decay_epochs
-    constant = config.train.epochs - decay
-    return 1.0 - max(0, epoch + 1 - constant) / (decay + 1)
+def on_device(
+    batch: Mapping[str, Any], device: torch.device, dtype: torch.dtype, layout: torch.memory_format
+) -> dict[str, Any]:
+    """Return the tensors of a batch where they are needed; shifts as pairs of whole numbers."""
+    moved: dict[str, Any] = {
+        key: batch[key].to(device, dtype, non_blocking=True, memory_format=layout)
+        for key in ("input", "target", "moved")
+        if key in batch
+    }
+    if "shift" in batch:
+        moved["shift"] = [(dx, dy) for dx, dy in batch["shift"].tolist()]
+    return moved
 
 
 def hash_seed(*parts: int) -> int:
@@ -307,21 +312,13 @@ def must_stop(stop: StopRequest, accelerator: Accelerator) -> bool:
     return accelerator.check_trigger()
 
 
-def require_finite(which: str, loss: Tensor, seen: int) -> None:
-    """Stop before an update would write NaN into the weights. On a GPU this waits for the loss."""
-    if not loss.isfinite():
-        raise TrainingError(
-            f"the {which}'s loss is {loss.item()} after {seen} samples; stopped before the update. "
-            "Try a smaller train.learning_rate, or train.precision fp32"
-        )
-
-
 # ---- where a run starts ---------------------------------------------------------------------------------
 
 
 def make_accelerator(accelerator_class: type[Accelerator], config: RunConfig) -> Accelerator:
     """Build the accelerator for `config.device`, which must exist."""
     import torch
+    from accelerate.utils import DistributedDataParallelKwargs
 
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(config.device, True):
@@ -329,75 +326,18 @@ def make_accelerator(accelerator_class: type[Accelerator], config: RunConfig) ->
     return accelerator_class(
         cpu=config.device == "cpu",
         mixed_precision="bf16" if config.train.precision == "bf16" else "no",
+        # Buffers are the same everywhere: blur taps are constants, statistics are synchronised.
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
+        ],
     )
 
 
-def find_state(out: Path, resume: str) -> Path | None:
-    """Return the state file to go on from, or None to start anew."""
-    own = out / "last" / "state.safetensors"
-    if resume == "auto":
-        return own if own.exists() else None
-    if resume == "never":
-        if own.exists():
-            raise ConfigError(f"{out}: holds a run already; expected an empty --out, or --resume auto")
-        return None
-    if own.exists():
-        return own
-    named = Path(resume) / "last" / "state.safetensors"
-    if not named.exists():
-        raise ConfigError(f"--resume {resume}: holds no run (no last/state.safetensors)")
-    return named
-
-
-def restore(
-    path: Path,
-    config: RunConfig,
-    networks: dict[str, nn.Module],
-    optimizers: dict[str, torch.optim.Optimizer],
-) -> int:
-    """Put a run's state back; return how many samples it has seen.
-
-    Raises:
-        ConfigError: naming the first key in which the run's configuration differs.
-    """
-    from gen.checkpoint import CheckpointError, read_tensors
-    from gen.state import unpack_state
-
-    tensors, metadata = read_tensors(path)
-    if not isinstance(metadata.get("config"), dict) or not isinstance(metadata.get("seen"), int):
-        raise CheckpointError(f"{path}: is no training state of train_pix2pix")
-    ours, theirs = flatten(dataclasses.asdict(config)), flatten(metadata["config"])
-    for key in sorted(ours.keys() | theirs.keys()):
-        if key not in FREE_KEYS and ours.get(key) != theirs.get(key):
-            raise ConfigError(
-                f"{key}: the run in {path.parent.parent} has {theirs.get(key)}, "
-                f"this command {ours.get(key)}; expected the same, or another --out"
-            )
-    if not all(any(key.startswith(f"{name}/") for key in tensors) for name in optimizers):
-        raise CheckpointError(f"{path}: lacks an optimiser's state; the run cannot go on from it")
-    try:
-        unpack_state(tensors, networks, optimizers)
-    except (RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{path}: does not fit ({error})") from None
-    return metadata["seen"]
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Turn nested dicts into one with dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-# ---- what a run writes ----------------------------------------------------------------------------------
+# ---- a run and what it writes ---------------------------------------------------------------------------
 
 
 class Run:
-    """The run directory: config.yaml, metrics.jsonl, samples/, generator.safetensors, last/."""
+    """A training between its loop and its directory: state in, metrics, pictures and checkpoints out."""
 
     def __init__(
         self,
@@ -407,17 +347,34 @@ class Run:
         optimizers: dict[str, torch.optim.Optimizer],
         accelerator: Accelerator,
         an_epoch: int,
+        data: str,
     ) -> None:
         self.config = config
-        self.out = out
         self.networks = networks
         self.optimizers = optimizers
         self.accelerator = accelerator
         self.an_epoch = an_epoch
+        self.a_step = config.batch_size * config.train.accumulate * accelerator.num_processes
+        # What a command that goes on is held against.
+        self.facts = {
+            "config": dataclasses.asdict(config),
+            "a_step": self.a_step,
+            "processes": accelerator.num_processes,
+            "data": data,
+        }
+        self.directory = RunDirectory(out, config=self.facts["config"], tensorboard=config.train.tensorboard)
         self._sums: dict[str, Tensor] = {}
         self._steps = 0
-        self._since = time.perf_counter()
+        self._since = self._saved_at = time.monotonic()
         self._validated: dict[str, Any] = {}
+        self._unreadable: set[str] = set()
+        self._skipped = 0
+
+    @property
+    def shown(self) -> nn.Module:
+        """The generator that is looked at and saved: the average, where there is one."""
+        ema = self.networks.get("ema")
+        return self.networks["generator"] if ema is None else ema.get_submodule("module")
 
     def say(self, message: str) -> None:
         """Print a message once, on stderr."""
@@ -426,95 +383,133 @@ class Run:
         if self.accelerator.is_main_process:
             tqdm.write(message, file=sys.stderr)  # above the progress bar, not into it
 
-    def begin(self, seen: int) -> None:
-        """Make the directory; drop metrics that a resumed run will write again."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        write_whole(self.out / "config.yaml", lambda temporary: temporary.write_text(to_yaml(self.config)))
-        metrics = self.out / "metrics.jsonl"
-        rows = metrics.read_text().splitlines() if metrics.exists() else []
-        kept = [row for row in rows if row.endswith("}") and json.loads(row)["seen"] <= seen]
-        write_whole(metrics, lambda temporary: temporary.write_text("".join(f"{row}\n" for row in kept)))
+    def begin(self, progress: Progress) -> None:
+        """Make the directory and say what is going to happen."""
+        self.directory.begin(config_yaml=to_yaml(self.config), seen=progress.seen)
         weights = sum(p.numel() for p in self.networks["generator"].parameters())
-        where = f"from sample {seen}" if seen else "from scratch"
+        where = f"from sample {progress.seen}" if progress.seen else "from scratch"
         shape = self.config.generator
         self.say(
-            f"{self.out}: {shape.sampling} {shape.filter}, {weights / 1e6:.2f} M weights, "
+            f"{self.directory.path}: {shape.sampling} {shape.filter}, {weights / 1e6:.2f} M weights, "
             f"{self.an_epoch} pairs an epoch, {where}, on {self.accelerator.device}"
         )
+        self._since = self._saved_at = time.monotonic()
 
-    def log(self, seen: int, losses: dict[str, Tensor], progress: Any) -> None:
+    def count_skipped(self, batches: Sequence[Mapping[str, Any]]) -> None:
+        """Name every unreadable pair once, and count the samples that others stand in for."""
+        for batch in batches:
+            for reasons in filter(None, batch["skipped"]):
+                self._skipped += 1
+                for reason in reasons.splitlines():
+                    if reason not in self._unreadable:
+                        self._unreadable.add(reason)
+                        print(f"skipped: {reason}", file=sys.stderr)
+
+    def log(self, progress: Progress, losses: dict[str, Tensor], factor: float, bar: Any) -> None:
         """Add a step; every `log_every_steps` write the means since the last line."""
         if not self.accelerator.is_main_process:
             return
         for key, loss in losses.items():
-            self._sums[key] = self._sums.get(key, 0) + loss.detach()
+            self._sums[key] = self._sums.get(key, 0) + loss
         self._steps += 1
-        a_batch = self.config.batch_size * self.accelerator.num_processes
-        if (seen // a_batch) % self.config.train.log_every_steps:
+        if (progress.seen // self.a_step) % self.config.train.log_every_steps:
             return
         means = {key: value.item() / self._steps for key, value in self._sums.items()}
-        now = time.perf_counter()
-        rate = self._steps * a_batch / (now - self._since)
-        self.write_row("train", seen, {**means, "images_per_s": round(rate, 2)})
+        now = time.monotonic()
+        row = {
+            **means,
+            "learning_rate": self.config.train.learning_rate * factor,
+            "images_per_s": round(self._steps * self.a_step / max(now - self._since, 1e-9), 2),
+        }
+        self._write_row("train", progress, row)
         shown = {key.removeprefix("loss_"): f"{v:.3f}" for key, v in means.items()}
-        progress.set_postfix(shown, refresh=False)
+        bar.set_postfix(shown, refresh=False)
         self._sums, self._steps, self._since = {}, 0, now
 
-    def write_row(self, kind: str, seen: int, values: dict[str, Any]) -> None:
-        """Append one line to metrics.jsonl."""
-        row = {"kind": kind, "seen": seen, "epoch": seen / self.an_epoch, **values}
-        with open(self.out / "metrics.jsonl", "a") as file:
-            file.write(json.dumps(row) + "\n")
-
-    def end_epoch(self, epoch: int, seen: int, validation: Pairs | None) -> None:
+    def end_epoch(self, progress: Progress, validation: Pairs | None) -> None:
         """Validate, draw samples and save, each when its epoch has come."""
         from eval.validation import draw_samples, validate
 
-        generator = self.networks["generator"]
+        settings, epoch = self.config.train, progress.epoch
+        last = epoch == settings.epochs
         if self.accelerator.is_main_process:
-            train, last = self.config.train, epoch == self.config.train.epochs
-            if validation is not None and due(epoch, train.val_every, last):
-                self._validated = validate(generator, validation, limit=train.val_limit)
-                self.write_row("val", seen, self._validated)
+            if validation is not None and due(epoch, settings.val_every, last):
+                self._validated.update(validate(self.shown, validation, limit=settings.val_limit))
+                self._write_row("val", progress, self._validated)
                 figures = ", ".join(f"{k} {v:.4g}" for k, v in self._validated.items() if v is not None)
                 self.say(f"epoch {epoch}: {figures}")
-            if validation is not None and due(epoch, train.sample_every, last):
-                sheet = self.out / "samples" / f"epoch-{epoch:04d}.png"
-                draw_samples(generator, validation, sheet)
-            if due(epoch, train.keep_every, last=False):
-                self.save_generator(self.out / f"generator-{epoch:04d}.safetensors", seen)
-            if due(epoch, train.save_every, last):
-                self.save(seen)
+                progress.plateau.update(self._validated["val_l1"])
+                self._keep_best(progress)
+            if validation is not None and due(epoch, settings.sample_every, last):
+                draw_samples(
+                    self.shown, validation, self.directory.path / "samples" / f"epoch-{epoch:04d}.png"
+                )
+            if due(epoch, settings.keep_every, last=False):
+                self._save_generator(f"generator-{epoch:04d}.safetensors", progress)
+        self._share_plateau(progress)
+        if due(epoch, settings.save_every, last):
+            self.save(progress)
+        self._say_skipped(epoch)
         self.accelerator.wait_for_everyone()
-        self._since = time.perf_counter()  # images_per_s is of training alone
+        self._since = time.monotonic()  # images_per_s is of training alone
 
-    def save(self, seen: int) -> None:
+    def save_is_due(self) -> bool:
+        """Whether more of an epoch has passed than a kill should cost."""
+        every_s = self.config.train.save_every_s
+        return 0 < every_s <= time.monotonic() - self._saved_at
+
+    def save(self, progress: Progress) -> None:
         """Write the generator, then the state to go on from. Each file is replaced in one instant."""
-        from gen.checkpoint import GENERATOR_FILE, write_tensors
+        from gen.checkpoint import GENERATOR_FILE
         from gen.state import pack_state
 
         if self.accelerator.is_main_process:
-            self.save_generator(self.out / GENERATOR_FILE, seen)
-            metadata = {"config": dataclasses.asdict(self.config), "seen": seen}
-            state = pack_state(self.networks, self.optimizers)
-            write_tensors(self.out / "last" / "state.safetensors", state, metadata)
+            self._save_generator(GENERATOR_FILE, progress)
+            metadata = {**self.facts, "progress": progress.to_json()}
+            self.directory.save_state(pack_state(self.networks, self.optimizers), metadata)
+        self._saved_at = time.monotonic()
 
-    def save_generator(self, path: Path, seen: int) -> None:
-        """Write a generator that loads with no other file."""
+    def _keep_best(self, progress: Progress) -> None:
+        by = self.config.train.best_by
+        score = {"l1": "val_l1", "stability": "val_stability_db"}
+        value = self._validated[score[by]] if by else None
+        if by is None or value is None:
+            return
+        if progress.is_best(-value if by == "stability" else value, by):
+            self._save_generator(BEST_FILE, progress)
+
+    def _share_plateau(self, progress: Progress) -> None:
+        """Only the main process validates; the others take over its learning rate."""
+        if self.config.train.lr_policy == "plateau" and self.accelerator.num_processes > 1:
+            from accelerate.utils import broadcast_object_list
+
+            progress.plateau = broadcast_object_list([progress.plateau])[0]
+
+    def _say_skipped(self, epoch: int) -> None:
         import torch
 
-        from gen.checkpoint import save_generator
+        if self.config.data.on_error == "skip":
+            count = torch.tensor(self._skipped, device=self.accelerator.device)
+            if total := int(self.accelerator.reduce(count)):
+                self.say(f"epoch {epoch}: others stood in for {total} samples that cannot be read")
+            self._skipped = 0
+
+    def _save_generator(self, name: str, progress: Progress) -> None:
+        import torch
 
         provenance = {
             "steadypix": version(),
             "torch": torch.__version__,
-            "run": self.out.name,
-            "epoch": seen / self.an_epoch,
-            "seen": seen,
+            "epoch": progress.epoch + progress.place / self.an_epoch,
+            "seen": progress.seen,
+            "averaged": "ema" in self.networks,
             "validation": self._validated,
         }
-        config = dataclasses.asdict(self.config)
-        save_generator(path, self.networks["generator"], config=config, provenance=provenance)
+        self.directory.save_generator(name, self.shown, provenance=provenance)
+
+    def _write_row(self, kind: str, progress: Progress, values: dict[str, Any]) -> None:
+        epoch = progress.epoch + progress.place / self.an_epoch
+        self.directory.write_row(kind, seen=progress.seen, epoch=epoch, values=values)
 
 
 def due(epoch: int, every: int, last: bool) -> bool:

@@ -97,7 +97,9 @@ class DataConfig:
     flip: bool = True
     """mirror half of the training samples"""
     cache: bool = True
-    """keep decoded pictures in memory: 6 bytes x load_size^2 a pair"""
+    """keep decoded pictures in memory: 6 bytes x load_size^2 a pair and worker"""
+    pin_memory: bool = True
+    """on a GPU: copy batches through pinned memory, while the step before runs"""
     on_error: Literal["fail", "skip"] = "fail"
     """a pair that cannot be read stops the run, or another is taken in its place"""
 
@@ -117,9 +119,14 @@ class LossConfig:
     """form of the adversarial loss"""
     lambda_l1: float = 100.0
     """weight of the L1 distance to the target"""
+    equivariance: float = 0.0
+    """weight of |G(shift(x)) - shift(G(x))|, a second forward pass; 0: off"""
+    equivariance_px: int = 7
+    """largest shift of that loss, each way along both axes"""
 
     def __post_init__(self) -> None:
-        _at_least(0, "loss.", lambda_l1=self.lambda_l1)
+        _at_least(0, "loss.", lambda_l1=self.lambda_l1, equivariance=self.equivariance)
+        _at_least(1, "loss.", equivariance_px=self.equivariance_px)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,20 +135,38 @@ class TrainConfig:
 
     epochs: int = 200
     """passes over the data"""
-    decay_epochs: int | None = None
-    """the last of them, over which the learning rate falls linearly to 0; none: half"""
     learning_rate: float = 2e-4
     """of both Adam optimisers"""
+    lr_policy: Literal["linear", "cosine", "step", "plateau"] = "linear"
+    """how it falls; plateau follows the validation's L1"""
+    decay_epochs: int | None = None
+    """linear: the last epochs, over which it falls to 0; none: half"""
+    step_epochs: int = 50
+    """step: between divisions by 10"""
+    patience: int = 5
+    """plateau: validations without gain before a division by 5"""
     beta1: float = 0.5
     """of Adam"""
     beta2: float = 0.999
     """of Adam"""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 runs matrix products in bfloat16"""
+    ema: float = 0.0
+    """share an average of the generator's weights keeps a step (0.999); it is what is saved; 0: off"""
+    accumulate: int = 1
+    """batches whose gradients make one step: a larger batch in the memory of one"""
+    precision: Literal["fp32", "bf16", "fp64"] = "fp32"
+    """bf16 runs matrix products in bfloat16; fp64 is for comparing runs"""
+    channels_last: bool = False
+    """lay out maps pixel by pixel (NHWC), which tensor cores want"""
+    compile: bool = False
+    """torch.compile both networks"""
+    checkpointing: bool = False
+    """compute the generator's maps again in the backward pass: less memory, more time"""
     log_every_steps: int = 50
     """steps between lines of metrics.jsonl"""
     save_every: int = 5
     """between checkpoints to resume from; one is always written at the end"""
+    save_every_s: float = 600.0
+    """seconds after which one is written in the middle of an epoch; 0: never"""
     keep_every: int = 0
     """between generators kept under their epoch's name; 0 keeps none"""
     sample_every: int = 5
@@ -150,14 +175,21 @@ class TrainConfig:
     """between validations (L1 and stability); 0 never validates"""
     val_limit: int = 16
     """validation pairs used"""
+    best_by: Literal["l1", "stability"] | None = None
+    """keep the generator that validates best so far as generator-best.safetensors"""
+    tensorboard: bool = False
+    """write metrics for TensorBoard, too (pip install 'steadypix[tensorboard]')"""
 
     def __post_init__(self) -> None:
-        _at_least(
-            1, "train.", epochs=self.epochs, log_every_steps=self.log_every_steps, save_every=self.save_every
-        )
-        _at_least(1, "train.", val_limit=self.val_limit)
-        counts = {"keep_every": self.keep_every, "sample_every": self.sample_every}
-        _at_least(0, "train.", **counts, val_every=self.val_every, learning_rate=self.learning_rate)
+        at_least_1 = ("epochs", "step_epochs", "accumulate", "log_every_steps", "save_every", "val_limit")
+        _at_least(1, "train.", **{name: getattr(self, name) for name in at_least_1})
+        at_least_0 = ("learning_rate", "patience", "save_every_s", "keep_every", "sample_every", "val_every")
+        _at_least(0, "train.", **{name: getattr(self, name) for name in at_least_0})
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"train.ema must lie in [0, 1), not {self.ema}")
+        for name, wants in (("lr_policy plateau", self.lr_policy == "plateau"), ("best_by", self.best_by)):
+            if wants and not self.val_every:
+                raise ValueError(f"train.{name} needs validations: train.val_every must be at least 1, not 0")
         if self.decay_epochs is not None and not 0 <= self.decay_epochs <= self.epochs:
             raise ValueError(
                 f"train.decay_epochs must lie in 0..epochs ({self.epochs}), not {self.decay_epochs}"
@@ -193,3 +225,13 @@ class RunConfig:
     def __post_init__(self) -> None:
         _at_least(1, batch_size=self.batch_size)
         _at_least(0, workers=self.workers, seed=self.seed)
+        if self.train.checkpointing and self.generator.norm == "batch":
+            raise ValueError(
+                "train.checkpointing would count every batch twice in the statistics of generator.norm "
+                "batch; expected another norm, or no checkpointing"
+            )
+        if self.loss.equivariance and self.data.load_size == self.data.crop_size:
+            raise ValueError(
+                f"loss.equivariance shifts the window over the picture: data.load_size {self.data.load_size} "
+                f"must be larger than data.crop_size {self.data.crop_size}"
+            )

@@ -1,21 +1,22 @@
-"""The command `steadypix_data`: write procedural pairs, look at them, check a folder of pairs."""
+"""The command `steadypix_data`: fetch, make, look at and check folders of pairs."""
 
 from __future__ import annotations
 
 import functools
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.command import Parser, command, natural, one_line, positive, progress, version
-from data.errors import InputError
+from data import download
+from data.command import Parser, command, natural, positive, progress, version
 from data.files import write_whole
 from data.synthetic import KINDS
 
 
 def build_parser() -> Parser:
     """Return the command line."""
-    parser = Parser(prog="steadypix_data", description="Make and check pairs of pictures.")
+    parser = Parser(prog="steadypix_data", description="Fetch, make and check pairs of pictures.")
     parser.add_argument("--version", action="version", version=f"steadypix {version()}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
@@ -27,6 +28,8 @@ def build_parser() -> Parser:
     synthetic.add_argument("--size", type=positive, default=256, metavar="PX", help="side of a picture")
     synthetic.add_argument("--seed", type=natural, default=0, metavar="N", help="which scenes")
 
+    download.add_options(verbs.add_parser("download", help="fetch a data set of pairs by name"))
+
     sheet = verbs.add_parser("sheet", help="draw a contact sheet of procedural pairs")
     sheet.add_argument("kind", choices=KINDS)
     sheet.add_argument("--out", type=Path, required=True, metavar="FILE.png")
@@ -34,9 +37,13 @@ def build_parser() -> Parser:
     sheet.add_argument("--size", type=positive, default=256, metavar="PX")
     sheet.add_argument("--seed", type=natural, default=0, metavar="N")
 
-    check = verbs.add_parser("check", help="read every pair of a folder and list what is wrong")
+    check = verbs.add_parser("check", help="read every pair of a folder and list what is broken or odd")
     check.add_argument("root", type=Path, metavar="DIR")
-    check.add_argument("--split", default="train", help="folder name (default: %(default)s)")
+    check.add_argument(
+        "--split", action="append", default=[], help="folder name, again for another (default: every folder)"
+    )
+    check.add_argument("--workers", type=natural, metavar="N", help="reading processes (default: all cores)")
+    check.add_argument("--json", action="store_true", help="print one JSON document instead of lines")
     return parser
 
 
@@ -44,6 +51,8 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return its exit code."""
     args = build_parser().parse(argv)
+    if args.verb == "download":
+        return download.run(args)
     if args.verb == "synthetic":
         for split, count in (("train", args.train), ("test", args.test)):
             write_pairs(args.kind, split, args.out, count=count, size=args.size, seed=args.seed)
@@ -56,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
         pixels = contact_sheet(args.kind, count=args.count, size=args.size, seed=args.seed)
         write_whole(args.out, functools.partial(Image.fromarray(pixels).save, format="PNG"))
         return 0
-    return check_pairs(args.root, args.split)
+    return check_pairs(args.root, args.split, workers=args.workers, as_json=args.json)
 
 
 def write_pairs(kind: str, split: str, out: Path, *, count: int, size: int, seed: int) -> None:
@@ -76,24 +85,39 @@ def write_pairs(kind: str, split: str, out: Path, *, count: int, size: int, seed
         write_whole(out / split / f"{index + 1}.png", functools.partial(image.save, format="PNG"))
 
 
-def check_pairs(root: Path, split: str) -> int:
-    """Read every pair; print one line for each that cannot be used.
+def check_pairs(root: Path, splits: Sequence[str], *, workers: int | None, as_json: bool) -> int:
+    """Read every pair; print what is wrong or odd on stdout, a summary on stderr.
 
     Returns:
         0 if all can be used, else 2.
     """
-    from data.paired import PairedImages
+    from tqdm import tqdm
 
-    pairs = PairedImages(root, split, load_size=16, crop_size=16)
-    faults = 0
-    for index in progress(range(len(pairs)), len(pairs), unit="pair"):
-        try:
-            pairs.read(index)
-        except InputError as error:
-            print(one_line(error))
-            faults += 1
-    print(f"{root}: {len(pairs)} pairs in {split}, {faults} cannot be used", file=sys.stderr)
-    return 2 if faults else 0
+    from data.check import check
+    from data.survey import Finding
+    from data.workers import cores
+
+    findings: list[Finding] = []
+    # tqdm takes its bar out of the way of a line.
+    report = findings.append if as_json else lambda finding: tqdm.write(str(finding), file=sys.stdout)
+    summary = check(root, splits=splits, workers=cores() if workers is None else workers, report=report)
+    counts = summary.counts
+    if as_json:
+        document = {
+            "root": str(root),
+            "usable": counts["error"] == 0,
+            "pairs": summary.pairs,
+            "splits": summary.splits,
+            "counts": counts,
+            "findings": [{**vars(finding), "path": str(finding.path)} for finding in findings],
+        }
+        print(json.dumps(document, indent=1))
+    print(
+        f"{root}: {summary.pairs} pairs in {', '.join(summary.splits)}; {counts['error']} errors, "
+        f"{counts['remark']} remarks, {counts['ignored']} ignored",
+        file=sys.stderr,
+    )
+    return 2 if counts["error"] else 0
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def read_image(path: Path, channels: int = 3) -> np.ndarray:
     return decode(path, channels).with_channels(channels)
 
 
-def decode(path: Path, channels: int) -> Picture:
+def decode(path: Path, channels: int, *, quiet: bool = True) -> Picture:
     """Decode an image fully and upright.
 
     Args:
@@ -81,14 +81,15 @@ def decode(path: Path, channels: int) -> Picture:
         channels: what will be asked of the picture (at most): what Pillow itself turns into grayscale (1)
             or RGB (3), palettes and CMYK for example, it does; the pages of a TIFF count as channels if
             they are as many.
+        quiet: leave out what the readers warn of: a file is read, or refused in one line of ours.
 
     Raises:
         InputError: as `read_image`, but for the number of channels.
     """
     try:
         with warnings.catch_warnings():
-            # A file is read, or refused by one line of ours: not both, and no suspicion beside it.
-            warnings.simplefilter("ignore")
+            if quiet:
+                warnings.simplefilter("ignore")
             return _decode(path, channels)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected an image") from None

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -28,6 +29,8 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         crop_size: side in px of the window a network sees.
         flip: mirror half of the training samples.
         seed: of the jitter.
+        shift_px: over 0, samples also hold a second window of the input, moved by up to so many px along
+            both axes.
         cache: keep the pictures at load size in memory: 6 bytes a pixel pair for 8-bit RGB.
         on_error: `fail` raises for a pair that cannot be read; `skip` trains on another in its place.
 
@@ -43,6 +46,7 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         crop_size: int = 256,
         flip: bool = True,
         seed: int = 0,
+        shift_px: int = 0,
         cache: bool = False,
         on_error: str = "fail",
     ) -> None:
@@ -57,6 +61,7 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         self.crop_size = crop_size
         self.flip = flip
         self.seed = seed
+        self.shift_px = shift_px
         self.on_error = on_error
         self._unreadable: dict[int, str] = {}
         self._cache: dict[int, tuple[np.ndarray, np.ndarray]] | None = {} if cache else None
@@ -78,17 +83,32 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         source, target = self._halves(index)
         return to_tensor(source), to_tensor(target)
 
-    def sample(self, index: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Return (input, target) windows, jittered alike, each (C, crop_size, crop_size) in [-1, 1].
+    def sample(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Return windows of a pair, jittered alike, each (C, crop_size, crop_size) in [-1, 1].
 
         Args:
             index: which pair.
             rng: where the jitter is drawn from.
+
+        Returns:
+            `input` and `target`; with `shift_px` also `moved`, the input seen from another place, and
+            `shift`, (dx, dy) in px: what `input` shows at (x, y), `moved` shows at (x + dx, y + dy).
         """
-        left, top, mirrored = random_window(self.load_size, self.crop_size, flip=self.flip, rng=rng)
-        halves = self._halves(index)
-        source, target = (cut(half, left, top, self.crop_size, mirrored=mirrored) for half in halves)
-        return to_tensor(source), to_tensor(target)
+        size, room = self.crop_size, self.load_size - self.crop_size
+        left, top, mirrored = random_window(self.load_size, size, flip=self.flip, rng=rng)
+        source, target = self._halves(index)
+        sample = {
+            "input": to_tensor(cut(source, left, top, size, mirrored=mirrored)),
+            "target": to_tensor(cut(target, left, top, size, mirrored=mirrored)),
+        }
+        if self.shift_px:  # drawn last, so that the windows above are the same without it
+            dx, dy = (
+                int(rng.integers(max(-self.shift_px, at - room), min(self.shift_px, at) + 1))
+                for at in (left, top)
+            )
+            sample["moved"] = to_tensor(cut(source, left - dx, top - dy, size, mirrored=mirrored))
+            sample["shift"] = torch.tensor([-dx if mirrored else dx, dy])
+        return sample
 
     def canvases(self, limit: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield what `canvas` returns of the first `limit` pairs; `skip` passes over unreadable ones.
@@ -117,7 +137,7 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         cannot be read, as long as the files stay the same.
 
         Returns:
-            `input` and `target` as from `sample`; `name` of the pair they are of; `skipped`: the reasons why
+            what `sample` returns; `name` of the pair they are of; `skipped`: the reasons why
             others could not be read, one a line, or an empty string.
 
         Raises:
@@ -127,18 +147,13 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         skipped: list[str] = []
         for place, rng in self._candidates(epoch, index):
             try:
-                source, target = self.sample(place, rng)
+                sample = self.sample(place, rng)
             except InputError as error:
                 if self.on_error == "fail":
                     raise
                 skipped.append(" ".join(str(error).split()))
             else:
-                return {
-                    "input": source,
-                    "target": target,
-                    "name": self.name(place),
-                    "skipped": "\n".join(skipped),
-                }
+                return {**sample, "name": self.name(place), "skipped": "\n".join(skipped)}
         raise InputError(f"{len(skipped)} pairs in a row cannot be read; the first: {skipped[0]}")
 
     def _candidates(self, epoch: int, index: int) -> Iterator[tuple[int, np.random.Generator]]:

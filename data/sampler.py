@@ -12,21 +12,22 @@ from torch.utils.data import Sampler
 class EpochSampler(Sampler[list[tuple[int, int]]]):
     """Yield batches of `(epoch, index)` keys of one epoch, from a place on, for one process of several.
 
-    The global order is a permutation drawn from (seed, epoch). A global batch is cut into one piece a
-    process. The tail that does not fill a global batch is dropped, so every process does the same
-    number of steps.
+    The global order is a permutation drawn from (seed, epoch). A step's samples are cut into one piece a
+    process, and that into `accumulate` batches. The tail that does not fill a step is dropped, so every
+    process does the same number of steps.
 
     Args:
         length: number of samples in the data set.
-        batch_size: samples a process takes a step.
+        batch_size: samples of a batch.
         seed: of the order.
         epoch: which pass; `enter` moves on to another.
         start: samples of this epoch already seen by all processes together.
+        accumulate: batches a process takes a step.
         rank: this process.
         world_size: number of processes.
 
     Raises:
-        ValueError: if not even one global batch fits into the data.
+        ValueError: if not even one step fits into the data.
     """
 
     def __init__(
@@ -37,14 +38,16 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         seed: int,
         epoch: int = 0,
         start: int = 0,
+        accumulate: int = 1,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self.global_batch = batch_size * world_size
-        if length < self.global_batch:
-            raise ValueError(f"{length} samples do not fill one batch of {self.global_batch}")
+        self.a_step = batch_size * accumulate * world_size
+        if length < self.a_step:
+            raise ValueError(f"{length} samples do not fill one step of {self.a_step}")
         self.length = length
         self.batch_size = batch_size
+        self.accumulate = accumulate
         self.seed = seed
         self.rank = rank
         self.enter(epoch, start=start)
@@ -52,18 +55,20 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
     def enter(self, epoch: int, *, start: int = 0) -> None:
         """Move to an epoch, `start` samples into it."""
         self.epoch = epoch
-        order = np.random.default_rng((self.seed, epoch)).permutation(self.length)
-        self._rest = order[start : self.length - self.length % self.global_batch]
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.length)[start:]
+        self._steps = order[: len(order) - len(order) % self.a_step].reshape(-1, self.a_step)
 
     def __len__(self) -> int:
-        """Return the number of batches left in this epoch."""
-        return len(self._rest) // self.global_batch
+        """Return the number of batches left in this epoch for this process."""
+        return len(self._steps) * self.accumulate
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        """Yield one list of keys a step."""
-        for step in range(len(self)):
-            first = step * self.global_batch + self.rank * self.batch_size
-            yield [(self.epoch, int(index)) for index in self._rest[first : first + self.batch_size]]
+        """Yield one list of keys a batch."""
+        share = self.batch_size * self.accumulate
+        for step in self._steps:
+            mine = step[self.rank * share : (self.rank + 1) * share]
+            for batch in mine.reshape(self.accumulate, self.batch_size):
+                yield [(self.epoch, int(index)) for index in batch]
 
 
 def ignore_signals(worker: int) -> None:

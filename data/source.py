@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
+from data.catalogue import download_hint
 from data.errors import InputError
 from data.paired import PairedImages
 from data.pairs import Pairs
@@ -45,7 +47,17 @@ def open_pairs(
     if not Path(source).is_dir():
         raise InputError(
             f"{source}: no such folder of pairs; expected a folder or one of {', '.join(SYNTHETIC)}"
+            f"{download_hint(source)}"
         )
     return PairedImages(
         source, split, input_channels=input_channels, output_channels=output_channels, **options
     )
+
+
+def fingerprint(pairs: Pairs) -> str:
+    """Return what tells one set of pairs from another: a digest of their names, and how many there are.
+
+    The pictures themselves are not read. Wherever the same folder lies, its fingerprint is the same.
+    """
+    digest = hashlib.sha256("\n".join(pairs.name(index) for index in range(len(pairs))).encode())
+    return f"{len(pairs)} pairs, {digest.hexdigest()[:12]}"

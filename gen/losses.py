@@ -1,9 +1,11 @@
-"""Adversarial losses on patch logits: vanilla, least squares and hinge."""
+"""Adversarial losses on patch logits, and the loss of a generator that does not move with its input."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -55,6 +57,38 @@ def generator_loss(fake: Tensor, *, mode: str) -> Tensor:
     if mode == "hinge":
         return -fake.mean()
     raise _unknown(mode)
+
+
+def equivariance_loss(
+    output: Tensor, moved: Tensor, shifts: Sequence[tuple[int, int]], *, margin_px: int
+) -> Tensor:
+    """Return the mean distance |G(shift(x)) - shift(G(x))| where both show the same place.
+
+    Args:
+        output: G(x), (B, C, H, W).
+        moved: G(shift(x)), (B, C, H, W): what `output` shows at (x, y) lies at (x + dx, y + dy).
+        shifts: (dx, dy) in whole px of each of the B samples.
+        margin_px: left out on each side of the overlap, where padding reaches.
+
+    Returns:
+        A scalar: the mean over samples of their L1 distance. Gradients reach both outputs.
+
+    Raises:
+        ValueError: if a shift and the margins leave nothing to compare.
+    """
+    distances = []
+    for one, other, (dx, dy) in zip(output, moved, shifts, strict=True):
+        height, width = one.shape[-2] - abs(dy) - 2 * margin_px, one.shape[-1] - abs(dx) - 2 * margin_px
+        if height < 1 or width < 1:
+            raise ValueError(
+                f"shift ({dx}, {dy}) px and margins of {margin_px} px leave nothing of "
+                f"{tuple(one.shape[-2:])} px"
+            )
+        top, left = max(-dy, 0) + margin_px, max(-dx, 0) + margin_px
+        here = one[:, top : top + height, left : left + width]
+        there = other[:, top + dy : top + dy + height, left + dx : left + dx + width]
+        distances.append(F.l1_loss(there, here))
+    return torch.stack(distances).mean()
 
 
 def _unknown(mode: str) -> ValueError:

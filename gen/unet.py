@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from gen.levels import (
     SAMPLINGS,
@@ -46,6 +47,11 @@ class UNetGenerator(nn.Module):
         norm: `instance`, `batch`, `group` or `none`.
         dropout: 0.5 on the `num_downs - 5` levels just outside the innermost (in training mode).
 
+    Attributes:
+        checkpointing: set it to keep only what lies between the levels for the backward pass and compute the
+            rest again (gradient checkpointing): less memory, one more forward pass, the same gradients to
+            the bit. Not for batch norm, whose running statistics would count every batch twice.
+
     Shape:
         input (B, in_channels, H, W) in [-1, 1], output (B, out_channels, H, W) in (-1, 1) (tanh).
 
@@ -74,6 +80,7 @@ class UNetGenerator(nn.Module):
         self.in_channels = in_channels
         self.num_downs = num_downs
         self.padding = padding
+        self.checkpointing = False
         widths = [ngf * min(2**level, 8) for level in range(num_downs)]
         bias = conv_needs_bias(norm)
         level_args: dict[str, Any] = {"sampling": sampling, "filter": filter, "padding": padding}
@@ -112,9 +119,19 @@ class UNetGenerator(nn.Module):
         x = pad_to_multiple(x, 2**self.num_downs, circular=self.padding == "circular")
         skips: list[Tensor] = []
         for down in self.encoder:
-            x = down(x)
+            x = self._level(down, x)
             skips.append(x)
-        x = self.decoder[0](skips.pop())
+        x = self._level(self.decoder[0], skips.pop())
         for up in self.decoder[1:]:
-            x = up(torch.cat([skips.pop(), x], dim=1))
+            x = self._level(up, skips.pop(), x)
         return torch.tanh(x)[..., :height, :width]
+
+    def _level(self, level: nn.Module, *maps: Tensor) -> Tensor:
+        """Apply a level to maps joined along channels."""
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            return checkpoint(_joined, level, *maps, use_reentrant=False)
+        return _joined(level, *maps)
+
+
+def _joined(level: nn.Module, *maps: Tensor) -> Tensor:
+    return level(torch.cat(maps, dim=1) if len(maps) > 1 else maps[0])

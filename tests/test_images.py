@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from data import InputError, PairedImages
+from data.cli import main as steadypix_data
 from data.images import luma, read_image
 from data.saving import save_image, suffix_for
 from data.tiff import tiff_bytes
@@ -454,3 +455,14 @@ def test_any_damage_to_a_tiff_is_one_line_or_a_picture(
         read_image(path, channels)
     except InputError:
         one_line(path, channels)
+
+
+def test_the_check_takes_any_channels_and_bits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for half, channels in (("A", 5), ("B", 3)):
+        (tmp_path / f"train{half}").mkdir()
+        write_tiff(tmp_path / f"train{half}" / "1.tif", noise(channels))
+        write_tiff(tmp_path / f"train{half}" / "2.tif", noise(channels))
+    assert steadypix_data(["check", str(tmp_path)]) == 0
+    (tmp_path / "trainA" / "2.tif").write_bytes((tmp_path / "trainA" / "2.tif").read_bytes()[:-50])
+    assert steadypix_data(["check", str(tmp_path)]) == 2
+    assert "2.tif" in capsys.readouterr().out

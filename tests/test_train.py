@@ -13,16 +13,14 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from torch import nn
 
 import train_pix2pix as trainer
+from checkpoints.progress import Progress
 from configs.load import ConfigError
 from configs.schema import (
-    DataConfig,
     DiscriminatorConfig,
     GeneratorConfig,
     LossConfig,
-    RunConfig,
     TrainConfig,
 )
 from data.command import StopRequest, Terminated
@@ -30,6 +28,7 @@ from data.errors import InputError
 from data.sampler import ignore_signals
 from gen import CheckpointError, UNetGenerator, load_generator
 from gen.checkpoint import read_tensors, write_tensors
+from gen.failures import TrainingError
 from tests.conftest import tiny_config, write_checkpoint
 
 
@@ -104,9 +103,9 @@ def test_resume_is_exact_to_the_bit(pair_folder: Path, tmp_path: Path, workers: 
     out = tmp_path / "stopped"
     original = trainer.Run.log
 
-    def log_and_stop(run: trainer.Run, seen: int, *rest: object) -> None:
-        original(run, seen, *rest)  # type: ignore[arg-type]
-        if seen in (4, 8):  # 6 pairs an epoch, 2 a step: in the middle of both epochs
+    def log_and_stop(run: trainer.Run, progress: Progress, *rest: object) -> None:
+        original(run, progress, *rest)  # type: ignore[arg-type]
+        if progress.seen in (4, 8):  # 6 pairs an epoch, 2 a step: in the middle of both epochs
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -156,9 +155,12 @@ def test_a_tail_left_by_another_number_of_processes_ends_the_epoch(pair_folder: 
     trainer.train(config, out)
     state = out / "last" / "state.safetensors"
     tensors, metadata = read_tensors(state)
-    write_tensors(state, tensors, {**metadata, "seen": 5})  # 6 an epoch, 2 a step: one sample is left
+    # 6 an epoch, 2 a step: one sample is left.
+    progress = {**metadata["progress"], "epoch": 0, "place": 5, "seen": 5}
+    write_tensors(state, tensors, {**metadata, "progress": progress})
     trainer.train(config, out)
-    assert load_generator(out).provenance["seen"] == 12
+    provenance = load_generator(out).provenance
+    assert (provenance["epoch"], provenance["seen"]) == (2, 11)
 
 
 def test_a_signal_to_the_whole_group_is_the_trainers_to_handle() -> None:
@@ -201,8 +203,8 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(
     trainer.train(config, tmp_path / "run")
     before = load_file(tmp_path / "run" / "generator.safetensors")
     more = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=4))
-    monkeypatch.setattr(nn.functional, "l1_loss", lambda a, b: (a - b).mean() * float("nan"))
-    with pytest.raises(trainer.TrainingError, match="generator's loss is nan after 12 samples"):
+    monkeypatch.setattr("gen.step.F.l1_loss", lambda a, b: (a - b).mean() * float("nan"))
+    with pytest.raises(TrainingError, match="generator's loss is nan, after 12 samples"):
         trainer.train(more, tmp_path / "run")
     after = load_file(tmp_path / "run" / "generator.safetensors")
     assert all(torch.equal(before[key], after[key]) for key in before)
@@ -216,31 +218,6 @@ def test_init_takes_the_weights_of_another_sampling(pair_folder: Path, tmp_path:
     ours, theirs = load_generator(tmp_path / "run"), load_generator(start)
     assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
     assert ours.config["generator"]["sampling"] == "blur"
-
-
-@pytest.mark.parametrize(("epochs", "decay"), [(200, 100), (10, 0), (7, None), (4, 4)])
-def test_learning_rate_is_the_published_schedule(epochs: int, decay: int | None) -> None:
-    """LambdaLR with the rule 1 - max(0, epoch + 1 - n_epochs) / (n_epochs_decay + 1)."""
-    config = RunConfig(train=TrainConfig(epochs=epochs, decay_epochs=decay), data=DataConfig())
-    n_decay = epochs // 2 if decay is None else decay
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda epoch: 1.0 - max(0, epoch + 1 - (epochs - n_decay)) / float(n_decay + 1)
-    )
-    for epoch in range(epochs):
-        assert trainer.lr_factor(config, epoch) == pytest.approx(schedule.get_last_lr()[0])
-        optimizer.step()
-        schedule.step()
-
-
-def test_one_pass_over_real_and_fake_equals_two() -> None:
-    torch.manual_seed(0)
-    discriminator = trainer.build_discriminator(DiscriminatorConfig(ndf=4, n_layers=2), 6, 32)
-    x, real, fake = torch.randn(3, 2, 3, 32, 32).unbind()
-    together = trainer.judge(discriminator, x, real, fake, together=True)
-    apart = trainer.judge(discriminator, x, real, fake, together=False)
-    for a, b in zip(together, apart, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
 
 def test_a_second_signal_acts_at_once() -> None:

@@ -1,0 +1,79 @@
+"""Where a training goes on: its state found, held against the command, and put back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from checkpoints.run_directory import STATE_FILE
+from configs.load import ConfigError
+from configs.resume import contradiction
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from checkpoints.progress import Progress
+
+
+def find_state(out: Path, resume: str) -> Path | None:
+    """Return the state file to go on from, or None to start anew."""
+    own = out / STATE_FILE
+    if resume == "auto":
+        return own if own.exists() else None
+    if resume == "never":
+        if own.exists():
+            raise ConfigError(f"{out}: holds a run already; expected an empty --out, or --resume auto")
+        return None
+    if own.exists():
+        return own
+    named = Path(resume) / STATE_FILE
+    if not named.exists():
+        raise ConfigError(f"--resume {resume}: holds no run (no {STATE_FILE})")
+    return named
+
+
+def restore(
+    path: Path,
+    facts: Mapping[str, Any],
+    networks: Mapping[str, nn.Module],
+    optimizers: Mapping[str, torch.optim.Optimizer],
+) -> Progress:
+    """Put a run's state back; return how far it is.
+
+    Args:
+        path: the state's file.
+        facts: of this command, as they stand in the state: `config`, `a_step` (samples), `processes`, `data`.
+        networks: by name, not wrapped for several processes.
+        optimizers: by name.
+
+    Raises:
+        ConfigError: naming the first key in which the run's configuration differs, or the data.
+        gen.CheckpointError: if the file is none of a run, or damaged.
+    """
+    from checkpoints.progress import Progress
+    from gen.checkpoint import CheckpointError, read_tensors
+    from gen.state import unpack_state
+
+    tensors, theirs = read_tensors(path)
+    run = path.parent.parent
+    if not isinstance(theirs.get("config"), dict) or not isinstance(theirs.get("progress"), dict):
+        raise CheckpointError(f"{path}: is no training state of train_pix2pix")
+    # On another number of processes a step may take another number of samples.
+    sharing = theirs.get("processes") == facts["processes"] and theirs.get("a_step") != facts["a_step"]
+    differs = contradiction(facts["config"], theirs["config"], sharing=sharing)
+    if differs:
+        raise ConfigError(f"{differs} (the run: {run}); expected the same, or another --out")
+    if theirs.get("data") != facts["data"]:
+        raise ConfigError(
+            f"data.root: the run in {run} was trained on other pictures ({theirs.get('data')}; here: "
+            f"{facts['data']}); expected the same, or another --out"
+        )
+    try:
+        progress = Progress.from_json(theirs["progress"])
+        unpack_state(tensors, networks, optimizers)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{path}: the run cannot go on from it ({reason})") from None
+    return progress

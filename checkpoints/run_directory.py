@@ -1,0 +1,94 @@
+"""The directory of a training run: config.yaml, metrics.jsonl, samples/, generators, last/.
+
+Whatever else reads it sees every file whole: each is written under a temporary name and renamed, and
+metrics.jsonl is appended to line by line.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data.files import write_whole
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+STATE_FILE = Path("last") / "state.safetensors"
+_TEMPORARY = re.compile(r"\..+\.\d+\.(tmp|yaml|jsonl|png)")
+
+
+class RunDirectory:
+    """Where one training writes.
+
+    Args:
+        path: made by `begin`.
+        config: of the whole run, JSON-able; every generator's file holds it.
+        tensorboard: also write metrics as TensorBoard events, to `path/tensorboard`.
+    """
+
+    def __init__(self, path: Path, *, config: Mapping[str, Any], tensorboard: bool = False) -> None:
+        self.path = path
+        self.config = config
+        self._tensorboard = tensorboard
+        self._events: Any = None
+
+    def begin(self, *, config_yaml: str, seen: int) -> None:
+        """Make the directory, as it was after `seen` samples.
+
+        Metrics of later samples are dropped, because a run that goes on writes them again, and so is what a
+        killed process left half-written.
+        """
+        for folder in (self.path, self.path / "last", self.path / "samples"):
+            for file in folder.iterdir() if folder.is_dir() else ():
+                if _TEMPORARY.fullmatch(file.name):
+                    file.unlink(missing_ok=True)
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_whole(self.path / "config.yaml", lambda temporary: temporary.write_text(config_yaml))
+        metrics = self.path / "metrics.jsonl"
+        lines = metrics.read_text(errors="replace").splitlines() if metrics.exists() else []
+        kept = "".join(f"{line}\n" for line in lines if _seen(line) <= seen)
+        write_whole(metrics, lambda temporary: temporary.write_text(kept))
+        if self._tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._events = SummaryWriter(self.path / "tensorboard", purge_step=seen + 1)
+
+    def write_row(self, kind: str, *, seen: int, epoch: float, values: Mapping[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        row = {"kind": kind, "seen": seen, "epoch": epoch, **values}
+        with open(self.path / "metrics.jsonl", "a") as file:
+            file.write(json.dumps(row) + "\n")
+        if self._events is not None:
+            for key, value in values.items():
+                if value is not None:
+                    self._events.add_scalar(f"{kind}/{key.removeprefix('val_')}", value, seen)
+            self._events.flush()
+
+    def save_generator(self, name: str, generator: nn.Module, *, provenance: Mapping[str, Any]) -> None:
+        """Write a generator that loads with no other file."""
+        from gen.checkpoint import save_generator
+
+        save_generator(
+            self.path / name,
+            generator,
+            config=self.config,
+            provenance={"run": self.path.name, **provenance},
+        )
+
+    def save_state(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+        """Write everything the run needs to go on."""
+        from gen.checkpoint import write_tensors
+
+        write_tensors(self.path / STATE_FILE, tensors, {"config": self.config, **metadata})
+
+
+def _seen(line: str) -> float:
+    """Return a metrics line's place; infinity for one that a kill cut short."""
+    try:
+        return float(json.loads(line)["seen"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return float("inf")
