@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import eval.evaluate as evaluation
+import train_pix2pix
 from configs.load import ConfigError, build_parser, parse
 from data import EpochSampler, InputError, PairedImages, SyntheticPairs
 from data.command import one_line
@@ -25,7 +26,7 @@ from eval.eval_stability import main as eval_stability
 from eval.validation import draw_samples, validate
 from gen import UNetGenerator
 from tests.conftest import REPOSITORY, tiny_config
-from tests.test_commands import FAST, PAN, one_error_line
+from tests.test_commands import FAST, PAN, TINY, one_error_line
 
 Capture = pytest.CaptureFixture[str]
 
@@ -269,3 +270,20 @@ def test_processes_count_what_all_of_them_skipped(
 
 def numbers(out: Path) -> dict:
     return {**json.loads((out / "results.json").read_text()), "created": 0, "command": ""}
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_training_goes_on_past_what_cannot_be_read(
+    broken: Path, tmp_path: Path, capsys: Capture, workers: str
+) -> None:
+    """The command: fail stops at a broken pair, skip trains to the end and names each file once."""
+    (broken / "test" / "1.png").write_text("not a picture")
+    argv = [*TINY, "--data.root", str(broken), "--workers", workers, "--train.epochs=2", "--batch_size=2"]
+    argv += ["--train.val_every=1", "--train.val_limit=2", "--out"]
+    assert train_pix2pix.main([*argv, str(tmp_path / "fail")]) == 2
+    one_error_line(capsys, ".png", "not an image")
+    assert train_pix2pix.main([*argv, str(tmp_path / "skip"), "--data.on_error=skip"]) == 0
+    err = capsys.readouterr().err
+    for number in (2, 5):
+        assert str(broken / "train" / f"{number}.png") in err
+    assert (tmp_path / "skip" / "generator.safetensors").exists()
