@@ -19,13 +19,19 @@ def _at_least(minimum: float, section: str = "", /, **values: float) -> None:
             raise ValueError(f"{section}{name} must be at least {minimum:g}, not {value}")
 
 
+def _at_most(maximum: float, section: str = "", /, **values: float) -> None:
+    for name, value in values.items():
+        if not value <= maximum:
+            raise ValueError(f"{section}{name} must be at most {maximum:g}, not {value}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig:
     """The U-Net generator (`gen.unet.UNetGenerator`)."""
 
-    in_channels: Literal[1, 3] = 3
-    """channels of the input: 3 for RGB, 1 for grayscale"""
-    out_channels: Literal[1, 3] = 3
+    in_channels: int = 3
+    """channels of the input: 3 for RGB, 1 for grayscale, any other number as the files have it"""
+    out_channels: int = 3
     """channels of the output"""
     ngf: int = 64
     """channels of the outermost level"""
@@ -43,9 +49,10 @@ class GeneratorConfig:
     """0.5 on the inner decoder levels while training"""
 
     def __post_init__(self) -> None:
-        _at_least(1, "generator.", ngf=self.ngf, num_downs=self.num_downs)
-        if self.num_downs > 12:
-            raise ValueError(f"generator.num_downs must be at most 12, not {self.num_downs}")
+        channels = {"in_channels": self.in_channels, "out_channels": self.out_channels}
+        _at_least(1, "generator.", ngf=self.ngf, num_downs=self.num_downs, **channels)
+        _at_most(12, "generator.", num_downs=self.num_downs)
+        _at_most(64, "generator.", **channels)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,16 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from data.command import progress
 from data.errors import InputError
-from data.paired import read_image
+from data.images import decode
 from data.survey import Finding, Split, survey
 from data.workers import Died, ordered
 
-# What the reader takes as it is: grayscale, colour, 16-bit grayscale.
+# What the reader takes as it is: grayscale, colour, 16-bit grayscale. A TIFF Pillow does not know has none.
 _USUAL_MODES = ("L", "RGB", "I;16", "I;16B", "I;16L", "I;16N", "I")
 _PAIRS_A_WORKER = 64  # fewer are read sooner than another process has started
 
@@ -137,9 +136,9 @@ def _examine_file(path: Path, findings: list[Finding]) -> tuple[int, int] | None
             if path.stat().st_size == 0:
                 raise InputError("is empty (0 bytes)")
             mode = _mode(path)
-            height, width = np.asarray(read_image(path)).shape[:2]
+            height, width = decode(path, 3, quiet=False).pixels.shape[:2]  # with any channels
             size = (width, height)
-            if mode not in _USUAL_MODES:
+            if mode and mode not in _USUAL_MODES:
                 message = f"has mode {mode}, is read as grayscale or RGB"
                 findings.append(Finding(path, "remark", message))
         except Exception as error:  # decoders fail in every way there is, and the next file is not at fault

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from data.errors import InputError
+from data.images import MAX_CHANNELS, Picture, decode, read_image
 from data.pairs import Pairs
 from data.transforms import resize
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
-_MODES = {1: "L", 3: "RGB"}
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -32,25 +31,6 @@ def list_images(folder: Path) -> list[Path]:
     return sorted(files, key=lambda path: _natural(path.name))
 
 
-def read_image(path: Path, channels: int = 3) -> Image.Image:
-    """Decode an image fully, upright, as grayscale (`channels` 1) or RGB (3).
-
-    16-bit grayscale is scaled to 8 bits; an alpha channel is dropped.
-
-    Raises:
-        InputError: naming the file, if it is missing, no image, or cut short.
-    """
-    try:
-        with Image.open(path) as image:
-            return _eight_bit(ImageOps.exif_transpose(image)).convert(_MODES[channels])
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; expected an image") from None
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        # Pillow reports a broken file as any of these, a truncated one as OSError.
-        reason = "not an image" if "cannot identify" in str(error) else str(error)
-        raise InputError(f"{path}: cannot be read as an image ({reason})") from None
-
-
 class PairedImages(Pairs):
     """Pairs of pictures from a folder; the layout is found by looking.
 
@@ -59,13 +39,15 @@ class PairedImages(Pairs):
     Args:
         root: the folder that holds the split folders.
         split: `train`, `val`, `test` or any other prefix.
-        input_channels: 3 for RGB, 1 for grayscale; conversion is Pillow's.
+        input_channels: 3 for RGB, 1 for grayscale, converted as Pillow does it; any other number must be
+            the files' own.
         output_channels: the same for the target.
         **options: see `Pairs`.
 
     Raises:
         InputError: if a folder is missing or empty, halves have no partner, and, on reading, if a file
-            is no image, a side-by-side pair has an odd width, or two halves differ in size.
+            is no image or has other channels, a side-by-side pair has an odd width, or two halves differ in
+            size.
     """
 
     def __init__(
@@ -82,8 +64,8 @@ class PairedImages(Pairs):
         self.split = split
         channels = (input_channels, output_channels)
         for count in channels:
-            if count not in _MODES:
-                raise InputError(f"channels must be 1 (grayscale) or 3 (RGB), not {count}")
+            if not 1 <= count <= MAX_CHANNELS:
+                raise InputError(f"channels must lie between 1 and {MAX_CHANNELS}, not {count}")
         self._channels = channels if self.direction == "AtoB" else channels[::-1]
         self._files = self._find()
 
@@ -102,24 +84,26 @@ class PairedImages(Pairs):
             halves = self._split_sides(paths[0])
         else:
             first, second = (read_image(p, c) for p, c in zip(paths, self._channels, strict=True))
-            if first.size != second.size:
+            if first.shape[:2] != second.shape[:2]:
                 raise InputError(
                     f"{paths[0]}: is {_size(first)} but {paths[1]} is {_size(second)}; "
                     "the halves of a pair must have the same size"
                 )
             halves = (first, second)
-        pixels = [np.atleast_3d(np.asarray(resize(half, self.load_size))) for half in halves]
-        return pixels[0], pixels[1]
+        return resize(halves[0], self.load_size), resize(halves[1], self.load_size)
 
-    def _split_sides(self, path: Path) -> tuple[Image.Image, Image.Image]:
-        whole = read_image(path, max(self._channels))
-        width, height = whole.size
+    def _split_sides(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
+        whole = decode(path, max(self._channels))
+        width = whole.pixels.shape[1]
         if width % 2:
             raise InputError(
                 f"{path}: width {width} px is odd; a side-by-side pair has two halves of the same width"
             )
-        sides = (whole.crop((0, 0, width // 2, height)), whole.crop((width // 2, 0, width, height)))
-        first, second = (s.convert(_MODES[c]) for s, c in zip(sides, self._channels, strict=True))
+        sides = (whole.pixels[:, : width // 2], whole.pixels[:, width // 2 :])
+        first, second = (
+            Picture(path, side, whole.alpha).with_channels(channels)
+            for side, channels in zip(sides, self._channels, strict=True)
+        )
         return first, second
 
     def _find(self) -> list[tuple[Path, ...]]:
@@ -166,19 +150,10 @@ def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grayscale to 8 bits; Pillow's own conversion would clip it."""
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) / 257.0).round().astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError(f"pixels of mode {image.mode}; expected 8 or 16 bits a channel")
-    return image
-
-
 def _natural(text: str) -> list[tuple[bool, int, str]]:
     parts = re.split(r"(\d+)", text)
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
 
 
-def _size(image: Image.Image) -> str:
-    return f"{image.width}x{image.height} px"
+def _size(pixels: np.ndarray) -> str:
+    return f"{pixels.shape[1]}x{pixels.shape[0]} px"

@@ -76,7 +76,7 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
 
     @abstractmethod
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the two halves (A, B) of a pair at load size, uint8 (load_size, load_size, C)."""
+        """Return the two halves (A, B) of a pair at load size, (load_size, load_size, C) uint8 or uint16."""
 
     def canvas(self, index: int) -> tuple[Tensor, Tensor]:
         """Return (input, target) at load size, each (C, load_size, load_size) in [-1, 1]."""

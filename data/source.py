@@ -31,7 +31,7 @@ def open_pairs(
         source: a folder, `synthetic-facades`, or `synthetic-maps`.
         split: `train`, `val`, `test` or another folder name.
         synthetic_count: number of procedural pairs.
-        input_channels: 3 (RGB) or 1 (grayscale); procedural pictures are RGB.
+        input_channels: see `data.paired.PairedImages`; procedural pictures are RGB.
         output_channels: the same for the target.
         **options: see `data.pairs.Pairs`.
 

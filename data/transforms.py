@@ -11,9 +11,43 @@ from PIL import Image
 from torch import Tensor
 
 
-def resize(image: Image.Image, size: int) -> Image.Image:
-    """Resize to a square of `size` px with Pillow's anti-aliased bicubic; a no-op at that size."""
-    return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BICUBIC)
+def resize(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Resize (H, W, C) to a square of `size` px with Pillow's anti-aliased bicubic; a no-op at that size.
+
+    uint8 is resized as Pillow does it. uint16 is filtered in float32 by the same taps, rounded and clipped,
+    so it never goes through 8 bits. Every channel by itself: alpha, where asked for, is one among others.
+    """
+    if pixels.shape[:2] == (size, size):
+        return pixels
+    if pixels.dtype == np.uint8 and pixels.shape[2] == 3:
+        return np.asarray(_resize(pixels, size))
+    planes = [_resize(_plane(pixels[..., channel]), size) for channel in range(pixels.shape[2])]
+    resized = np.dstack([np.asarray(plane) for plane in planes])
+    if pixels.dtype == np.uint8:
+        return resized
+    return np.clip(np.rint(resized), 0, np.iinfo(pixels.dtype).max).astype(pixels.dtype)
+
+
+def _plane(channel: np.ndarray) -> np.ndarray:
+    return channel if channel.dtype == np.uint8 else channel.astype(np.float32)  # Pillow's modes L and F
+
+
+def _resize(pixels: np.ndarray, size: int) -> Image.Image:
+    return Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC)
+
+
+def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Return (H, W, C) as the EXIF or TIFF tag Orientation (1 to 8; others count as 1) wants it shown."""
+    turned = {
+        2: pixels[:, ::-1],
+        3: pixels[::-1, ::-1],
+        4: pixels[::-1],
+        5: pixels.swapaxes(0, 1),
+        6: np.rot90(pixels, -1),
+        7: pixels[::-1, ::-1].swapaxes(0, 1),
+        8: np.rot90(pixels, 1),
+    }
+    return turned.get(orientation, pixels)
 
 
 def random_window(
@@ -38,12 +72,22 @@ def cut(pixels: np.ndarray, left: int, top: int, size: int, *, mirrored: bool) -
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
-    """Turn (H, W, C) uint8 pixels into a (C, H, W) float32 tensor in [-1, 1]."""
-    tensor = torch.from_numpy(pixels.transpose(2, 0, 1).copy())  # a decoder's pixels may be read-only
-    return tensor.float().div_(127.5).sub_(1.0)
+    """Turn (H, W, C) uint8 or uint16 pixels into a (C, H, W) float32 tensor in [-1, 1].
+
+    The range is that of the type: 0 becomes -1, and 255 or 65535 becomes 1.
+    """
+    half = np.iinfo(pixels.dtype).max / 2
+    planes = pixels.transpose(2, 0, 1)
+    if pixels.dtype != np.uint8:
+        planes = planes.astype(np.float32)  # exact; torch knows little of uint16
+    tensor = torch.from_numpy(planes.copy())  # a decoder's pixels may be read-only
+    return tensor.float().div_(half).sub_(1.0)
 
 
-def to_pixels(tensor: Tensor) -> np.ndarray:
-    """Turn a (C, H, W) tensor in [-1, 1] into (H, W, C) uint8 pixels, rounded and clipped."""
-    scaled = tensor.detach().float().add(1.0).mul(127.5).round().clamp(0, 255)
-    return scaled.to(torch.uint8).cpu().numpy().transpose(1, 2, 0)
+def to_pixels(tensor: Tensor, bits: int = 8) -> np.ndarray:
+    """Turn a (C, H, W) tensor in [-1, 1] into (H, W, C) pixels of 8 or 16 bits, rounded and clipped."""
+    top = 2**bits - 1
+    scaled = tensor.detach().float().add(1.0).mul(top / 2).round().clamp(0, top)
+    if bits == 8:
+        return scaled.to(torch.uint8).cpu().numpy().transpose(1, 2, 0)
+    return scaled.cpu().numpy().astype(np.uint16).transpose(1, 2, 0)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from data.command import command, pick_device, version
 from eval.baseline import read_baseline, regressions
 from eval.offsets import Offset, is_whole, offsets_along, plain
-from eval.options import DEFAULT_MARGINS_PX, build_parser, read_options
+from eval.options import DEFAULT_MARGINS_PX, build_parser, leave_out, read_options
 from eval.processes import Processes
 from eval.quality import quality_measures
 from eval.results import (
@@ -67,9 +67,11 @@ def main(argv: Sequence[str]) -> int:
         "window_px": args.window,
         "canvas_px": args.canvas,
         "direction": args.direction,
+        "on_error": args.on_error,
     }
     pairs, data = open_data(models, **options)
     say_assumptions(data)
+    asked = leave_out(asked, inputs=data["input_channels"], outputs=data["output_channels"])
     offsets = offsets_along(asked.shifts, args.axis)
     check_shifts(pairs, asked.protocols, offsets)
     lpips = make_lpips(args, device) if "lpips" in asked.quality else None
@@ -95,7 +97,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     bind_outputs(models, pairs, plan, pan=pan, wide=wide)
     partial = args.out / f"partial-{processes.rank}-of-{processes.world}.jsonl"
-    measurements = measure(
+    measurements, n_skipped = measure(
         models,
         pairs,
         plan,
@@ -104,20 +106,20 @@ def main(argv: Sequence[str]) -> int:
         heading=heading(models, data, plan, args, lpips),
     )
     if not processes.first:
-        partial.unlink()
+        partial.unlink(missing_ok=True)
         return 0
-    results = record(measurements, plan, asked, args, words, data)
+    results = record(measurements, plan, asked, args, words, {**data, "n_skipped": n_skipped})
     if lpips:
         results["lpips"] = lpips.describe()
     if args.worst:
         results["worst"] = worst(measurements, pairs, args.worst)
     if pan and wide is not None:
-        flicker = measure_pan(models, wide, plan, pan)
+        flicker, panned = measure_pan(models, wide, plan, pan)
         record_pan(results, models, flicker, pan, canvas_px=wide.load_size)
     write_results(results, args.out)
     draw(results, measurements, pairs, plan, args.out)
     if pan and wide is not None:
-        draw_pan(results, models, flicker, wide, plan, args.out)
+        draw_pan(results, models, flicker, panned, wide, plan, args.out)
     write_report(args.out)
     partial.unlink()
     say_results(results, args)
@@ -277,7 +279,7 @@ def worst(measurements: Sequence[Measurement], pairs: Pairs, count: int) -> dict
         db = measurement.lead_db()
         order = db.argsort(kind="stable")[:count]
         ranking[measurement.model.name] = [
-            {"image": pairs.name(int(index)), "mean_db": float(db[index])} for index in order
+            {"image": pairs.name(measurement.images[place]), "mean_db": float(db[place])} for place in order
         ]
     return ranking
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from data.command import progress
 from data.errors import InputError
+from eval.canvases import canvases
 from eval.decibels import Array
 from eval.eqt import EqtScores
 from eval.offsets import Offset, is_whole
@@ -112,7 +113,10 @@ class Plan:
 
 @dataclass
 class Measurement:
-    """What is known of one model so far: its stability a protocol, its quality an image."""
+    """What is known of one model so far: its stability a protocol, its quality an image.
+
+    `images` are the numbers of the pictures measured: an unreadable one may have been skipped.
+    """
 
     model: Model
     scores: list[StabilityScores]
@@ -120,6 +124,7 @@ class Measurement:
     measures: Mapping[str, Measure]
     eqt: EqtScores | None = None
     quality: list[Figures] = field(default_factory=list)
+    images: list[int] = field(default_factory=list)
 
     def add(self, source: Tensor, target: Tensor, *, index: int, batch_size: int) -> None:
         """Measure picture number `index`, input and target (1, C, S, S) at canvas size."""
@@ -148,8 +153,9 @@ class Measurement:
             "eqt": self.eqt.take() if self.eqt else None,
         }
 
-    def put(self, row: Mapping[str, Any]) -> None:
-        """Add a picture that was measured by another process or before."""
+    def put(self, index: int, row: Mapping[str, Any]) -> None:
+        """Add picture number `index`, measured by another process or before."""
+        self.images.append(index)
         self.quality.append(row["quality"])
         for scores, errors in zip(self.scores, row["scores"], strict=True):
             scores.put(errors)
@@ -174,7 +180,7 @@ def measure(
     processes: Processes | None = None,
     partial: Path | None = None,
     heading: Mapping[str, Any] | None = None,
-) -> list[Measurement]:
+) -> tuple[list[Measurement], int]:
     """Measure every model on every picture.
 
     A picture is decoded once and held alone; squared errors (a few numbers a picture) are all that stays.
@@ -188,11 +194,12 @@ def measure(
         heading: what is measured, as JSON values; another heading's file is not gone on with.
 
     Returns:
-        The finished measurements; empty ones on all processes but the first.
+        The finished measurements, and how many pictures were skipped because they cannot be read; empty
+        ones and 0 on all processes but the first.
 
     Raises:
-        InputError: if a shift or margin does not fit, a picture cannot be read, or an output is not
-            finite; the message names the model and the picture.
+        InputError: if a shift or margin does not fit, a picture cannot be read (if `pairs.on_error` is
+            `skip`: none can), or an output is not finite; the message names the model and the picture.
     """
     measurements = [
         Measurement(
@@ -206,9 +213,10 @@ def measure(
     ]
     processes = processes or Processes()
     n_images = min(len(pairs), plan.limit or len(pairs))
+    skipped: list[str] = []
     with Partial(partial, dict(heading or {})) as kept:
         todo = [index for index in range(processes.rank, n_images, processes.world) if index not in kept.done]
-        for index, name, source, target in progress(canvases(pairs, todo, plan), len(todo)):
+        for index, name, source, target in progress(canvases(pairs, todo, plan, skipped), len(todo)):
             for measurement in measurements:
                 try:
                     measurement.add(source, target, index=index, batch_size=plan.batch_size)
@@ -216,37 +224,15 @@ def measure(
                     raise InputError(f"{measurement.model.path} on {name}: {error}") from None
             kept.add(index, [measurement.take() for measurement in measurements])
     # In the order of the pictures, whoever measured them: sums and intervals depend on it.
-    everything = {i: rows for share in processes.gather(kept.done) for i, rows in share.items()}
-    for index in sorted(index for index in everything if index < n_images):
+    shares = processes.gather((kept.done, skipped))
+    everything = {i: rows for done, _ in shares for i, rows in done.items() if i < n_images}
+    for index in sorted(everything):
         for measurement, row in zip(measurements, everything[index], strict=True):
-            measurement.put(row)
-    return measurements
-
-
-def canvases(pairs: Pairs, indices: Sequence[int], plan: Plan) -> Iterator[tuple[int, str, Tensor, Tensor]]:
-    """Yield (index, name, input, target) of some pictures, (1, C, S, S) on the device."""
-    from torch.utils.data import DataLoader
-
-    loader: DataLoader[Any] = DataLoader(
-        _Canvases(pairs, indices),  # type: ignore[arg-type]
-        batch_size=None,
-        num_workers=plan.workers,
-    )
-    for index, name, source, target in loader:
-        yield index, name, source[None].to(plan.device), target[None].to(plan.device)
-
-
-class _Canvases:
-    def __init__(self, pairs: Pairs, indices: Sequence[int]) -> None:
-        self.pairs = pairs
-        self.indices = indices
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, place: int) -> tuple[int, str, Tensor, Tensor]:
-        index = self.indices[place]
-        return (index, self.pairs.name(index), *self.pairs.canvas(index))
+            measurement.put(index, row)
+    reasons = [reason for _, theirs in shares for reason in theirs]
+    if reasons and not everything:
+        raise InputError(f"none of {n_images} pictures can be read; the first: {reasons[0]}")
+    return measurements, len(reasons)
 
 
 def strip_outputs(
@@ -277,5 +263,5 @@ def strip_outputs(
 
 
 def as_rgb(pixels: np.ndarray) -> np.ndarray:
-    """Repeat a single channel to three: (H, W, 1 or 3) -> (H, W, 3)."""
-    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+    """Return what can be shown of (H, W, C) as (H, W, 3): the first three channels, or the first as gray."""
+    return pixels[..., :3] if pixels.shape[2] >= 3 else np.repeat(pixels[..., :1], 3, axis=2)

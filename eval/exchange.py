@@ -28,9 +28,10 @@ from torch import Tensor, nn
 
 from data.errors import InputError
 from data.files import write_whole
-from data.paired import read_image
+from data.images import read_image
 from data.transforms import to_pixels, to_tensor
-from eval.evaluate import Plan, canvases
+from eval.canvases import canvases
+from eval.evaluate import Plan
 from eval.offsets import Offset, plain
 
 if TYPE_CHECKING:
@@ -54,9 +55,16 @@ class Window:
 
 
 def windows(
-    pairs: Pairs, plan: Plan, *, pan: PanPlan | None = None, wide: Pairs | None = None
+    pairs: Pairs,
+    plan: Plan,
+    *,
+    pan: PanPlan | None = None,
+    wide: Pairs | None = None,
+    skipped: list[str] | None = None,
 ) -> Iterator[Window]:
     """Yield every input that an evaluation of `plan` shows to a network, and then those of a pan over `wide`.
+
+    `skipped` is as for `eval.canvases.canvases`.
 
     Raises:
         InputError: if a shift or margin does not fit, or a picture cannot be read.
@@ -64,7 +72,7 @@ def windows(
     scores = plan.scores(pairs)
     eqt, perturbed = plan.eqt_scores(pairs), plan.perturbed(pairs)
     rule = perturbed.protocol
-    for index, name, source, _ in canvases(pairs, range(_count(pairs, plan)), plan):
+    for index, name, source, _ in canvases(pairs, range(_count(pairs, plan)), plan, skipped):
         yield Window(f"{name}_base.png", name, "base", (0, 0), rule.base(source))
         for score in scores:
             yield from _shifted(name, score.protocol.name, score.moving, score.windows(source))
@@ -104,14 +112,20 @@ def export_inputs(
     pan: PanPlan | None = None,
     wide: Pairs | None = None,
 ) -> int:
-    """Write every input and the manifest to `out`; return the number of pictures written."""
-    from PIL import Image
+    """Write every input and the manifest to `out`; return the number of pictures written.
 
+    Raises:
+        InputError: if inputs are neither grayscale nor RGB, or a picture cannot be read.
+    """
+    from data.saving import PNG_CHANNELS, save_image
+
+    if data["input_channels"] not in PNG_CHANNELS:
+        raise InputError(
+            f"--export_inputs: writes grayscale or RGB; the inputs have {data['input_channels']} channels"
+        )
     files = []
-    for window in windows(pairs, plan, pan=pan, wide=wide):
-        pixels = to_pixels(window.pixels[0])
-        image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-        write_whole(out / window.file, functools.partial(image.save, format="PNG"))
+    for window in windows(pairs, plan, pan=pan, wide=wide, skipped=[]):
+        save_image(out / window.file, to_pixels(window.pixels[0]))
         dx, dy = map(plain, window.offset)
         files.append(
             {"file": window.file, "image": window.image, "protocol": window.protocol, "dx": dx, "dy": dy}
@@ -175,9 +189,7 @@ class Outputs(nn.Module):
         return output
 
     def _read(self, file: Path) -> Tensor:
-        import numpy as np
-
-        return to_tensor(np.atleast_3d(np.asarray(read_image(file, self.channels))))
+        return to_tensor(read_image(file, self.channels))
 
 
 def load_outputs(folder: Path, device: str) -> tuple[nn.Module, dict[str, Any]]:

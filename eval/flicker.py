@@ -11,8 +11,9 @@ import numpy as np
 
 from data.command import progress
 from data.errors import InputError
+from eval.canvases import canvases
 from eval.decibels import mean_with_interval
-from eval.evaluate import Plan, as_rgb, canvases
+from eval.evaluate import Plan, as_rgb
 from eval.forward import run_windows
 from eval.offsets import Shift, plain
 from eval.pan import FRAMES, MEANING, PanScores, canvas_for, pan_offsets
@@ -48,8 +49,13 @@ class PanPlan:
         return [PanScores(canvas_px, window_px, speed, self.n_frames, self.axis) for speed in self.speeds]
 
 
-def measure_pan(models: Sequence[Model], pairs: Pairs, plan: Plan, pan: PanPlan) -> list[list[PanScores]]:
+def measure_pan(
+    models: Sequence[Model], pairs: Pairs, plan: Plan, pan: PanPlan
+) -> tuple[list[list[PanScores]], list[int]]:
     """Measure every model at every speed; the pictures of `pairs` hold the path.
+
+    Returns:
+        A list of scores, one a speed, for each model; and the numbers of the pictures measured.
 
     Raises:
         InputError: if the path does not fit, a picture cannot be read, or an output is not finite; the
@@ -58,7 +64,9 @@ def measure_pan(models: Sequence[Model], pairs: Pairs, plan: Plan, pan: PanPlan)
     measured = [pan.scores(pairs.load_size, pairs.crop_size) for _ in models]
     n_images = min(len(pairs), plan.limit or len(pairs))
     pictures = progress(canvases(pairs, range(n_images), plan), n_images)
-    for _, name, source, _ in pictures:
+    images = []
+    for index, name, source, _ in pictures:
+        images.append(index)
         for model, every_speed in zip(models, measured, strict=True):
             try:
                 for scores in every_speed:
@@ -66,7 +74,7 @@ def measure_pan(models: Sequence[Model], pairs: Pairs, plan: Plan, pan: PanPlan)
                     scores.add(run_windows(model.module, frames, batch_size=plan.batch_size))
             except InputError as error:
                 raise InputError(f"{model.path} on {name}: {error}") from None
-    return measured
+    return measured, images
 
 
 def record_pan(
@@ -109,6 +117,7 @@ def draw_pan(
     results: dict[str, Any],
     models: Sequence[Model],
     measured: Sequence[Sequence[PanScores]],
+    images: Sequence[int],
     pairs: Pairs,
     plan: Plan,
     out: Path,
@@ -124,8 +133,8 @@ def draw_pan(
 
     draw_pan_spectrum(out / "pan.png", results)
     for place, scores in enumerate(measured[0]):
-        image = widest_spread([every_speed[place].result().image_db() for every_speed in measured])
-        source = pairs.canvas(image)[0][None].to(plan.device)
+        widest = widest_spread([every_speed[place].result().image_db() for every_speed in measured])
+        source = pairs.canvas(images[widest])[0][None].to(plan.device)
         strips = []
         for model, row in zip(models, results["models"], strict=True):
             outputs = run_windows(model.module, scores.windows(source), batch_size=plan.batch_size)

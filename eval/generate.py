@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from data.command import (
     Parser,
@@ -20,11 +17,9 @@ from data.command import (
     progress,
 )
 from data.errors import InputError
-from data.files import write_whole
 from eval.results import prepare_output
 
 if TYPE_CHECKING:
-    from PIL import Image
     from torch import Tensor, nn
 
 MIN_TILE_PX = 32
@@ -36,6 +31,14 @@ def build_parser() -> Parser:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="run directory or .safetensors file")
     parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="pictures or folders of them")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where NAME.png is written")
+    parser.add_argument(
+        "--bits", type=int, choices=(8, 16), default=8, help="a channel of the output (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("png", "tiff"),
+        help="of the output (default: png for grayscale and RGB, else tiff as NAME.tif)",
+    )
     parser.add_argument(
         "--tile",
         type=positive,
@@ -54,25 +57,27 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"--tile {args.tile}: expected at least {MIN_TILE_PX} px")
     prepare_output(args.out)
     files = collect(args.inputs)
-    for stem, file in files.items():
-        if (args.out / f"{stem}.png").resolve() == file.resolve():
-            raise InputError(f"{file}: would be overwritten by its own output; expected another --out")
 
     import torch
-    from PIL import Image
 
-    from data.paired import read_image
+    from data.images import read_image
+    from data.saving import save_image, suffix_for
     from data.transforms import to_pixels, to_tensor
     from gen.checkpoint import load_generator
 
     device = pick_device(args.device)
     generator = load_generator(args.checkpoint, device)
     config: Any = generator.config
-    channels = config["generator"]["in_channels"]
+    channels = config["generator"].get("in_channels", 3)
+    suffix = suffix_for(config["generator"].get("out_channels", 3), args.format)
+    outputs = {args.out / f"{stem}{suffix}": file for stem, file in files.items()}
+    for out, file in outputs.items():
+        if out.resolve() == file.resolve():
+            raise InputError(f"{file}: would be overwritten by its own output; expected another --out")
     failures = 0
-    for stem, file in progress(files.items(), len(files)):
+    for out, file in progress(outputs.items(), len(outputs)):
         try:
-            pixels = as_array(read_image(file, channels))
+            pixels = read_image(file, channels)
         except InputError as error:
             print(f"generate: error: {one_line(error)}", file=sys.stderr)
             failures += 1
@@ -80,9 +85,7 @@ def main(argv: Sequence[str]) -> int:
         x = to_tensor(pixels)[None].to(device)
         with torch.inference_mode():
             output = run_tiled(generator, x, args.tile, args.batch_size) if args.tile else generator(x)
-        picture = to_pixels(output[0]).squeeze(-1) if output.shape[1] == 1 else to_pixels(output[0])
-        save = functools.partial(Image.fromarray(picture).save, format="PNG")
-        write_whole(args.out / f"{stem}.png", save)
+        save_image(out, to_pixels(output[0], args.bits))
     print(f"wrote {len(files) - failures} of {len(files)} pictures to {args.out}", file=sys.stderr)
     return 2 if failures else 0
 
@@ -107,11 +110,6 @@ def collect(inputs: Sequence[Path]) -> dict[str, Path]:
                 raise InputError(f"{file}: would overwrite the output of {files[file.stem]}; rename one")
             files[file.stem] = file
     return files
-
-
-def as_array(image: Image.Image) -> np.ndarray:
-    """Return pixels (H, W, C) uint8 of a Pillow image."""
-    return np.atleast_3d(np.asarray(image))
 
 
 def run_tiled(generator: nn.Module, x: Tensor, tile_px: int, batch_size: int) -> Tensor:

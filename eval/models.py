@@ -27,7 +27,7 @@ NORM_MODES = {
 }
 FROZEN = ("program", "onnx", "outputs")  # whoever made them has settled dropout
 # What an output has lost before it is measured.
-PRECISIONS = {"outputs": "8-bit pictures: differences are rounded, unequal outputs reach about 56 dB"}
+PRECISIONS = {"outputs": "pictures: 8-bit ones are rounded, unequal outputs reach about 56 dB"}
 
 
 @dataclass(frozen=True)

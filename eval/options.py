@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +78,12 @@ def build_parser() -> Parser:
     parser.add_argument("--split", help="folder name of the pairs (default: the run's validation split)")
     add_foreign_options(parser)
     parser.add_argument("--limit", type=positive, metavar="N", help="use the first N pictures")
+    parser.add_argument(
+        "--on_error",
+        choices=("fail", "skip"),
+        default="fail",
+        help="a picture that cannot be read: end, or name it and leave it out (default: %(default)s)",
+    )
     add_quality_options(parser)
     parser.add_argument(
         "--worst", type=natural, default=0, metavar="K", help="name the K pictures that move most"
@@ -157,6 +165,24 @@ def read_options(args: Any) -> Asked:
     if args.lpips_weights and "lpips" not in asked.quality:
         raise InputError("--lpips-weights: LPIPS is not measured; expected --quality lpips with it")
     return asked
+
+
+def leave_out(asked: Asked, *, inputs: int, outputs: int) -> Asked:
+    """Drop, and say so on stderr, what is made for grayscale and RGB: LPIPS of outputs, JPEG of inputs.
+
+    Args:
+        asked: what the options ask for.
+        inputs: channels of the inputs.
+        outputs: channels of the outputs.
+    """
+    quality, kinds = asked.quality, asked.kinds
+    if "lpips" in quality and outputs not in (1, 3):
+        print(f"lpips: needs grayscale or RGB outputs, not {outputs} channels; left out", file=sys.stderr)
+        quality = [name for name in quality if name != "lpips"]
+    if "jpeg" in kinds and inputs not in (1, 3):
+        print(f"jpeg: needs grayscale or RGB inputs, not {inputs} channels; left out", file=sys.stderr)
+        kinds = [name for name in kinds if name != "jpeg"]
+    return dataclasses.replace(asked, quality=quality, kinds=kinds)
 
 
 def parse_protocols(text: str) -> list[str]:

@@ -32,11 +32,11 @@ DRAWN = (
 
 def telling_image(measurements: Sequence[Measurement]) -> int:
     """Return the image with the largest spread in dB between models (one model: the least stable)."""
-    return widest_spread([m.lead_db() for m in measurements])
+    return measurements[0].images[widest_spread([m.lead_db() for m in measurements])]
 
 
 def widest_spread(image_db: Sequence[np.ndarray]) -> int:
-    """Return the image whose dB differ most between models, (n_images,) each; of one model, the lowest."""
+    """Return which of the dB, (n_images,) each, differs most between models; of one model, the lowest."""
     rows = np.stack(image_db)
     if len(rows) == 1:
         return int(rows[0].argmin())

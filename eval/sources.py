@@ -29,6 +29,7 @@ def open_data(
     canvas_px: int | None = None,
     direction: str | None = None,
     least_px: int = 0,
+    on_error: str = "fail",
 ) -> tuple[Pairs, dict[str, Any]]:
     """Open the pictures that all models are measured on.
 
@@ -47,6 +48,7 @@ def open_data(
         least_px: side of the canvas at least. Where the side known otherwise is smaller, procedural scenes
             are rendered, and pictures of a folder resized, to this side: as much larger than the network
             knows them as must be, and no more.
+        on_error: `fail` or `skip`, what becomes of pictures that cannot be read.
 
     Returns:
         The pairs, and what a result records about them.
@@ -74,6 +76,7 @@ def open_data(
         direction=settings["direction"],
         load_size=settings["canvas_px"],
         crop_size=settings["window_px"],
+        on_error=on_error,
         **channels,
     )
     return pairs, {"source": source, "split": split, **settings, "assumed": assumed, **channels}

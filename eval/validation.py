@@ -79,7 +79,11 @@ def draw_samples(generator: nn.Module, pairs: Pairs, path: Path, *, count: int =
         for canvas in pairs.canvases(count):
             source, target = (window.base(half[None]) for half in canvas)
             output = next(run_windows(generator, [source.to(device)], batch_size=1)).cpu()
-            tiles += [tile.expand(-1, 3, -1, -1) for tile in (source, output, target)]
+            # What can be shown: the first three channels, or the first as gray.
+            tiles += [
+                tile[:, :3] if tile.shape[1] >= 3 else tile[:, :1].expand(-1, 3, -1, -1)
+                for tile in (source, output, target)
+            ]
     make_grid = import_torchvision("torchvision.utils").make_grid
     image = Image.fromarray(to_pixels(make_grid(torch.cat(tiles), nrow=3, padding=2, pad_value=1)))
     write_whole(path, functools.partial(image.save, format="PNG"))

@@ -27,6 +27,8 @@ Capture = pytest.CaptureFixture[str]
 TINY = ["--data.load_size=40", "--data.crop_size=32", "--generator.ngf=4", "--generator.num_downs=3"]
 TINY += ["--discriminator.ndf=4", "--discriminator.n_layers=1", "--train.epochs=1", "--device=cpu"]
 FAST = ["--shifts", "0..3", "--margins", "0,4", "--device", "cpu"]
+# A pan compares what all frames show less 16 px a side: a window of 32 px leaves nothing.
+PAN = ["--pan", "1", "--pan-frames", "2", "--window", "40", "--canvas", "48"]
 
 
 def one_error_line(capsys: Capture, *culprits: str) -> str:

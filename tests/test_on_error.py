@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,14 +15,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import eval.evaluate as evaluation
+import train_pix2pix
 from configs.load import ConfigError, build_parser, parse
 from data import EpochSampler, InputError, PairedImages, SyntheticPairs
 from data.command import one_line
 from data.pairs import MAX_TRIES
 from data.source import open_pairs
+from eval.eval_stability import main as eval_stability
 from eval.validation import draw_samples, validate
 from gen import UNetGenerator
-from tests.conftest import tiny_config
+from tests.conftest import REPOSITORY, tiny_config
+from tests.test_commands import FAST, PAN, TINY, one_error_line
+
+Capture = pytest.CaptureFixture[str]
 
 SIZES = {"load_size": 40, "crop_size": 32}
 
@@ -163,3 +172,118 @@ def test_the_choice_is_checked(pair_folder: Path) -> None:
     options = dataclasses.asdict(tiny_config(pair_folder).data)
     assert open_pairs(str(pair_folder), "train", on_error=options["on_error"], **SIZES).on_error == "fail"
     json.dumps(options)
+
+
+# ---- pictures that cannot be read, in an evaluation -----------------------------------------------------
+
+
+@pytest.fixture
+def damaged(pair_folder: Path) -> Path:
+    """The first of three test pairs is no picture, so places and numbers of what is left differ."""
+    (pair_folder / "test" / "1.png").write_text("not a picture")
+    return pair_folder
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_evaluation_skips_and_counts(
+    checkpoints: list[Path], damaged: Path, tmp_path: Path, capsys: Capture, workers: str
+) -> None:
+    argv = [*map(str, checkpoints), *FAST, "--workers", workers, "--worst", "1"]
+    argv += [*PAN, "--out", str(tmp_path / "o")]
+    assert eval_stability(argv) == 2
+    one_error_line(capsys, "1.png", "not an image")
+    assert eval_stability([*argv, "--on_error", "skip"]) == 0
+    err = capsys.readouterr().err
+    assert err.count("skipped") == 1
+    assert f"skipped {damaged / 'test' / '1.png'}: cannot be read" in err
+    found = json.loads((tmp_path / "o" / "results.json").read_text())
+    assert (found["data"]["n_images"], found["data"]["n_skipped"]) == (2, 1)
+    (damaged / "test" / "1.png").unlink()
+    assert eval_stability([*argv[:-1], str(tmp_path / "clean")]) == 0
+    clean = json.loads((tmp_path / "clean" / "results.json").read_text())
+    assert clean["data"]["n_skipped"] == 0
+    # Names and numbers belong to the pictures that were read, not to places in the folder.
+    for key in ("models", "worst", "comparisons"):
+        assert found[key] == clean[key]
+    shown = [json.loads((tmp_path / o / "frames" / "frames.json").read_text()) for o in ("o", "clean")]
+    assert shown[0] == shown[1]
+
+
+def test_nothing_that_can_be_read_is_one_line(
+    checkpoints: list[Path], damaged: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    argv = [str(checkpoints[0]), *FAST, "--limit", "1", "--on_error", "skip", "--out", str(tmp_path / "o")]
+    assert eval_stability(argv) == 2
+    one_error_line(capsys, "none of 1 pictures can be read", "1.png")
+
+
+def test_exported_inputs_leave_out_what_cannot_be_read(
+    checkpoints: list[Path], damaged: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    argv = [str(checkpoints[0]), *FAST, "--on_error", "skip"]
+    assert eval_stability([*argv, "--export_inputs", str(tmp_path / "in")]) == 0
+    assert "skipped" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "in").glob("*base.png")) == ["2_base.png", "3_base.png"]
+    assert eval_stability([str(tmp_path / "in"), *argv[1:], "--out", str(tmp_path / "o")]) == 0
+
+
+def test_an_interrupted_evaluation_tries_what_it_skipped_again(
+    checkpoints: list[Path], damaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = [str(checkpoints[0]), *FAST, "--on_error", "skip", "--out"]
+    assert eval_stability([*argv, str(tmp_path / "whole")]) == 0
+    original = evaluation.Measurement.add
+
+    def stop(self: evaluation.Measurement, *args: object, index: int, **more: object) -> None:
+        if index == 2:
+            raise KeyboardInterrupt
+        original(self, *args, index=index, **more)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation.Measurement, "add", stop)
+        assert eval_stability([*argv, str(tmp_path / "stopped")]) == 130
+    assert eval_stability([*argv, str(tmp_path / "stopped")]) == 0
+    assert numbers(tmp_path / "stopped") == numbers(tmp_path / "whole")
+
+
+def test_processes_count_what_all_of_them_skipped(
+    checkpoints: list[Path], damaged: Path, tmp_path: Path
+) -> None:
+    """The second of two processes has one picture, and it cannot be read."""
+    (damaged / "test" / "2.png").write_text("not a picture")
+    argv = [str(checkpoints[0]), *FAST, "--on_error", "skip", "--out"]
+    assert eval_stability([*argv, str(tmp_path / "one")]) == 0
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    run = subprocess.run(
+        [*launch, "-m", "eval.eval_stability", *argv, str(tmp_path / "two")],
+        cwd=REPOSITORY,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert {f"skipped {damaged / 'test' / name}" in run.stderr for name in ("1.png", "2.png")} == {True}
+    assert numbers(tmp_path / "two") == numbers(tmp_path / "one")
+    assert numbers(tmp_path / "two")["data"]["n_skipped"] == 2
+
+
+def numbers(out: Path) -> dict:
+    return {**json.loads((out / "results.json").read_text()), "created": 0, "command": ""}
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_training_goes_on_past_what_cannot_be_read(
+    broken: Path, tmp_path: Path, capsys: Capture, workers: str
+) -> None:
+    """The command: fail stops at a broken pair, skip trains to the end and names each file once."""
+    (broken / "test" / "1.png").write_text("not a picture")
+    argv = [*TINY, "--data.root", str(broken), "--workers", workers, "--train.epochs=2", "--batch_size=2"]
+    argv += ["--train.val_every=1", "--train.val_limit=2", "--out"]
+    assert train_pix2pix.main([*argv, str(tmp_path / "fail")]) == 2
+    one_error_line(capsys, ".png", "not an image")
+    assert train_pix2pix.main([*argv, str(tmp_path / "skip"), "--data.on_error=skip"]) == 0
+    err = capsys.readouterr().err
+    for number in (2, 5):
+        assert str(broken / "train" / f"{number}.png") in err
+    assert (tmp_path / "skip" / "generator.safetensors").exists()
