@@ -214,7 +214,7 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     """the schedule"""
     batch_size: int = 1
-    """pairs a step and process"""
+    """pairs a batch and process"""
     workers: int = 0
     """processes that load data; 0 loads in the trainer itself"""
     seed: int = 0
