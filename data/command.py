@@ -18,6 +18,9 @@ from types import FrameType
 from typing import NoReturn, Protocol, TypeVar
 
 
+LONGEST_MESSAGE = 2000  # characters; the longest path that Linux takes has 4,096 bytes
+
+
 class Main(Protocol):
     """A command's entry point."""
 
@@ -76,15 +79,26 @@ def command(name: str) -> Callable[[Callable[[Sequence[str]], int]], Main]:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's message as a single line; an OSError names its file first."""
+    """Return an error's message as a single line that is fit for a terminal; an OSError names its file first.
+
+    Messages quote what files hold, so they may hold anything: control characters are written out, and what
+    is too long to be read loses its middle.
+    """
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}"
+        return printable(f"{where}{error.strerror}")
     text = str(error)
     if text.startswith("Caught ") and "DataLoader worker" in text:
         # torch hands on a worker's error with its traceback as the message; the last line is ours.
         text = text.strip().splitlines()[-1].partition(": ")[2]
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))
+
+
+def printable(text: str) -> str:
+    """Return a text without characters that a terminal would act on, or that cannot be encoded."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    half = LONGEST_MESSAGE // 2
+    return shown if len(shown) <= LONGEST_MESSAGE else f"{shown[:half]} ... {shown[-half:]}"
 
 
 def _exit_code(error: Exception) -> int | None:

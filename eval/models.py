@@ -188,6 +188,8 @@ def _name_parts(file: Path) -> list[str]:
 def _is_generator(path: Path) -> bool:
     if path.parent.name == "last" or re.fullmatch(r"generator-\d+", path.stem):
         return False
+    if not path.is_file():  # opening a pipe would wait for its writer
+        return False
     try:
         with open(path, "rb") as file:
             # The header is JSON with our format's name in its metadata; tensors follow it.
