@@ -77,7 +77,11 @@ def check_file(path: Path) -> None:
         content = yaml.safe_load(text)
     except ConfigError:
         raise
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or number that cannot be
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError: a date or number that cannot be
         raise ConfigError(f"{path}: is no YAML ({_shorten(str(error))})") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected a mapping of options, got {type(content).__name__}")
@@ -90,7 +94,9 @@ def _check_events(path: Path, text: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
-            raise ConfigError(f"{path}: holds the alias *{_shorten(event.anchor)}; expected values written out")
+            raise ConfigError(
+                f"{path}: holds the alias *{_shorten(str(event.anchor))}; expected values written out"
+            )
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):

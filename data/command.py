@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import functools
 import importlib.metadata
+import io
 import os
 import signal
 import sys
@@ -17,8 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import FrameType
 from typing import NoReturn, Protocol, TypeVar
 
-
-LONGEST_MESSAGE = 2000  # characters; the longest path that Linux takes has 4,096 bytes
+LONGEST_MESSAGE = 2000  # characters; a path of Linux may have twice as many, its ends say what is meant
 
 
 class Main(Protocol):
@@ -51,6 +51,8 @@ def command(name: str) -> Callable[[Callable[[Sequence[str]], int]], Main]:
         @functools.wraps(main)
         def wrapped(argv: Sequence[str] | None = None) -> int:
             previous = _raise_on_sigterm()
+            if isinstance(sys.stdout, io.TextIOWrapper):  # a name that cannot be shown ends no evaluation
+                sys.stdout.reconfigure(errors="backslashreplace")
             try:
                 return main(sys.argv[1:] if argv is None else argv)
             except KeyboardInterrupt:

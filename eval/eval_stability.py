@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from data.command import command, pick_device, version
-from eval.baseline import read_baseline, regressions
+from eval.baseline import regressions
 from eval.offsets import Offset, is_whole, offsets_along, plain
 from eval.options import DEFAULT_MARGINS_PX, build_parser, read_options
 from eval.processes import Processes
@@ -22,6 +22,7 @@ from eval.results import (
     to_table,
     write_results,
 )
+from eval.results_schema import read_results
 from eval.shifts import PROTOCOLS, make_protocol
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     args = build_parser().parse(words, signed=("--shifts", "--margins", "--pan"))
     asked = read_options(args)
     processes = Processes()
-    baseline = None if args.baseline is None else read_baseline(args.baseline)
+    baseline = None if args.baseline is None else read_results(args.baseline)
     if processes.first:
         prepare_output(args.export_inputs or args.out)
 

@@ -40,9 +40,11 @@ def prepare_output(out: Path) -> None:
 
 
 def write_results(results: dict[str, Any], out: Path) -> None:
-    """Write results.json and results.csv."""
+    """Write results.json and results.csv; where a file's name is no text, a question mark stands."""
     for name, text in (("results.json", to_json(results)), ("results.csv", to_csv(results))):
-        write_whole(out / name, functools.partial(Path.write_text, data=text, encoding="utf-8"))
+        write_whole(
+            out / name, functools.partial(Path.write_text, data=text, encoding="utf-8", errors="replace")
+        )
 
 
 def to_json(results: dict[str, Any]) -> str:

@@ -154,7 +154,7 @@ def load_generator(path: str | Path, device: str = "cpu") -> nn.Module:
         raise CheckpointError(f"{path}: its provenance cannot be read; expected a map of plain values")
     model = build_generator(path, config.get("generator"), tensors)
     model.config = config  # type: ignore[assignment]
-    model.provenance = provenance
+    model.provenance = provenance  # type: ignore[assignment]
     return model.to(device).eval()
 
 

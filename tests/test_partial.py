@@ -12,9 +12,10 @@ import pytest
 
 import eval.evaluate as evaluation
 from data.errors import InputError
-from eval.baseline import read_baseline, regressions
+from eval.baseline import regressions
 from eval.eval_stability import main as eval_stability
 from eval.partial import Partial
+from eval.results_schema import read_results
 from tests.conftest import REPOSITORY
 
 Capture = pytest.CaptureFixture[str]
@@ -127,9 +128,9 @@ def test_baselines_that_do_not_fit(argv: list[str], tmp_path: Path, capsys: Capt
     for text in ("", "[]", "{}", '{"schema_version": 1, "models": [{}]}', "[" * 100_000, "\x00"):
         path.write_text(text)
         with pytest.raises(InputError, match=r"b\.json"):
-            read_baseline(path)
+            read_results(path)
     with pytest.raises(InputError, match=r"nowhere\.json"):
-        read_baseline(tmp_path / "nowhere.json")
+        read_results(tmp_path / "nowhere.json")
     for change, word in (
         ({"axis": "y"}, "axis"),
         ({"data": {**sound["data"], "n_images": 9}}, "n_images"),

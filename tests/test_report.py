@@ -260,11 +260,11 @@ def test_the_best_of_a_column_is_marked(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "culprits"),
     [
-        ("results.json", None, ["results.json", "expected what eval_stability writes"]),
+        ("results.json", None, ["results.json", "as eval_stability writes"]),
         ("results.json", "{", ["results.json", "is not JSON"]),
         ("results.json", "[]", ["results.json", "schema_version 1"]),
         ("results.json", '{"schema_version": 99}', ["results.json", "schema_version 1"]),
-        ("frames/frames.json", "{", ["frames.json", "expected JSON"]),
+        ("frames/frames.json", "{", ["frames.json", "is not JSON"]),
         ("frames/frames.json", '{"schema_version": 0}', ["frames.json", "schema_version 1"]),
         ("frames/model-01.webp", None, ["model-01.webp", "expected a sheet"]),
     ],
@@ -287,7 +287,7 @@ def test_frames_of_other_models_or_places_are_refused(folder: Path) -> None:
     frames = json.loads(index.read_text())
     frames["input"] = "../results.json"
     index.write_text(json.dumps(frames))
-    with pytest.raises(InputError, match="no name of a file"):
+    with pytest.raises(InputError, match="expected the name of a file"):
         write_report(folder)
     frames["input"], frames["models"] = "input.webp", frames["models"][:2]
     index.write_text(json.dumps(frames))
