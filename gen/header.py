@@ -17,7 +17,7 @@ from typing import Any
 
 from gen.errors import CheckpointError
 
-MAX_HEADER_BYTES = 4 << 20  # the state of a run on 256 residual blocks needs less than one
+MAX_HEADER_BYTES = 2 << 20  # the state of a run on 256 residual blocks needs less than one MiB
 MAX_TENSORS = 20_000
 MAX_NUMBERS = 1 << 32  # the published U-Net, its discriminator and their optimisers hold 0.2e9
 MAX_DEPTH = 32  # of metadata; configurations have 3
