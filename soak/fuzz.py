@@ -30,6 +30,7 @@ from soak.readers import Reader, make_readers
 MOST_MEMORY = 8 << 30  # bytes of addresses beyond what is in use: a bomb ends as MemoryError, not the machine
 HANG_S = 120  # where no signal is heeded, the process ends itself
 LONGEST_LINE = 2200
+STATUS = Path("/proc/self/status")
 
 
 class HangError(BaseException):
@@ -119,14 +120,16 @@ def alarm(limit_s: float) -> Iterator[None]:
 
 def peak_mb() -> float:
     """Return the most memory that this process has held so far."""
+    if STATUS.exists():
+        return int(STATUS.read_text().partition("VmHWM:")[2].split()[0]) / 1024
+    # Elsewhere; on Linux this would count what the parent held when it started this process.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def bound_memory() -> None:
     """Let allocations fail that no reader should ask for."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0]) if Path("/proc/self/statm").exists() else 0
-    if pages:
-        limit = pages * resource.getpagesize() + MOST_MEMORY
+    if STATUS.exists():
+        limit = int(STATUS.read_text().partition("VmSize:")[2].split()[0]) * 1024 + MOST_MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 

@@ -184,7 +184,7 @@ def mutate_tree(rng: random.Random, tree: Any) -> Any:
 def _mutate_once(rng: random.Random, tree: Any) -> Any:
     places = list(_places(tree))
     if not places or rng.random() < 0.02:
-        return rng.choice(HOSTILE)
+        return copy.deepcopy(rng.choice(HOSTILE))  # it may be changed in turn
     holder, key = rng.choice(places)
     how = rng.randrange(8)
     if how < 3:
