@@ -117,7 +117,7 @@ def _check_option(path: Path, key: object, value: object) -> None:
                     f"{path}: {key}.{_shorten(str(inner))}: no such option; expected one of {known}"
                 )
             _check_plain(path, f"{key}.{inner}", setting)
-    elif key == "config" or not re.fullmatch(r"\w+", str(key)):
+    elif key == "config" or not (isinstance(key, str) and key.isidentifier()):
         raise ConfigError(f"{path}: {shown}: no such option")
     else:  # of the run, or of the command, such as `out`: the parser knows
         _check_plain(path, shown, value)

@@ -16,6 +16,7 @@ from eval.processes import Processes
 from eval.quality import quality_measures
 from eval.results import (
     SCHEMA_VERSION,
+    as_text,
     lead_score_db,
     prepare_output,
     to_json,
@@ -115,6 +116,7 @@ def main(argv: Sequence[str]) -> int:
     if pan and wide is not None:
         flicker = measure_pan(models, wide, plan, pan)
         record_pan(results, models, flicker, pan, canvas_px=wide.load_size)
+    results = as_text(results)
     write_results(results, args.out)
     draw(results, measurements, pairs, plan, args.out)
     if pan and wide is not None:

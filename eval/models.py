@@ -21,6 +21,7 @@ MARK = b"steadypix.generator"
 MARK_WITHIN = 1 << 20  # bytes of a header that are looked at
 MAX_CANVAS_PX = 16_384
 DIRECTIONS = ("AtoB", "BtoA")
+SPLITS = ("train", "val", "test")  # of procedural pictures; a folder's may have any name
 NORM_MODES = {
     "instance": "statistics of each picture",
     "batch": "running statistics",
@@ -208,7 +209,10 @@ def _check_data(path: Path, config: dict[str, Any]) -> None:
     for key in ("root", "synthetic", "val_split", "direction"):
         if not isinstance(data.get(key), str) and not (key == "root" and data.get(key) is None):
             raise InputError(f"{path}: data.{key} in its metadata is {data.get(key)!r}")
-    for key, known in (("direction", DIRECTIONS), ("synthetic", KINDS)):
+    choices: list[tuple[str, tuple[str, ...]]] = [("direction", DIRECTIONS), ("synthetic", KINDS)]
+    if data.get("root") is None:
+        choices.append(("val_split", SPLITS))
+    for key, known in choices:
         if data[key] not in known:
             raise InputError(
                 f"{path}: data.{key} in its metadata is {data[key]!r}; expected one of {', '.join(known)}"

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from data.errors import InputError
+
 Rows = list[dict[str, Any]]  # one a model
 
 
@@ -34,6 +36,8 @@ class Partial:
     def __enter__(self) -> Partial:
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.exists() and not self.path.is_file():  # opening a pipe would wait for its reader
+                raise InputError(f"{self.path}: is no regular file; expected none, or an evaluation's")
             # Written anew: a line that a kill cut in half must not stand before the next one.
             lines = [json.dumps(self.heading) + "\n", *(_line(i, rows) for i, rows in self.done.items())]
             self._file = open(self.path, "w", encoding="utf-8")

@@ -40,11 +40,15 @@ def prepare_output(out: Path) -> None:
 
 
 def write_results(results: dict[str, Any], out: Path) -> None:
-    """Write results.json and results.csv; where a file's name is no text, a question mark stands."""
+    """Write results.json and results.csv."""
     for name, text in (("results.json", to_json(results)), ("results.csv", to_csv(results))):
-        write_whole(
-            out / name, functools.partial(Path.write_text, data=text, encoding="utf-8", errors="replace")
-        )
+        write_whole(out / name, functools.partial(Path.write_text, data=text, encoding="utf-8"))
+
+
+def as_text(results: dict[str, Any]) -> dict[str, Any]:
+    """Return the results as their file will hold them: a file's name that is no text gets question marks."""
+    read_back: dict[str, Any] = json.loads(to_json(results).encode("utf-8", "replace"))
+    return read_back
 
 
 def to_json(results: dict[str, Any]) -> str:

@@ -52,6 +52,10 @@ def check_header(path: Path) -> dict[str, Any]:
         CheckpointError: if the file is missing, a pickle, damaged, or claims what no checkpoint has.
     """
     header = _parse(path, _read(path, require_file(path)))
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # Linux takes any bytes as a name, the library does not
+        raise CheckpointError(f"{path}: has a name that is no text; expected another name") from None
     metadata = header.pop("__metadata__", {})
     if len(header) > MAX_TENSORS:
         raise CheckpointError(f"{path}: is no checkpoint: it names {len(header)} tensors")

@@ -153,9 +153,8 @@ def _only(files: Mapping[str, bytes], stem: str) -> dict[str, bytes]:
 
 def _checkpoint(path: Path) -> None:
     models = load_models([path])
-    options = dict.fromkeys(("source", "split", "limit", "window_px", "canvas_px", "direction"))
     if models[0].format == "steadypix":  # of others the user says which pictures
-        open_data(models, **options)
+        open_data(models, source=None, split=None, limit=None)
     json.dumps(models[0].describe(), allow_nan=False).encode()
 
 

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,20 +41,18 @@ ROWS = {
 
 def generators(folder: Path) -> Seeds:
     """Return generators of both architectures, as the trainer stores them."""
-    config = {
-        "data": {"root": None, "synthetic": "facades", "val_split": "test", "direction": "BtoA"},
-        "generator": {"ngf": 2, "num_downs": 2, "norm": "batch"},
-    }
-    config["data"] |= {"load_size": 80, "crop_size": 64}
-    resnet = {"ngf": 2, "n_blocks": 1}
+    data: dict[str, Any] = {"root": None, "synthetic": "facades", "val_split": "test", "direction": "BtoA"}
+    data |= {"load_size": 80, "crop_size": 64}
+    unet: dict[str, Any] = {"ngf": 2, "num_downs": 2, "norm": "batch"}
+    resnet: dict[str, Any] = {"ngf": 2, "n_blocks": 1}
     torch.manual_seed(0)
     provenance = {"run": "seed", "epoch": 1.0, "seen": 4, "validation": {"l1": 0.2}}
     for name, network, arguments in (
-        ("unet", UNetGenerator(**config["generator"]), config["generator"]),
+        ("unet", UNetGenerator(**unet), unet),
         ("resnet", ResnetGenerator(**resnet), {"architecture": "resnet", **resnet}),
     ):
-        whole = {**config, "generator": arguments}
-        save_generator(folder / f"{name}.safetensors", network, config=whole, provenance=provenance)
+        config = {"data": data, "generator": arguments}
+        save_generator(folder / f"{name}.safetensors", network, config=config, provenance=provenance)
     return contents(folder, "*.safetensors")
 
 

@@ -1,7 +1,8 @@
 """Runs commands in this process, one after the other, and says what each took: a script for other tests.
 
 Standard input is JSON: [[command, argument, ...], ...]; the first is to warm up. Standard output is JSON: one
-{"code", "err", "seconds", "mb"} a command, `mb` being how much the most memory ever held has grown.
+{"code", "err", "seconds", "mb"} a command: seconds of its own work, and by how much the most memory ever held
+has grown.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ def main() -> None:
     torch.set_num_threads(1)
     everything = []
     for number, (name, *argv) in enumerate(json.load(sys.stdin)):
-        said, before, began = io.StringIO(), peak_mb(), time.perf_counter()
+        said, before, began = io.StringIO(), peak_mb(), time.process_time()
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
             try:
                 code = COMMANDS[name](argv)
             except BaseException:
                 code = -1
                 traceback.print_exc()
-        seconds, mb = time.perf_counter() - began, peak_mb() - before
+        seconds, mb = time.process_time() - began, peak_mb() - before
         everything.append({"code": code, "err": said.getvalue(), "seconds": seconds, "mb": mb})
         if number == 0:
             pages = int(Path("/proc/self/statm").read_text().split()[0])

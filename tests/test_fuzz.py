@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -73,13 +74,17 @@ def test_an_input_is_a_function_of_its_number(readers: dict[str, Reader]) -> Non
 
 
 def reader_that(read: Callable[[Path], int | None]) -> Reader:
-    limit_s = 0.2 if read is spin else 10.0
+    limit_s = 0.1 if read in (spin, wait) else 10.0
     return Reader("made up", 1, {"a.bin": b""}, Path, read, limit_s=limit_s)
 
 
 def spin(path: Path) -> None:
     while True:
         path.exists()
+
+
+def wait(path: Path) -> None:
+    time.sleep(60)
 
 
 def raise_key_error(path: Path) -> None:
@@ -111,6 +116,7 @@ def name_nothing(path: Path) -> None:
     ("read", "outcome"),
     [
         (spin, "hang"),
+        (wait, "hang"),
         (raise_key_error, "KeyError"),
         (warn, "UserWarning"),
         (hoard, "memory"),

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import REPOSITORY
-from tests.hostile_files import ANYWHERE, CLAIMS, PUBLISHED, SIZES, WEIGHTS, Write, generator
+from tests.hostile_files import ANYWHERE, CLAIMS, DATA, PUBLISHED, SIZES, WEIGHTS, Write, generator
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="pipes, /dev/zero, limits of memory"
@@ -138,3 +138,10 @@ def test_a_folder_of_checkpoints_with_a_pipe_in_it_is_searched(tmp_path: Path) -
     generator()(tmp_path / "sound.safetensors")
     os.mkfifo(tmp_path / "pipe.safetensors")
     assert find_checkpoints(tmp_path) == [tmp_path / "sound.safetensors"]
+
+
+def test_a_generator_that_names_no_folder_is_of_procedural_pictures(tmp_path: Path) -> None:
+    from eval.models import load_models
+
+    generator(data={key: value for key, value in DATA.items() if key != "root"})(tmp_path / "a.safetensors")
+    assert load_models([tmp_path / "a.safetensors"])[0].config["data"]["synthetic"] == "facades"
