@@ -1,5 +1,6 @@
 # make demo   venv, pinned install, two small trainings, an evaluation with pictures
 # make test   venv, pinned install, lint, types, all tests with coverage
+# make soak   what takes minutes: thirty kills of a training, ten thousand damaged and hostile files
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -9,7 +10,7 @@ DEMO ?=
 DEMO_LIMIT ?= 50
 RUNS ?= checkpoints
 
-.PHONY: demo test install lint types tests release clean
+.PHONY: demo test soak soak-kill soak-fuzz install lint types tests release clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +36,21 @@ types: $(STAMP)
 
 tests: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
+
+# Shorter: make soak FUZZ_INPUTS=500
+FUZZ_INPUTS ?= 10000
+FUZZ_SEED ?= 0
+
+soak: soak-kill soak-fuzz
+
+# A training that is killed at random instants, resumed, and held against one that was left alone.
+KILLS ?= 30
+
+soak-kill: $(STAMP)
+	$(BIN)/python -m soak.kill --kills $(KILLS)
+
+soak-fuzz: $(STAMP)
+	$(BIN)/python -m soak.fuzz --inputs $(FUZZ_INPUTS) --seed $(FUZZ_SEED)
 
 # The generators in checkpoints/released, from scratch; see checkpoints/MODEL_CARD.md.
 release: $(STAMP)

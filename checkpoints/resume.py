@@ -70,6 +70,9 @@ def restore(
             f"data.root: the run in {run} was trained on other pictures ({theirs.get('data')}; here: "
             f"{facts['data']}); expected the same, or another --out"
         )
+    for name in optimizers:
+        if not any(key.startswith(f"{name}/") for key in tensors):
+            raise CheckpointError(f"{path}: lacks the state of {name}; the run cannot go on from it")
     try:
         progress = Progress.from_json(theirs["progress"])
         unpack_state(tensors, networks, optimizers)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_type_hints
 
 import jsonargparse
 import yaml
@@ -14,6 +15,16 @@ import yaml
 from configs.schema import RunConfig
 
 FOLDER = Path(__file__).parent
+
+MAX_BYTES = 1 << 16  # every option written out takes less than two thousand
+MAX_DEPTH = 8
+MAX_MESSAGE = 400  # characters; a message quotes what was given, whatever its length
+# Sections and the options of each; no option is called as what jsonargparse would import or read instead.
+SECTIONS = {
+    name: {field.name for field in dataclasses.fields(kind)}
+    for name, kind in get_type_hints(RunConfig).items()
+    if dataclasses.is_dataclass(kind)
+}
 
 jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -51,15 +62,72 @@ def find_config(name: str) -> Path:
 
 
 def check_file(path: Path) -> None:
-    """Raise ConfigError, naming the file, unless it holds a YAML mapping."""
+    """Raise ConfigError, naming the file, unless it holds a YAML mapping of sections and plain options.
+
+    The parser behind this would import the module that a `class_path` names, and read the file that stands
+    for a section, so neither gets there. An alias (`*name`) can unfold to any size: there are none.
+    """
     if not path.is_file():
         raise ConfigError(f"{path}: no such config file")
+    if path.stat().st_size > MAX_BYTES:
+        raise ConfigError(f"{path}: has {path.stat().st_size} bytes; expected {MAX_BYTES} at most")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        text = path.read_text(encoding="utf-8")
+        _check_events(path, text)
+        content = yaml.safe_load(text)
+    except ConfigError:
+        raise
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError: a date or number that cannot be
         raise ConfigError(f"{path}: is no YAML ({_shorten(str(error))})") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected a mapping of options, got {type(content).__name__}")
+    for key, value in content.items():
+        _check_option(path, key, value)
+
+
+def _check_events(path: Path, text: str) -> None:
+    """Refuse what grows or digs while it is put together, before it is."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ConfigError(
+                f"{path}: holds the alias *{_shorten(str(event.anchor))}; expected values written out"
+            )
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            raise ConfigError(f"{path}: is nested too deep; expected sections of options")
+
+
+def _check_option(path: Path, key: object, value: object) -> None:
+    shown = _shorten(str(key))
+    if key in SECTIONS:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{path}: {key}: expected a mapping of options, got {type(value).__name__}")
+        for inner, setting in value.items():
+            if inner not in SECTIONS[str(key)]:
+                known = ", ".join(sorted(SECTIONS[str(key)]))
+                raise ConfigError(
+                    f"{path}: {key}.{_shorten(str(inner))}: no such option; expected one of {known}"
+                )
+            _check_plain(path, f"{key}.{inner}", setting)
+    elif key == "config" or not (isinstance(key, str) and key.isidentifier()):
+        raise ConfigError(f"{path}: {shown}: no such option")
+    else:  # of the run, or of the command, such as `out`: the parser knows
+        _check_plain(path, shown, value)
+
+
+def _check_plain(path: Path, name: str, value: object) -> None:
+    for part in value if isinstance(value, list) else [value]:
+        finite = not isinstance(part, float) or math.isfinite(part)
+        if not finite or not isinstance(part, str | int | float | None):
+            raise ConfigError(f"{path}: {name}: expected a plain value, got {_shorten(str(part))}")
 
 
 def build_parser(prog: str, description: str) -> jsonargparse.ArgumentParser:
@@ -103,6 +171,9 @@ def to_yaml(config: RunConfig) -> str:
 def _resolve_names(argv: Sequence[str]) -> list[str]:
     resolved = list(argv)
     for place, word in enumerate(resolved):
+        option = word.partition("=")[0].removeprefix("--")
+        if word.startswith("--") and (option in SECTIONS or option.endswith("class_path")):
+            raise ConfigError(f"--{option}: is no option; expected one of its own, such as --generator.ngf")
         if word == "--config" and place + 1 < len(resolved):
             resolved[place + 1] = str(find_config(resolved[place + 1]))
         elif word.startswith("--config="):
@@ -113,6 +184,8 @@ def _resolve_names(argv: Sequence[str]) -> list[str]:
 def _shorten(message: str) -> str:
     """Turn the parser's message into one line in the words of its user."""
     line = " ".join(message.split())
+    if len(line) > MAX_MESSAGE:
+        line = f"{line[:MAX_MESSAGE]} ..."
     line = re.sub(r'Parser key "([^"]+)":', r"\1:", line)
     line = re.sub(r"Expected a (?:typing\.)?Literal\[([^\]]*)\]", r"expected one of \1", line)
     line = re.sub(r"Expected a <class '(\w+)'>", r"expected \1", line)

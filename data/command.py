@@ -10,12 +10,15 @@ import argparse
 import contextlib
 import functools
 import importlib.metadata
+import io
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import FrameType
 from typing import NoReturn, Protocol, TypeVar
+
+LONGEST_MESSAGE = 2000  # characters; a path of Linux may have twice as many, its ends say what is meant
 
 
 class Main(Protocol):
@@ -48,6 +51,8 @@ def command(name: str) -> Callable[[Callable[[Sequence[str]], int]], Main]:
         @functools.wraps(main)
         def wrapped(argv: Sequence[str] | None = None) -> int:
             previous = _raise_on_sigterm()
+            if isinstance(sys.stdout, io.TextIOWrapper):  # a name that cannot be shown ends no evaluation
+                sys.stdout.reconfigure(errors="backslashreplace")
             try:
                 return main(sys.argv[1:] if argv is None else argv)
             except KeyboardInterrupt:
@@ -76,15 +81,26 @@ def command(name: str) -> Callable[[Callable[[Sequence[str]], int]], Main]:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's message as a single line; an OSError names its file first."""
+    """Return an error's message as a single line that is fit for a terminal; an OSError names its file first.
+
+    Messages quote what files hold, so they may hold anything: control characters are written out, and what
+    is too long to be read loses its middle.
+    """
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}"
+        return printable(f"{where}{error.strerror}")
     text = str(error)
     if text.startswith("Caught ") and "DataLoader worker" in text:
         # torch hands on a worker's error with its traceback as the message; the last line is ours.
         text = text.strip().splitlines()[-1].partition(": ")[2]
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))
+
+
+def printable(text: str) -> str:
+    """Return a text without characters that a terminal would act on, or that cannot be encoded."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    half = LONGEST_MESSAGE // 2
+    return shown if len(shown) <= LONGEST_MESSAGE else f"{shown[:half]} ... {shown[-half:]}"
 
 
 def _exit_code(error: Exception) -> int | None:

@@ -6,6 +6,7 @@ PNGs go to imagecodecs and such TIFFs to tifffile.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from data.errors import InputError
 from data.tiff import is_tiff, read_tiff
 from data.transforms import turn_upright
 
+logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what is wrong is said here, in one line
 MAX_CHANNELS = 64
 _MODES = {1: "L", 3: "RGB"}
 # What else Pillow decodes, and the mode whose channels are meant. Others are those channels already.
@@ -87,6 +89,8 @@ def decode(path: Path, channels: int, *, quiet: bool = True) -> Picture:
         InputError: as `read_image`, but for the number of channels.
     """
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for its writer
+            raise ValueError("no regular file")
         with warnings.catch_warnings():
             if quiet:
                 warnings.simplefilter("ignore")

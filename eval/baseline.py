@@ -2,38 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from data.errors import InputError
-from eval.results import SCHEMA_VERSION, lead_score
+from eval.results import lead_score
 
 SAME = ("axis", "shifts_px")
 SAME_DATA = ("source", "split", "direction", "canvas_px", "window_px", "n_images")
-
-
-def read_baseline(path: Path) -> dict[str, Any]:
-    """Read an earlier results.json.
-
-    Raises:
-        InputError: naming the file, if it is none, or of another version.
-    """
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no JSON"
-        raise InputError(f"{path}: cannot be read as a results.json ({reason})") from None
-    try:
-        sound = results["schema_version"] == SCHEMA_VERSION and all(
-            isinstance(model["name"], str) and isinstance(lead_score(model)[1]["mean"], float)
-            for model in results["models"]
-        )
-    except (KeyError, TypeError, AttributeError, IndexError):
-        sound = False
-    if not sound:
-        raise InputError(f"{path}: is no results.json of version {SCHEMA_VERSION}")
-    return dict(results)
 
 
 def regressions(results: dict[str, Any], baseline: dict[str, Any], path: Path) -> list[str]:

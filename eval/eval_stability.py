@@ -9,19 +9,21 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from data.command import command, pick_device, version
-from eval.baseline import read_baseline, regressions
+from eval.baseline import regressions
 from eval.offsets import Offset, is_whole, offsets_along, plain
 from eval.options import DEFAULT_MARGINS_PX, build_parser, leave_out, read_options
 from eval.processes import Processes
 from eval.quality import quality_measures
 from eval.results import (
     SCHEMA_VERSION,
+    as_text,
     lead_score_db,
     prepare_output,
     to_json,
     to_table,
     write_results,
 )
+from eval.results_schema import read_results
 from eval.shifts import PROTOCOLS, make_protocol
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
     args = build_parser().parse(words, signed=("--shifts", "--margins", "--pan"))
     asked = read_options(args)
     processes = Processes()
-    baseline = None if args.baseline is None else read_baseline(args.baseline)
+    baseline = None if args.baseline is None else read_results(args.baseline)
     if processes.first:
         prepare_output(args.export_inputs or args.out)
 
@@ -116,6 +118,7 @@ def main(argv: Sequence[str]) -> int:
     if pan and wide is not None:
         flicker, panned = measure_pan(models, wide, plan, pan)
         record_pan(results, models, flicker, pan, canvas_px=wide.load_size)
+    results = as_text(results)
     write_results(results, args.out)
     draw(results, measurements, pairs, plan, args.out)
     if pan and wide is not None:

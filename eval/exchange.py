@@ -32,6 +32,7 @@ from data.images import read_image
 from data.transforms import to_pixels, to_tensor
 from eval.canvases import canvases
 from eval.evaluate import Plan
+from eval.json_checks import WrongError, one_of, read_json, record, side, text
 from eval.offsets import Offset, plain
 
 if TYPE_CHECKING:
@@ -131,8 +132,10 @@ def export_inputs(
             {"file": window.file, "image": window.image, "protocol": window.protocol, "dx": dx, "dy": dy}
         )
     manifest = {"format": FORMAT, "data": data, "files": files}
-    text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
-    write_whole(out / MANIFEST, functools.partial(Path.write_text, data=text, encoding="utf-8"))
+    words = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+    write_whole(
+        out / MANIFEST, functools.partial(Path.write_text, data=words, encoding="utf-8", errors="replace")
+    )
     return len(files)
 
 
@@ -207,17 +210,11 @@ def load_outputs(folder: Path, device: str) -> tuple[nn.Module, dict[str, Any]]:
     config: dict[str, Any] = {"generator": {"out_channels": channels}, "data": {}}
     file = folder / MANIFEST
     if file.exists():
-        try:
-            manifest = json.loads(file.read_text(encoding="utf-8"))
-            data = manifest["data"]
-            if manifest["format"] != FORMAT:
-                raise ValueError
-            sizes = {"load_size": int(data["canvas_px"]), "crop_size": int(data["window_px"])}
-            config["data"] = {"direction": str(data["direction"]), **sizes, "val_split": str(data["split"])}
-            config["data"] |= _source(str(data["source"]))
-            config["generator"]["in_channels"] = int(data["input_channels"])
-        except (ValueError, TypeError, KeyError):
-            raise InputError(f"{file}: is no manifest of eval_stability --export_inputs") from None
+        data = read_json(file, _MANIFEST, "a manifest of eval_stability --export_inputs")["data"]
+        sizes = {"load_size": data["canvas_px"], "crop_size": data["window_px"]}
+        config["data"] = {"direction": data["direction"], **sizes, "val_split": data["split"]}
+        config["data"] |= _source(data["source"])
+        config["generator"]["in_channels"] = data["input_channels"]
     return Outputs(folder, channels), config
 
 
@@ -242,3 +239,22 @@ def _source(source: str) -> dict[str, Any]:
 
 def _digest(x: Tensor) -> str:
     return hashlib.blake2b(to_pixels(x[0]).tobytes(), digest_size=20).hexdigest()
+
+
+def _check_data(value: Any, where: str) -> None:
+    _DATA(value, where)
+    if value["window_px"] > value["canvas_px"]:
+        raise WrongError(f"{where}.window_px", "at most canvas_px", value["window_px"])
+
+
+_DATA = record(
+    {
+        "canvas_px": side,
+        "window_px": side,
+        "direction": one_of("AtoB", "BtoA"),
+        "split": text,
+        "source": text,
+        "input_channels": one_of(1, 3),
+    }
+)
+_MANIFEST = record({"format": one_of(FORMAT), "data": _check_data})

@@ -28,10 +28,12 @@ def find_format(path: Path) -> str:
     A path that is missing or unknown counts as `steadypix`, whose loader says what is wrong with it.
 
     Raises:
-        InputError: for a TorchScript archive.
+        InputError: for a TorchScript archive, and for a pipe or a device, whose end may never come.
     """
     if path.is_dir():
         return "outputs" if _holds_pictures(path) else "steadypix"
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is no regular file but a pipe or a device; expected a checkpoint")
     if not path.exists():
         return "callable" if CALLABLE.fullmatch(str(path)) else "steadypix"
     if path.suffix in (".safetensors", ".onnx"):  # protobuf, for one, has no magic number
@@ -48,8 +50,11 @@ def require_trust(path: Path, kind: str, *, trust: bool) -> None:
 
 
 def _find_zip_format(path: Path) -> str:
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except Exception:  # damaged in any of the ways of zip files; the loader will say so
+        return "program" if path.suffix == ".pt2" else "pix2pix"
     entries = {name.partition("/")[2] for name in names} | set(names)
     if {"archive_format", "serialized_exported_program.json"} & entries:
         return "program"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import io
 import json
 import math
 from collections.abc import Sequence
@@ -21,6 +22,20 @@ from data.errors import InputError
 from data.files import write_whole
 from eval.drawing import Pixels
 from eval.grid import Strip, find_region
+from eval.json_checks import (
+    WrongError,
+    count,
+    file_name,
+    listed,
+    number,
+    one_of,
+    pair,
+    read_json,
+    record,
+    shift,
+    side,
+    text,
+)
 from eval.offsets import Offset, plain
 
 FRAMES_VERSION = 1
@@ -29,6 +44,10 @@ MOST_SHIFTS = 17  # -8..8; the nearest to 0 are kept
 # About two bytes a pixel once compressed: four models of 128 px at eight shifts stay whole, and the report
 # below 2 MB. Larger pictures are cut to the square that changes most.
 MOST_PIXELS = 1_000_000
+# What is read back may have been written by somebody else.
+MOST_OFFSETS = 1000
+LARGEST_PIXELS = 64 * MOST_PIXELS  # of a sheet
+LARGEST_SHEET = 64 << 20  # bytes
 
 
 def write_frames(
@@ -77,8 +96,10 @@ def write_frames(
     sheets += [tile.outputs.reshape(-1, width, 3) for tile in tiles]
     for file, pixels in zip(["input.webp", "target.webp", *files], sheets, strict=True):
         write_whole(folder / file, functools.partial(_save, pixels=pixels))
-    text = json.dumps(index, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    write_whole(folder / INDEX, functools.partial(Path.write_text, data=text, encoding="utf-8"))
+    words = json.dumps(index, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    write_whole(
+        folder / INDEX, functools.partial(Path.write_text, data=words, encoding="utf-8", errors="replace")
+    )
 
 
 def _geometry(tiles: Sequence[Strip], reference: int) -> dict[str, Any]:
@@ -105,16 +126,12 @@ def read_frames(folder: Path) -> dict[str, Any] | None:
     index = folder / INDEX
     if not index.exists():
         return None
-    try:
-        frames = json.loads(index.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{index}: cannot be read ({error}); expected JSON") from None
-    if not isinstance(frames, dict) or frames.get("schema_version") != FRAMES_VERSION:
-        raise InputError(f"{index}: expected schema_version {FRAMES_VERSION}")
+    frames: dict[str, Any] = read_json(index, _check_index, f"a {INDEX} of schema_version {FRAMES_VERSION}")
+    width, height = frames["width_px"], frames["height_px"]
     for key in ("input", "target"):
-        frames[key] = _data_uri(folder, frames[key])
+        frames[key] = _data_uri(folder / frames[key], (width, height))
     for model in frames["models"]:
-        model["file"] = _data_uri(folder, model["file"])
+        model["file"] = _data_uri(folder / model["file"], (width, height * len(frames["offsets_px"])))
     return frames
 
 
@@ -139,11 +156,50 @@ def _save(path: Path, *, pixels: Pixels) -> None:
     Image.fromarray(np.ascontiguousarray(pixels)).save(path, format="WEBP", lossless=True, quality=75)
 
 
-def _data_uri(folder: Path, name: str) -> str:
-    if Path(name).name != name:
-        raise InputError(f"{folder / INDEX}: {name!r} is no name of a file beside it")
+def _data_uri(sheet: Path, size: tuple[int, int]) -> str:
+    """Return a sheet for a page to carry, once it is known to be a picture of `size`.
+
+    Raises:
+        InputError: naming the sheet.
+    """
+    if not sheet.is_file():  # neither missing, nor a pipe or a device that never ends
+        raise InputError(f"{sheet}: no such file; expected a sheet of {INDEX}")
+    content = sheet.read_bytes() if sheet.stat().st_size <= LARGEST_SHEET else b""
     try:
-        content = (folder / name).read_bytes()
-    except OSError as error:
-        raise InputError(f"{folder / name}: {error.strerror}; expected a sheet of {INDEX}") from None
+        with Image.open(io.BytesIO(content), formats=["WEBP"]) as image:
+            if image.size == size:  # else nothing is decoded: the index says how much that may be
+                image.load()
+    except Exception:  # a broken picture fails in many ways
+        raise InputError(f"{sheet}: cannot be read as a WebP picture; expected a sheet of {INDEX}") from None
+    if image.size != size:
+        found, wanted = (f"{width} x {height} px" for width, height in (image.size, size))
+        raise InputError(f"{sheet}: is {found}, but {INDEX} says {wanted}")
     return "data:image/webp;base64," + base64.b64encode(content).decode("ascii")
+
+
+def _check_index(value: Any, where: str) -> None:
+    record({"schema_version": one_of(FRAMES_VERSION)})(value, where)
+    _INDEX(value, where)
+    tiles = len(value["offsets_px"])
+    if value["reference"] >= tiles:
+        raise WrongError("reference", f"one of the {tiles} offsets", value["reference"])
+    if value["width_px"] * value["height_px"] * tiles > LARGEST_PIXELS:
+        raise WrongError("width_px", f"sheets of {LARGEST_PIXELS} px at most", value["width_px"])
+
+
+_INDEX = record(
+    {
+        "image": text,
+        "protocol": text,
+        "offsets_px": listed(pair(shift), least=1, most=MOST_OFFSETS),
+        "reference": count,
+        "width_px": side,
+        "height_px": side,
+        "cut": record({"left_px": count, "top_px": count, "of_px": pair(side)}),
+        "closeup": record({"left_px": count, "top_px": count, "size_px": side}),
+        "full_scale": number,
+        "input": file_name,
+        "target": file_name,
+        "models": listed(record({"name": text, "file": file_name})),
+    }
+)

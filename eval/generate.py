@@ -85,6 +85,10 @@ def main(argv: Sequence[str]) -> int:
         x = to_tensor(pixels)[None].to(device)
         with torch.inference_mode():
             output = run_tiled(generator, x, args.tile, args.batch_size) if args.tile else generator(x)
+        if not output.isfinite().all():
+            raise InputError(
+                f"{args.checkpoint}: makes an output of {file} that is not finite (NaN or infinity)"
+            )
         save_image(out, to_pixels(output[0], args.bits))
     print(f"wrote {len(files) - failures} of {len(files)} pictures to {args.out}", file=sys.stderr)
     return 2 if failures else 0

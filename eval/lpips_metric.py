@@ -89,7 +89,7 @@ def _network_of_torchvision(net: str) -> nn.Module:
 
 
 def _network_of_file(net: str, path: Path) -> nn.Module:
-    state = read_state(path)
+    state = read_weights(path, net)
     network = _build(net, random_backbone=True)
     backbone: Any = network.net
     backbone.load_state_dict(to_slices(state, backbone.state_dict(), path, net))
@@ -118,24 +118,19 @@ def _quiet_about_old_arguments() -> Iterator[None]:
         yield
 
 
-def read_state(path: Path) -> Mapping[str, Any]:
+def read_weights(path: Path, net: str) -> Mapping[str, Tensor]:
     """Return the tensors of a state dict, unpickling nothing but tensors.
 
     Raises:
         InputError: if there is no such file, or it holds anything else.
     """
-    import torch
+    from gen.errors import CheckpointError
+    from gen.pickles import read_state
 
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; expected a torchvision state dict")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken file fails in any of pickle's and zip's ways
-        reason = str(error).strip().partition("\n")[0]
-        raise InputError(f"{path}: cannot be read as weights ({type(error).__name__}: {reason})") from None
-    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise InputError(f"{path}: holds a {type(state).__name__}; expected a state dict of tensors alone")
-    return state
+        return read_state(path, f"expected torchvision's {TORCHVISION_NAMES[net]} as a state dict")
+    except CheckpointError as error:
+        raise InputError(str(error)) from None
 
 
 def to_slices(
@@ -160,7 +155,7 @@ def to_slices(
         if state[source].shape != backbone[key].shape:
             shapes = [tuple(weights[k].shape) for weights, k in ((state, source), (backbone, key))]
             raise InputError(f"{path}: {source} is {shapes[0]}, not {shapes[1]}; {expected}")
-        if not state[source].isfinite().all():
+        if not state[source].float().isfinite().all():
             raise InputError(f"{path}: {source} is not finite; {expected}")
     for source in state:
         if source.startswith("features.") and source not in sources:

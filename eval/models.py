@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.errors import InputError
+from data.synthetic import KINDS
 from eval.formats import GENERATOR_FILE, find_format, require_trust
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ RELEASED = Path(__file__).parent.parent / "checkpoints" / "released"
 MARK = b"steadypix.generator"
 MARK_WITHIN = 1 << 20  # bytes of a header that are looked at
 MAX_CANVAS_PX = 16_384
+DIRECTIONS = ("AtoB", "BtoA")
+SPLITS = ("train", "val", "test")  # of procedural pictures; a folder's may have any name
 NORM_MODES = {
     "instance": "statistics of each picture",
     "batch": "running statistics",
@@ -188,6 +191,8 @@ def _name_parts(file: Path) -> list[str]:
 def _is_generator(path: Path) -> bool:
     if path.parent.name == "last" or re.fullmatch(r"generator-\d+", path.stem):
         return False
+    if not path.is_file():  # opening a pipe would wait for its writer
+        return False
     try:
         with open(path, "rb") as file:
             # The header is JSON with our format's name in its metadata; tensors follow it.
@@ -201,10 +206,19 @@ def _check_data(path: Path, config: dict[str, Any]) -> None:
     data = config.get("data")
     if not isinstance(data, dict):
         raise InputError(f"{path}: its metadata holds no data section")
-    text: tuple[type, ...] = (str,)
-    wanted = {"root": (str, type(None)), "synthetic": text, "val_split": text, "direction": text}
-    for key, kind in {**wanted, "load_size": (int,), "crop_size": (int,)}.items():
-        if not isinstance(data.get(key), kind):
+    for key in ("root", "synthetic", "val_split", "direction"):
+        if not isinstance(data.get(key), str) and not (key == "root" and data.get(key) is None):
+            raise InputError(f"{path}: data.{key} in its metadata is {data.get(key)!r}")
+    choices: list[tuple[str, tuple[str, ...]]] = [("direction", DIRECTIONS), ("synthetic", KINDS)]
+    if data.get("root") is None:
+        choices.append(("val_split", SPLITS))
+    for key, known in choices:
+        if data[key] not in known:
+            raise InputError(
+                f"{path}: data.{key} in its metadata is {data[key]!r}; expected one of {', '.join(known)}"
+            )
+    for key in ("load_size", "crop_size"):
+        if type(data.get(key)) is not int:  # True is an int to isinstance
             raise InputError(f"{path}: data.{key} in its metadata is {data.get(key)!r}")
     if not 1 <= data["crop_size"] <= data["load_size"] <= MAX_CANVAS_PX:
         sizes = f"{data['crop_size']} and {data['load_size']}"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +24,8 @@ from data.files import write_whole
 from eval.curve import OFF_SCALE_DB
 from eval.drawing import heat
 from eval.frames import read_frames
-from eval.results import SCHEMA_VERSION, summary_figure
+from eval.results import summary_figure
+from eval.results_schema import read_results
 from eval.verdict import leading_panel, margin_words, shift_words, verdict
 
 REPORT = "report.html"
@@ -62,23 +62,6 @@ def write_report(folder: Path) -> Path:
     path = folder / REPORT
     write_whole(path, functools.partial(Path.write_text, data=page, encoding="utf-8", newline="\n"))
     return path
-
-
-def read_results(path: Path) -> dict[str, Any]:
-    """Return results.json.
-
-    Raises:
-        InputError: if it is missing, no JSON, or of another version.
-    """
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; expected what eval_stability writes to --out") from None
-    except ValueError as error:
-        raise InputError(f"{path}: is not JSON ({error})") from None
-    if not isinstance(results, dict) or results.get("schema_version") != SCHEMA_VERSION:
-        raise InputError(f"{path}: expected results of schema_version {SCHEMA_VERSION}")
-    return results
 
 
 def render(results: dict[str, Any], frames: dict[str, Any] | None = None) -> str:
@@ -230,7 +213,7 @@ def facts(model: dict[str, Any]) -> list[tuple[str, str]]:
     generator, origin = model.get("generator") or {}, model.get("provenance") or {}
     trained = [f"run {origin['run']}"] if origin.get("run") else []
     for key, words in (("epoch", "epochs"), ("seen", "samples seen")):
-        if isinstance(origin.get(key), int | float):
+        if isinstance(origin.get(key), int | float):  # whatever a file says of itself
             trained.append(
                 f"{origin[key]:,g} {words}" if origin[key] < 1e6 else f"{origin[key]:,.0f} {words}"
             )

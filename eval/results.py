@@ -45,6 +45,12 @@ def write_results(results: dict[str, Any], out: Path) -> None:
         write_whole(out / name, functools.partial(Path.write_text, data=text, encoding="utf-8"))
 
 
+def as_text(results: dict[str, Any]) -> dict[str, Any]:
+    """Return the results as their file will hold them: a file's name that is no text gets question marks."""
+    read_back: dict[str, Any] = json.loads(to_json(results).encode("utf-8", "replace"))
+    return read_back
+
+
 def to_json(results: dict[str, Any]) -> str:
     """Return the results as JSON text; NaN or infinity is a bug and raises ValueError."""
     return json.dumps(results, indent=1, allow_nan=False, ensure_ascii=False) + "\n"

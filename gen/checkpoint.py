@@ -7,11 +7,9 @@ unpickled.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +18,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from gen.errors import CheckpointError
+from gen.header import check_header
 from gen.resnet import ResnetGenerator
 from gen.unet import UNetGenerator
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {"unet": UNetGenerator, "resnet": ResnetGenerator}
 GENERATOR_FILE = "generator.safetensors"
 FORMAT = "steadypix.generator.v1"
-
-
-class CheckpointError(ValueError):
-    """A file that cannot be used as a checkpoint. The message names it and what was expected."""
-
-    exit_code = 2
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+AT_ONCE = 1 << 22  # numbers that are looked at in one go, so that looking costs no memory
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -98,9 +94,14 @@ def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], di
     Raises:
         CheckpointError: if the file is missing, a pickle, cut short, or no safetensors file.
     """
-    with _open(path, device) as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
-        return tensors, _decode(file.metadata())
+    path = Path(path)
+    metadata = check_header(path)
+    try:
+        with safetensors.safe_open(path, framework="pt", device=device) as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118 (no mapping)
+    except (safetensors.SafetensorError, RuntimeError, MemoryError) as error:
+        # What the header claims is not what follows it, or more than this machine holds.
+        raise CheckpointError(f"{path}: is damaged or cut short ({error})") from None
 
 
 def save_generator(
@@ -148,9 +149,12 @@ def load_generator(path: str | Path, device: str = "cpu") -> nn.Module:
     config = metadata.get("config")
     if metadata.get("format") != FORMAT or not isinstance(config, dict):
         raise CheckpointError(f"{path}: is no steadypix generator (no {FORMAT} metadata in it)")
+    provenance = metadata.get("provenance", {})
+    if not isinstance(provenance, dict):
+        raise CheckpointError(f"{path}: its provenance cannot be read; expected a map of plain values")
     model = build_generator(path, config.get("generator"), tensors)
     model.config = config  # type: ignore[assignment]
-    model.provenance = metadata.get("provenance", {})
+    model.provenance = provenance  # type: ignore[assignment]
     return model.to(device).eval()
 
 
@@ -216,49 +220,18 @@ def _check_fit(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str,
             raise CheckpointError(
                 f"{path}: {key} is {found}, expected {wanted}; it is of another architecture"
             )
-        if not torch.isfinite(tensors[key]).all():
+        _check_numbers(path, key, tensors[key], expected[key].dtype)
+
+
+def _check_numbers(path: Path, key: str, tensor: Tensor, dtype: torch.dtype) -> None:
+    """Refuse numbers of another kind than `dtype`, and those that are not finite once they are of `dtype`."""
+    if (tensor.dtype in FLOATS) != (dtype in FLOATS) or tensor.dtype == torch.bool:
+        raise CheckpointError(f"{path}: {key} holds {tensor.dtype}, expected {dtype}")
+    for chunk in tensor.reshape(-1).split(AT_ONCE):
+        if not torch.isfinite(chunk.to(dtype)).all():  # a double may be beyond what a float can hold
             raise CheckpointError(f"{path}: {key} holds values that are not finite")
-
-
-@contextlib.contextmanager
-def _open(path: Path, device: str) -> Iterator[Any]:
-    path = Path(path)
-    _refuse_other_formats(path)
-    try:
-        with safetensors.safe_open(path, framework="pt", device=device) as file:
-            yield file
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{path}: is damaged or cut short ({error})") from None
-
-
-def _refuse_other_formats(path: Path) -> None:
-    try:
-        with open(path, "rb") as file:
-            head = file.read(9)
-            size = os.fstat(file.fileno()).st_size
-    except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointError(f"{path}: no such checkpoint") from None
-    except IsADirectoryError:
-        raise CheckpointError(f"{path}: is a directory without {GENERATOR_FILE}") from None
-    except PermissionError:
-        raise CheckpointError(f"{path}: may not be read (permission denied)") from None
-    # The first 8 bytes are the header's length, which may look like any other format's magic.
-    complete = len(head) == 9 and struct.unpack("<Q", head[:8])[0] <= size - 8
-    if complete and head[8:9] == b"{":
-        return
-    if head[:2] == b"PK" or head[:1] == b"\x80":
-        raise CheckpointError(f"{path}: is a pickle (torch.save), which can run code; expected safetensors")
-    raise CheckpointError(f"{path}: is damaged, cut short or no safetensors file")
-
-
-def _decode(metadata: Mapping[str, str] | None) -> dict[str, Any]:
-    decoded: dict[str, Any] = {}
-    for key, value in (metadata or {}).items():
-        try:
-            decoded[key] = json.loads(value)
-        except (ValueError, RecursionError):  # a foreign file's plain string, or a hostile one
-            decoded[key] = value
-    return decoded
+        if key.endswith("running_var") and (chunk < 0).any():
+            raise CheckpointError(f"{path}: {key} holds a negative variance")
 
 
 def _os_error_number(message: str) -> int | None:

@@ -176,10 +176,19 @@ def check_names(**names: str) -> None:
 
 
 def check_counts(**counts: int) -> None:
-    """Raise ValueError for a count below 1."""
+    """Raise ValueError for a count below 1, TypeError for what is no whole number."""
     for name, count in counts.items():
+        if type(count) is not int:  # True is an int to Python, and 3.0 fails deep inside of torch
+            raise TypeError(f"{name} must be a whole number, not {count!r}")
         if count < 1:
             raise ValueError(f"{name} must be at least 1, not {count}")
+
+
+def check_flags(**flags: bool) -> None:
+    """Raise TypeError for a switch that is neither True nor False, such as the text "no"."""
+    for name, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise TypeError(f"{name} must be true or false, not {flag!r}")
 
 
 def pad_to_multiple(x: Tensor, multiple: int, *, circular: bool) -> Tensor:

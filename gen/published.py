@@ -1,15 +1,12 @@
 """Generators trained with pytorch-CycleGAN-and-pix2pix (`latest_net_G.pth`), under our names.
 
-Those files are pickled state dicts, read with `weights_only=True`: nothing in them can run. They say nothing
-of their architecture, but their names and shapes do: U-Net or ResNet, depth, width, channels and norm.
+Those files are pickled state dicts, read by `gen.pickles`: nothing in them can run. They say nothing of their
+architecture, but their names and shapes do: U-Net or ResNet, depth, width, channels and norm.
 """
 
 from __future__ import annotations
 
-import errno
-import pickle
 import re
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gen.checkpoint import CheckpointError, build_generator
+from gen.checkpoint import build_generator
+from gen.errors import CheckpointError
+from gen.pickles import read_state
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 EXPECTED = "expected a state dict of pytorch-CycleGAN-and-pix2pix such as latest_net_G.pth"
@@ -38,7 +37,7 @@ def load_published(path: str | Path, device: str = "cpu") -> nn.Module:
             architecture, or holds numbers that are not finite.
     """
     path = Path(path)
-    state = {key.removeprefix("module."): tensor for key, tensor in read_state(path).items()}
+    state = {key.removeprefix("module."): tensor for key, tensor in read_state(path, EXPECTED).items()}
     try:
         names, arguments = _unet(state) if "model.model.0.weight" in state else _resnet(state)
     except (KeyError, ValueError):
@@ -52,36 +51,6 @@ def load_published(path: str | Path, device: str = "cpu") -> nn.Module:
     model = build_generator(path, arguments, tensors)
     model.config = {"generator": arguments}  # type: ignore[assignment]
     return model.to(device).eval()
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a pickled state dict without running anything in it.
-
-    Raises:
-        CheckpointError: if the file is missing, damaged, or holds anything but named tensors.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of other pickle protocols; what is wrong is said below
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "nsupported" in str(error) or "not an allowed" in str(error):
-            raise CheckpointError(
-                f"{path}: is a pickle of more than tensors, which can run code: refused; {EXPECTED}"
-            ) from None
-        raise CheckpointError(f"{path}: is a pickle that is damaged or no state dict; {EXPECTED}") from None
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such checkpoint") from None
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # the reader of zip files says so of one that is cut short
-            raise
-        raise CheckpointError(f"{path}: is damaged or cut short; {EXPECTED}") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError):
-        raise CheckpointError(f"{path}: is a pickle that is damaged or cut short; {EXPECTED}") from None
-    named = isinstance(state, Mapping) and state
-    if not named or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-        raise CheckpointError(f"{path}: is a pickle, but of no named tensors; {EXPECTED}")
-    return dict(state)
 
 
 def _unet(state: Mapping[str, Tensor]) -> tuple[dict[str, str], dict[str, Any]]:

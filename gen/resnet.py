@@ -18,6 +18,7 @@ from gen.levels import (
     DownLevel,
     UpLevel,
     check_counts,
+    check_flags,
     check_names,
     init_weights,
     pad_to_multiple,
@@ -104,6 +105,7 @@ class ResnetGenerator(nn.Module):
         super().__init__()
         check_names(sampling=sampling, padding=padding, norm=norm, filter=filter)
         check_counts(in_channels=in_channels, out_channels=out_channels, ngf=ngf, n_blocks=n_blocks)
+        check_flags(dropout=dropout)
         if n_blocks > MAX_N_BLOCKS:
             raise ValueError(f"n_blocks must be at most {MAX_N_BLOCKS}, not {n_blocks}")
         self.in_channels = in_channels

@@ -17,6 +17,7 @@ from gen.levels import (
     DownLevel,
     UpLevel,
     check_counts,
+    check_flags,
     check_names,
     init_weights,
     pad_to_multiple,
@@ -75,6 +76,7 @@ class UNetGenerator(nn.Module):
         super().__init__()
         check_names(sampling=sampling, padding=padding, norm=norm, filter=filter)
         check_counts(in_channels=in_channels, out_channels=out_channels, ngf=ngf, num_downs=num_downs)
+        check_flags(dropout=dropout)
         if num_downs > MAX_NUM_DOWNS:
             raise ValueError(f"num_downs must be at most {MAX_NUM_DOWNS}, not {num_downs}")
         self.in_channels = in_channels

@@ -152,9 +152,9 @@ def compare(whole: Path, killed: Path) -> None:
         for key in ours.keys() | theirs.keys():
             if key not in ours or key not in theirs or not torch.equal(ours[key], theirs[key]):
                 raise Lost(f"{file}: {key} differs from the uninterrupted run's")
-    for ours, theirs in zip(_rows(killed), _rows(whole), strict=True):
-        if ours != theirs:
-            raise Lost(f"metrics.jsonl: {ours} differs from the uninterrupted run's {theirs}")
+    for row, expected in zip(_rows(killed), _rows(whole), strict=True):
+        if row != expected:
+            raise Lost(f"metrics.jsonl: {row} differs from the uninterrupted run's {expected}")
 
 
 def _rows(out: Path) -> list[dict[str, object]]:

@@ -70,6 +70,86 @@ def test_reports_are_drawn_without_networks_or_data(name: str) -> None:
     assert "from gen" not in text
 
 
+# What runs or unpickles whatever a file says: module or call -> the files that may, and why there.
+FORBIDDEN_IMPORTS = {"pickle", "cPickle", "dill", "joblib", "marshal", "shelve", "cloudpickle"}
+MAY_IMPORT = {"gen/pickles.py": {"pickle"}}  # for the name of an error; test_hostile shows that nothing runs
+FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "yaml.load", "yaml.unsafe_load", "yaml.full_load"}
+FORBIDDEN_CALLS |= {
+    "os.system",
+    "os.popen",
+    "torch.jit.load",
+    "pickle.load",
+    "pickle.loads",
+    "pickle.Unpickler",
+}
+MAY_CALL = {"eval/programs.py": {"torch.export.load"}}  # behind --trust
+TRUSTED = {"torch.export.load"}
+
+
+def dotted(node: ast.expr) -> str:
+    """The name of what is called: `torch.load` of `torch.load(...)`."""
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def dangers(code: str, file: str) -> list[str]:
+    """What a file does that could run or unpickle what it reads."""
+    found = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            module = node.module if isinstance(node, ast.ImportFrom) else None
+            names = {module or ""} if module else {alias.name for alias in node.names}
+            tops = {name.partition(".")[0] for name in names}
+            found += sorted(tops & FORBIDDEN_IMPORTS - MAY_IMPORT.get(file, set()))
+        if not isinstance(node, ast.Call):
+            continue
+        name, options = dotted(node.func), {word.arg: word.value for word in node.keywords}
+        if name in FORBIDDEN_CALLS or (name in TRUSTED and name not in MAY_CALL.get(file, set())):
+            found.append(name)
+        if name == "torch.load" and ast.unparse(options.get("weights_only", node)) != "True":
+            found.append("torch.load without weights_only=True")
+        if name in ("np.load", "numpy.load") and ast.unparse(options.get("allow_pickle", node)) != "False":
+            found.append("np.load without allow_pickle=False")
+        if "shell" in options:
+            found.append(f"{name} with a shell")
+    return found
+
+
+@pytest.mark.parametrize("file", sources(), ids=lambda f: str(f.relative_to(REPOSITORY)))
+def test_nothing_that_a_file_says_is_run(file: Path) -> None:
+    assert dangers(file.read_text(encoding="utf-8"), str(file.relative_to(REPOSITORY))) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "import shelve as s",
+        "import torch\ntorch.load(p)",
+        "torch.load(p, weights_only=False)",
+        "torch.load(p, map_location='cpu', weights_only=w)",
+        "np.load(p)",
+        "np.load(p, allow_pickle=True)",
+        "yaml.load(t, Loader=yaml.SafeLoader)",
+        "eval('1')",
+        "exec(t)",
+        "torch.export.load(p)",
+        "torch.jit.load(p)",
+        "subprocess.run(t, shell=True)",
+    ],
+)
+def test_dangers_are_seen(code: str) -> None:
+    assert dangers(code, "eval/other.py")
+
+
+def test_a_pickle_is_read_in_one_place() -> None:
+    """Behind the guard that reads its instructions first."""
+    readers = [file for file in sources() if "torch.load(" in file.read_text(encoding="utf-8")]
+    assert [str(file.relative_to(REPOSITORY)) for file in readers] == ["gen/pickles.py"]
+
+
 def test_no_file_is_a_drawer_for_everything() -> None:
     names = {file.stem for file in sources()}
     assert not names & {"utils", "util", "helpers", "common", "misc"}

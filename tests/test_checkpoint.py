@@ -489,8 +489,7 @@ def test_a_hostile_size_is_refused_at_once(path: Path, change: dict[str, int]) -
         {"ngf": 2.5},
         {"ngf": None},
         {"ngf": [2]},
-        {"ngf": float("nan")},
-        {"ngf": float("inf")},
+        {"ngf": True},
         {"ngf": 0},
         {"num_downs": -1},
         {"num_downs": 2.0},
@@ -504,6 +503,8 @@ def test_a_hostile_size_is_refused_at_once(path: Path, change: dict[str, int]) -
         {"padding": "mirror"},
         {"norm": 7},
         {"norm": ["batch"]},
+        {"dropout": "no"},
+        {"in_channels": 3.0},
         {"nonsense": 1},
         {"self": 1},
     ],
@@ -629,8 +630,8 @@ def test_state_that_lacks_weights_is_refused() -> None:
     models, optimizers = new_run(0)
     packed = pack_state(models, optimizers)
     del packed["generator/encoder.0.conv.weight"]
-    with pytest.raises(RuntimeError, match=r"encoder\.0\.conv\.weight"):
+    with pytest.raises(ValueError, match=r"encoder\.0\.conv\.weight"):
         unpack_state(packed, models, optimizers)
     packed["generator/encoder.0.conv.weight"] = torch.zeros(1)
-    with pytest.raises(RuntimeError, match=r"encoder\.0\.conv\.weight"):
+    with pytest.raises(ValueError, match=r"encoder\.0\.conv\.weight"):
         unpack_state(packed, models, optimizers)

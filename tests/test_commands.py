@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 import train_pix2pix
 from data.cli import main as steadypix_data
+from data.command import one_line
 from eval.eval_stability import main as eval_stability
 from eval.generate import main as generate
 from tests.conftest import REPOSITORY, tiny_config, write_checkpoint
@@ -437,3 +438,34 @@ def test_released_generators_work_right_after_the_install(tmp_path: Path) -> Non
         for model in results["models"]
     }
     assert scores["blur"] > scores["strided"] + 6
+
+
+# ---- names and messages that are no text ------------------------------------------------------------
+
+
+def test_messages_are_one_printable_line_of_a_length_to_read() -> None:
+    assert one_line(ValueError("a\n  b\x1b[2J\udcff\u202e\x00 é")) == r"a b\x1b[2J\udcff\u202e\x00 é"
+    assert one_line(FileNotFoundError(2, "No such file", "\x1b]0;x\x07")) == r"\x1b]0;x\x07: No such file"
+    long = one_line(ValueError("x" * 10_000 + "end"))
+    assert len(long) < 2100
+    assert long.endswith("xend")
+
+
+def test_names_that_are_no_text_end_no_evaluation(
+    checkpoints: list[Path], pair_folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """Linux takes any bytes as a name; results.json, the page and the table are UTF-8."""
+    odd = tmp_path / os.fsdecode(b"odd-\xff")
+    try:
+        (odd / "test").mkdir(parents=True)
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    (odd / "test" / os.fsdecode(b"\xfe.png")).write_bytes((pair_folder / "test" / "1.png").read_bytes())
+    results = evaluate(checkpoints, tmp_path / "o", "--data", str(odd), "--worst", "1")
+    assert results["data"]["source"].endswith("odd-?")
+    assert "odd-?" in (tmp_path / "o" / "report.html").read_text(encoding="utf-8")
+    assert "moves most on ?" in capsys.readouterr().out
+    file = odd / "net.safetensors"
+    file.write_bytes(checkpoints[0].read_bytes())
+    assert eval_stability([str(file), "--out", str(tmp_path / "o")]) == 2
+    assert r"odd-\udcff/net.safetensors: has a name" in one_error_line(capsys, "error")

@@ -110,3 +110,76 @@ def test_every_field_has_a_line_of_help(capsys: pytest.CaptureFixture[str]) -> N
     shown = " ".join(capsys.readouterr().out.split())
     assert "how a level changes resolution" in shown
     assert "px a side of the window a network sees" in shown
+
+
+# ---- hostile files ----------------------------------------------------------------------------------
+
+BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30))
+MERGES = "a0: &a0 {x: 1}\n" + "".join(
+    f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}\n" for n in range(1, 30)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("generator:\n  class_path: evil.Generator\n", "generator.class_path: no such option"),
+        ("generator:\n  class_path: evil.Generator\n  init_args: {}\n", "class_path"),
+        ("generator: evil.yaml", "generator: expected a mapping"),
+        ("generator: null", "generator: expected a mapping"),
+        ("generator: [1]", "generator: expected a mapping"),
+        ("generator.class_path: evil.Generator", "no such option"),
+        ("class_path: evil.Generator", "class_path"),
+        ("seed: {class_path: evil.Generator}", "seed: expected a plain value"),
+        ("seed: [[class_path]]", "seed: expected a plain value"),
+        ("config: evil.yaml", "config: no such option"),
+        ("seed: !!python/object/apply:evil.Generator []", "is no YAML"),
+        (BOMB, r"holds the alias \*a0"),
+        (MERGES, r"holds the alias \*a0"),
+        ("a: &a [*a]", r"holds the alias \*a"),
+        ("a: " + "[" * 60_000, "nested too deep"),
+        ("a: " + "{a: " * 9 + "1" + "}" * 9, "nested too deep"),
+        ("seed: 1 #" + "x" * 70_000, "bytes; expected"),
+        ("seed: " + "9" * 5000, "is no YAML"),
+        ("seed: 2001-99-99", "is no YAML"),
+        ("seed: '\x00'", "is no YAML"),
+        ("loss: {lambda_l1: .inf}", "loss.lambda_l1: expected a plain value"),
+        ("1: 2", "no such option"),
+        ("? [1]\n: 2", "is no YAML"),
+    ],
+    ids=lambda text: text[:40],
+)
+def test_hostile_files_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: str
+) -> None:
+    """In one line that names the file, before anything is imported, read or unfolded."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "evil.py").write_text("raise SystemExit('it ran')")
+    (tmp_path / "evil.yaml").write_text("ngf: 3\nseed: 3\n")
+    (tmp_path / "own.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=words) as caught:
+        read("--config", str(tmp_path / "own.yaml"))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 1000
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--generator", '{"class_path": "evil.Generator"}'],
+        ["--generator=evil.yaml"],
+        ["--generator.class_path", "evil.Generator"],
+        ["--data.class_path=evil.Generator"],
+    ],
+)
+def test_options_import_and_read_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "evil.py").write_text("raise SystemExit('it ran')")
+    (tmp_path / "evil.yaml").write_text("ngf: 3\n")
+    with pytest.raises(ConfigError, match="is no option"):
+        read(*words)

@@ -11,7 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
+from data.errors import InputError
 from eval.eval_stability import main as eval_stability
+from eval.exchange import load_outputs
 from eval.models import load_models
 from gen import load_generator
 from tests.test_commands import Capture, one_error_line
@@ -174,3 +176,29 @@ def test_real_facades(real_data: Path, tmp_path: Path) -> None:
     assert results["data"]["source"] == str(real_data / "facades")
     crop = results["models"][0]["stability"]["crop"]["0"]
     assert (crop["mean_db"]["mean"], crop["n_identical"]) == (150, 6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"canvas_px": 10**9},
+        {"canvas_px": "40"},
+        {"window_px": 41, "canvas_px": 40},
+        {"window_px": 0},
+        {"direction": "AtoZ"},
+        {"source": None},
+        {"input_channels": True},
+        {"input_channels": 7},
+    ],
+    ids=str,
+)
+def test_a_manifest_that_lies_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "1_base.png")
+    data = {"canvas_px": 40, "window_px": 32, "direction": "AtoB", "split": "test", "source": "s"}
+    sound = {"format": "steadypix.inputs.v1", "data": {**data, "input_channels": 3}}
+    (tmp_path / "manifest.json").write_text(json.dumps(sound))
+    assert load_outputs(tmp_path, "cpu")[1]["data"]["load_size"] == 40
+    sound["data"] |= change
+    (tmp_path / "manifest.json").write_text(json.dumps(sound))
+    with pytest.raises(InputError, match=r"manifest\.json: is not a manifest of eval_stability.*: data\."):
+        load_outputs(tmp_path, "cpu")

@@ -12,9 +12,10 @@ import pytest
 
 import eval.evaluate as evaluation
 from data.errors import InputError
-from eval.baseline import read_baseline, regressions
+from eval.baseline import regressions
 from eval.eval_stability import main as eval_stability
 from eval.partial import Partial
+from eval.results_schema import read_results
 from tests.conftest import REPOSITORY
 
 Capture = pytest.CaptureFixture[str]
@@ -49,6 +50,25 @@ def test_a_line_cut_by_a_kill_is_measured_again(tmp_path: Path) -> None:
         assert kept.done == {0: [{"x": 1}]}
         kept.add(1, [{"x": 3}])
     assert Partial(path, {}).done == {0: [{"x": 1}], 1: [{"x": 3}]}
+
+
+def test_a_number_that_was_damaged_is_measured_again(tmp_path: Path) -> None:
+    """A flipped bit leaves a line that is JSON as before: the checksum tells."""
+    path = tmp_path / "p.jsonl"
+    with Partial(path, {}) as kept:
+        kept.add(0, [{"x": 0.125}])
+        kept.add(1, [{"x": 2}])
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], lines[1].replace("0.125", "0.725"), *lines[2:]]) + "\n")
+    assert Partial(path, {}).done == {1: [{"x": 2}]}
+    for line in ("3", "[]", '{"index": 4}', '{"index": "4", "rows": [], "crc32": 0}', "[" * 100_000, "\x00"):
+        path.write_text("\n".join([lines[0], line, lines[2]]) + "\n")
+        assert Partial(path, {}).done == {1: [{"x": 2}]}
+    path.unlink()
+    os.mkfifo(path)  # opening it would wait for its writer
+    assert Partial(path, {}).done == {}
+    with pytest.raises(InputError, match=r"p\.jsonl: is no regular file"), Partial(path, {}):
+        pass
 
 
 def test_nothing_measured_leaves_no_file(tmp_path: Path) -> None:
@@ -127,9 +147,9 @@ def test_baselines_that_do_not_fit(argv: list[str], tmp_path: Path, capsys: Capt
     for text in ("", "[]", "{}", '{"schema_version": 1, "models": [{}]}', "[" * 100_000, "\x00"):
         path.write_text(text)
         with pytest.raises(InputError, match=r"b\.json"):
-            read_baseline(path)
+            read_results(path)
     with pytest.raises(InputError, match=r"nowhere\.json"):
-        read_baseline(tmp_path / "nowhere.json")
+        read_results(tmp_path / "nowhere.json")
     for change, word in (
         ({"axis": "y"}, "axis"),
         ({"data": {**sound["data"], "n_images": 9}}, "n_images"),

@@ -318,14 +318,14 @@ def test_wrong_lpips_weights_are_refused(weights: Path, tmp_path: Path) -> None:
         ("shape.pth", reshaped, r"features.0.weight is \(64, 3, 5, 5\), not \(64, 3, 3, 3\)"),
         ("nan.pth", broken, "features.0.bias is not finite"),
         ("more.pth", {**state, "features.13.weight": torch.zeros(1)}, "has features.13.weight"),
-        ("list.pth", [1, 2], "holds a list"),
-        ("object.pth", {"weights": Path("x")}, "cannot be read as weights"),
+        ("list.pth", [1, 2], "of no named tensors"),
+        ("object.pth", {"weights": Path("x")}, "a pickle of more than tensors"),
     ):
         torch.save(content, tmp_path / name)
         with pytest.raises(InputError, match=f"{name}.*{words}"):
             Lpips("squeeze", weights=tmp_path / name)
     (tmp_path / "cut.pth").write_bytes(weights.read_bytes()[:1000])
-    for file, words in ((tmp_path / "cut.pth", "cannot be read"), (tmp_path / "none.pth", "no such file")):
+    for file, words in ((tmp_path / "cut.pth", "is damaged"), (tmp_path / "none.pth", "no such checkpoint")):
         with pytest.raises(InputError, match=words):
             Lpips("squeeze", weights=file)
     with pytest.raises(InputError, match="expected torchvision's alexnet"):

@@ -84,7 +84,7 @@ def test_lpips_by_file(checkpoints: list[Path], tmp_path: Path, real_data: Path,
     assert 0.1 < results["models"][0]["quality"]["lpips"]["mean"] < 2
     assert "LPIPS" in capsys.readouterr().out
     assert eval_stability([str(checkpoints[0]), *FAST, "--out", str(tmp_path / "x"), *argv, "gone.pth"]) == 2
-    one_error_line(capsys, "gone.pth", "no such file")
+    one_error_line(capsys, "gone.pth", "no such checkpoint")
 
 
 @pytest.mark.parametrize(

@@ -260,11 +260,11 @@ def test_the_best_of_a_column_is_marked(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "culprits"),
     [
-        ("results.json", None, ["results.json", "expected what eval_stability writes"]),
+        ("results.json", None, ["results.json", "as eval_stability writes"]),
         ("results.json", "{", ["results.json", "is not JSON"]),
         ("results.json", "[]", ["results.json", "schema_version 1"]),
         ("results.json", '{"schema_version": 99}', ["results.json", "schema_version 1"]),
-        ("frames/frames.json", "{", ["frames.json", "expected JSON"]),
+        ("frames/frames.json", "{", ["frames.json", "is not JSON"]),
         ("frames/frames.json", '{"schema_version": 0}', ["frames.json", "schema_version 1"]),
         ("frames/model-01.webp", None, ["model-01.webp", "expected a sheet"]),
     ],
@@ -287,12 +287,138 @@ def test_frames_of_other_models_or_places_are_refused(folder: Path) -> None:
     frames = json.loads(index.read_text())
     frames["input"] = "../results.json"
     index.write_text(json.dumps(frames))
-    with pytest.raises(InputError, match="no name of a file"):
+    with pytest.raises(InputError, match="expected the name of a file"):
         write_report(folder)
     frames["input"], frames["models"] = "input.webp", frames["models"][:2]
     index.write_text(json.dumps(frames))
     with pytest.raises(InputError, match=r"frames: shows strided"):
         write_report(folder)
+
+
+def set_texts(value: Any, text: str) -> Any:
+    """Put a text in the place of every other, but for those that are one of a few or the name of a file."""
+    if isinstance(value, dict):
+        kept = {key: value[key] for key in ("file", "input", "target") if isinstance(value.get(key), str)}
+        return {key: set_texts(inner, text) for key, inner in value.items()} | kept
+    if isinstance(value, list):
+        return [set_texts(inner, text) for inner in value]
+    return text if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SCRIPT,
+        "</script><script>alert(1)</script>",
+        '"><img src=x onerror=alert(1)>',
+        '" onload="alert(1)',
+        "' onmouseover='alert(1)",
+        "</style><style>*{display:none}",
+        "</title><meta http-equiv=refresh content=0>",
+        "<!--<script>",
+        "javascript:alert(1)",
+        "{{ cycler.__init__.__globals__ }}{% raw %}",
+        "\u2028\u2029\x00\x1b[2J",
+    ],
+)
+def test_no_text_of_the_files_becomes_markup(folder: Path, text: str) -> None:
+    """Every text of both files at once: the page has the same elements and attributes as with plain words."""
+    pages = []
+    for words in ("plain", text):
+        for name in ("results.json", "frames/frames.json"):
+            (folder / name).write_text(json.dumps(set_texts(json.loads((folder / name).read_text()), words)))
+        pages.append(write_report(folder).read_text(encoding="utf-8"))
+    plain, hostile = map(Elements, pages)
+    assert [(tag, name) for tag, name, _ in hostile.attributes] == [(t, n) for t, n, _ in plain.attributes]
+    assert len(hostile.scripts) == 2
+    assert hostile.scripts[1] == plain.scripts[1]
+    data = json.loads(hostile.scripts[0][1])
+    assert data["models"] == [text] * 3
+    assert not [name for _, name, _ in hostile.attributes if name.startswith("on")]
+    assert not [value for _, name, value in hostile.attributes if name in ("href", "src") and text in value]
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        ("models", [], "models: expected a list of 1 to 1000, got []"),
+        ("models.0.name", 3, "models[0].name: expected a text, got 3"),
+        ("models.0.stability.crop", 5, "stability.crop: expected an object with at least 1 entry, got 5"),
+        ("models.1.stability.crop.4.mean_db.mean", "x", "models[1].stability.crop.4.mean_db.mean: "),
+        ("models.1.stability.crop.4.mean_db.mean", 1e17, "expected a number of dB, got 1e+17"),
+        ("models.2.stability.crop.4.per_shift", [], "models[2].stability: expected the protocols, "),
+        ("models.2.quality.tv_ratio", True, "models[2].quality.tv_ratio: expected a number, got true"),
+        ("models.0.map.crop.mean_db", [[1.0]], "models[0].map.crop.mean_db: expected a row for every dy"),
+        ("models.0.provenance", "x", "models[0].provenance: expected an object, got"),
+        ("comparisons.0.model", "nobody", "comparisons[0].model: expected the name of a model"),
+        ("shifts_px", [0, 1e12], "shifts_px[1]: expected a shift in px"),
+        ("data.n_images", -1, "data.n_images: expected a count, got -1"),
+        ("versions", {}, "versions.steadypix: expected a value, got null"),
+        ("created", None, "created: expected a text, got null"),
+    ],
+)
+def test_the_key_that_is_wrong_is_named(
+    folder: Path, place: str, value: Any, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = results()
+    holder: Any = found
+    *way, last = (int(key) if key.isdigit() and key != "4" else key for key in place.split("."))
+    for key in way:
+        holder = holder[key]
+    holder[last] = value
+    (folder / "results.json").write_text(json.dumps(found))
+    assert make_report([str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "results.json: is not a results.json of schema_version 1" in error
+    assert words in error
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"schema_version": 1, "peak": NaN}', "it holds NaN"),
+        ('{"schema_version": 1, "peak": 1e999}', "it holds 1e999"),
+        ('{"schema_version": ' + "1" * 30 + "}", "a number of 30 digits"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"created": "\\ud800"}', "is not JSON"),
+        ("\xff", "schema_version 1"),
+    ],
+)
+def test_what_is_no_json_is_refused(
+    folder: Path, text: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "results.json").write_bytes(text.encode("latin-1"))
+    assert make_report([str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert words in error
+
+
+@pytest.mark.parametrize("name", ["results.json", "frames/frames.json", "frames/input.webp"])
+def test_pipes_and_devices_are_not_waited_for(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(InputError, match=Path(name).name):
+        write_report(folder)
+    (folder / name).unlink()
+    (folder / name).symlink_to("/dev/zero")
+    with pytest.raises(InputError, match=Path(name).name):
+        write_report(folder)
+
+
+def test_sheets_are_pictures_of_the_size_that_is_said(folder: Path) -> None:
+    sheet = folder / "frames" / "target.webp"
+    whole = sheet.read_bytes()
+    for content in (
+        b"",
+        b"text",
+        whole[: len(whole) // 2],
+        (folder / "frames" / "model-00.webp").read_bytes(),
+    ):
+        sheet.write_bytes(content)
+        with pytest.raises(InputError, match=r"target\.webp: (cannot be read as a WebP|is 32 x 144 px)"):
+            write_report(folder)
 
 
 # ---- frames -------------------------------------------------------------------------------------------

@@ -1,0 +1,177 @@
+"""Sound files of every kind that is read, made by the software itself: what the damage is done to."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from configs.load import to_yaml
+from configs.schema import DataConfig, DiscriminatorConfig, GeneratorConfig, RunConfig, TrainConfig
+from eval.eval_stability import main as eval_stability
+from eval.partial import Partial
+from gen import ResnetGenerator, UNetGenerator, save_generator
+from tests.published_nets import PublishedResnet, PublishedUnet
+from train_pix2pix import main as train_pix2pix
+
+Seeds = dict[str, bytes]  # file name -> content
+SIZES = ["--data.load_size=40", "--data.crop_size=32", "--generator.ngf=4", "--generator.num_downs=3"]
+SMALL_RUN = [*SIZES, "--discriminator.ndf=4", "--discriminator.n_layers=1", "--data.synthetic_count=2"]
+SMALL_RUN += ["--train.epochs=1", "--train.val_every=0", "--train.sample_every=0", "--device=cpu"]
+HEADING = {"models": ["ab" * 32], "protocols": ["crop"], "seed": 0}
+ROWS = {
+    index: [
+        {
+            "quality": {"l1": 0.1 + index, "tv": 1e-3},
+            "scores": [[[1 / 3, 2e-5]]],
+            "perturbed": [],
+            "eqt": None,
+        }
+    ]
+    for index in range(3)
+}
+
+
+def generators(folder: Path) -> Seeds:
+    """Return generators of both architectures, as the trainer stores them."""
+    data: dict[str, Any] = {"root": None, "synthetic": "facades", "val_split": "test", "direction": "BtoA"}
+    data |= {"load_size": 80, "crop_size": 64}
+    unet: dict[str, Any] = {"ngf": 2, "num_downs": 2, "norm": "batch"}
+    resnet: dict[str, Any] = {"ngf": 2, "n_blocks": 1}
+    torch.manual_seed(0)
+    provenance = {"run": "seed", "epoch": 1.0, "seen": 4, "validation": {"l1": 0.2}}
+    for name, network, arguments in (
+        ("unet", UNetGenerator(**unet), unet),
+        ("resnet", ResnetGenerator(**resnet), {"architecture": "resnet", **resnet}),
+    ):
+        config = {"data": data, "generator": arguments}
+        save_generator(folder / f"{name}.safetensors", network, config=config, provenance=provenance)
+    return contents(folder, "*.safetensors")
+
+
+def state(folder: Path) -> Seeds:
+    """Return what a finished run keeps to go on from."""
+    run_quietly(lambda: train_pix2pix([*SMALL_RUN, "--out", str(folder / "run")]))
+    return contents(folder / "run" / "last", "*.safetensors")
+
+
+def published(folder: Path) -> Seeds:
+    """Return weights as pytorch-CycleGAN-and-pix2pix stores them, in both containers of torch.save."""
+    torch.manual_seed(0)
+    for name, network in (
+        ("unet", PublishedUnet(num_downs=5, ngf=1)),
+        ("resnet", PublishedResnet(n_blocks=1)),
+    ):
+        for kind in ("zip", "old"):
+            file = folder / f"{name}-{kind}.pth"
+            torch.save(network.state_dict(), file, _use_new_zipfile_serialization=kind == "zip")
+    return contents(folder, "*.pth")
+
+
+def configs(folder: Path) -> Seeds:
+    """Return a configuration with every option, and the packaged one with its differences."""
+    every = RunConfig(
+        data=DataConfig(load_size=40, crop_size=32),
+        generator=GeneratorConfig(ngf=4, num_downs=3),
+        discriminator=DiscriminatorConfig(ndf=4, n_layers=1),
+        train=TrainConfig(epochs=1),
+    )
+    (folder / "every.yaml").write_text(to_yaml(every), encoding="utf-8")
+    demo = Path(__file__).parent.parent / "configs" / "demo.yaml"
+    return {**contents(folder, "*.yaml"), "demo.yaml": demo.read_bytes()}
+
+
+def evaluation(folder: Path) -> None:
+    """Measure the generators below `folder`: results.json and frames/, with all that can stand in them."""
+    argv = [
+        *map(str, sorted(folder.glob("*.safetensors"))),
+        "--shifts",
+        "-1..2",
+        "--limit",
+        "2",
+        "--device",
+        "cpu",
+    ]
+    argv += ["--protocol", "crop,eqt", "--margins", "0,2", "--map", "--pan", "1", "--pan-frames", "4"]
+    run_quietly(
+        lambda: eval_stability([*argv, "--quality", "ssim,checkerboard", "--out", str(folder / "out")])
+    )
+    results = json.loads((folder / "out" / "results.json").read_text())
+    # What differs from run to run would make other damage of the same seed.
+    results |= {"created": "2026-11-23T12:00:00+00:00", "command": "eval_stability"}
+    for place, model in enumerate(results["models"]):
+        model["path"] = f"{place}.safetensors"
+    (folder / "out" / "results.json").write_text(json.dumps(results, indent=1))
+
+
+def outputs(folder: Path) -> None:
+    """Export the inputs of an evaluation to `folder`; they will do as the outputs of a program, too."""
+    argv = [
+        "--data",
+        "synthetic-facades",
+        "--shifts",
+        "0..1",
+        "--limit",
+        "1",
+        "--window",
+        "32",
+        "--canvas",
+        "40",
+    ]
+    run_quietly(lambda: eval_stability([*argv, "--export_inputs", str(folder)]))
+
+
+def partial(folder: Path) -> Seeds:
+    """Return what an interrupted evaluation keeps."""
+    with Partial(folder / "partial.jsonl", HEADING) as kept:
+        for index, rows in ROWS.items():
+            kept.add(index, rows)
+    return contents(folder, "partial.jsonl")
+
+
+def images(folder: Path) -> Seeds:
+    """Return pictures in every format and depth that data is read from."""
+    rng = np.random.default_rng(0)
+    colour = Image.fromarray(rng.integers(0, 256, (20, 24, 3), dtype=np.uint8))
+    deep = Image.fromarray(rng.integers(0, 65536, (20, 24), dtype=np.uint16))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    for name, image, options in (
+        ("rgb.png", colour, {}),
+        ("grey.png", colour.convert("L"), {}),
+        ("alpha.png", colour.convert("RGBA"), {}),
+        ("palette.png", colour.convert("P"), {}),
+        ("deep.png", deep, {}),
+        ("plain.jpg", colour, {}),
+        ("progressive.jpg", colour, {"progressive": True, "exif": exif}),
+        ("rgb.bmp", colour, {}),
+        ("lossy.webp", colour, {}),
+        ("lossless.webp", colour, {"lossless": True, "exif": exif}),
+        ("plain.tif", colour, {}),
+        ("lzw.tiff", colour, {"compression": "tiff_lzw"}),
+        ("deflate.tiff", colour, {"compression": "tiff_adobe_deflate"}),
+        ("deep.tif", deep, {}),
+    ):
+        image.save(folder / name, **options)
+    return contents(folder, "*.*")
+
+
+def contents(folder: Path, pattern: str) -> Seeds:
+    """Return the files of a folder by name."""
+    return {path.name: path.read_bytes() for path in sorted(folder.glob(pattern))}
+
+
+def run_quietly(run: Callable[[], int]) -> None:
+    """Run a command that must succeed, without its table and its messages."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        code = run()
+    if code:
+        raise RuntimeError(said.getvalue())

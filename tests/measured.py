@@ -1,0 +1,55 @@
+"""Runs commands in this process, one after the other, and says what each took: a script for other tests.
+
+Standard input is JSON: [[command, argument, ...], ...]; the first is to warm up. Standard output is JSON: one
+{"code", "err", "seconds", "mb"} a command: seconds of its own work, and by how much the most memory ever held
+has grown.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import resource
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import torch
+
+import train_pix2pix
+from eval.eval_stability import main as eval_stability
+from eval.generate import main as generate
+
+COMMANDS = {"eval_stability": eval_stability, "generate": generate, "train_pix2pix": train_pix2pix.main}
+MOST_MEMORY = 6 << 30  # bytes of addresses beyond those in use: what a test must not take from the machine
+
+
+def peak_mb() -> float:
+    # Not getrusage: that counts what the parent held when it started this process.
+    words = Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()
+    return int(words[0]) / 1024
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    everything = []
+    for number, (name, *argv) in enumerate(json.load(sys.stdin)):
+        said, before, began = io.StringIO(), peak_mb(), time.process_time()
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+            try:
+                code = COMMANDS[name](argv)
+            except BaseException:
+                code = -1
+                traceback.print_exc()
+        seconds, mb = time.process_time() - began, peak_mb() - before
+        everything.append({"code": code, "err": said.getvalue(), "seconds": seconds, "mb": mb})
+        if number == 0:
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MOST_MEMORY,) * 2)
+    json.dump(everything, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
