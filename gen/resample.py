@@ -48,17 +48,26 @@ def pad2d(x: Tensor, before: int, after: int, mode: str) -> Tensor:
         return F.pad(x, (before, after, before, after))
     reach = max(before, after)
     height, width = x.shape[-2:]
-    if reach < min(height, width):
+    # torch 2.13 compiles the backward pass of replicate padding into code that fails on some layouts.
+    compiled = mode == "replicate" and torch.compiler.is_compiling()
+    if reach < min(height, width) and not compiled:
         return F.pad(x, (before, after, before, after), mode=mode)
+    for axis, size in ((-2, height), (-1, width)):
+        x = _pad_axis(x, axis, before, after, "replicate" if mode == "reflect" and reach >= size else mode)
+    return x
+
+
+def _pad_axis(x: Tensor, axis: int, before: int, after: int, mode: str) -> Tensor:
+    """Pad one axis by looking up samples: for small maps, where F.pad fails or its compiled backward does."""
+    size = x.shape[axis]
+    index = torch.arange(-before, size + after, device=x.device)
     if mode == "circular":
-        for axis, size in ((-2, height), (-1, width)):
-            index = torch.arange(-before, size + after, device=x.device) % size
-            x = x.index_select(axis, index)
-        return x
-    vertical = mode if reach < height else "replicate"
-    horizontal = mode if reach < width else "replicate"
-    x = F.pad(x, (0, 0, before, after), mode=vertical)
-    return F.pad(x, (before, after, 0, 0), mode=horizontal)
+        index = index % size
+    elif mode == "replicate":
+        index = index.clamp(0, size - 1)
+    else:  # mirrored without repeating the border; the pad is shorter than the axis
+        index = size - 1 - (index.abs() - (size - 1)).abs()
+    return x.index_select(axis, index)
 
 
 class _Blur(nn.Module):
