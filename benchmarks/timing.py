@@ -1,0 +1,87 @@
+"""The ruler: works timed in turn in one process, compared by paired ratios.
+
+A shared machine slows everything for a while and then nothing, so absolute times are noise. Works that take
+turns, round by round, meet the same weather: the ratio within a round is what counts, and its median
+over many rounds is what is reported.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+Work = Callable[[], object]
+SAMPLE_S = 2e-3  # a sample repeats a short work until it lasts this long
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds a call, one list entry a round, the same rounds for every work.
+
+    Args:
+        seconds: by the work's name.
+    """
+
+    seconds: Mapping[str, list[float]]
+
+    def median_ms(self, name: str) -> float:
+        """Milliseconds a call, the median over rounds."""
+        return statistics.median(self.seconds[name]) * 1e3
+
+    def best_ms(self, name: str) -> float:
+        """Milliseconds a call in the fastest round: what the machine does when nobody disturbs it."""
+        return min(self.seconds[name]) * 1e3
+
+    def ratio(self, name: str, to: str) -> float:
+        """Time of `name` over that of `to`: the median of the ratios within each round."""
+        pairs = zip(self.seconds[name], self.seconds[to], strict=True)
+        return statistics.median(a / b for a, b in pairs)
+
+
+def take_turns(works: Mapping[str, Work], *, rounds: int, device: str = "cpu") -> Timing:
+    """Time works in turn, `rounds` times each, after a round that warms up.
+
+    Every round has another order: what ran before leaves its mark in the caches.
+
+    Args:
+        works: by name.
+        rounds: samples of each.
+        device: `cuda` waits for the device before a clock is read.
+    """
+    wait = torch.cuda.synchronize if device == "cuda" else _nothing
+    names = list(works)
+    repeats = {}
+    for name, work in works.items():
+        work()
+        elapsed = _clock(work, 1, wait)
+        repeats[name] = max(1, int(SAMPLE_S / max(elapsed, 1e-7)))
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    shuffle = random.Random(0).shuffle
+    for _ in range(rounds):
+        shuffle(names)
+        for name in names:
+            seconds[name].append(_clock(works[name], repeats[name], wait))
+    return Timing(seconds)
+
+
+def _clock(work: Work, repeats: int, wait: Work) -> float:
+    wait()
+    start = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    wait()
+    return (time.perf_counter() - start) / repeats
+
+
+def _nothing() -> None:
+    """A CPU has finished when the call returns."""
+
+
+def geometric_mean(values: list[float]) -> float:
+    """The mean that treats 0.5 x and 2 x alike."""
+    return statistics.geometric_mean(values)
