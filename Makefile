@@ -1,5 +1,6 @@
 # make demo   venv, pinned install, two small trainings, an evaluation with pictures
 # make test   venv, pinned install, lint, types, all tests with coverage
+# make bench  an environment with other projects' layers, everything timed beside them (BENCH=--quick: a look)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -9,7 +10,11 @@ DEMO ?=
 DEMO_LIMIT ?= 50
 RUNS ?= checkpoints
 
-.PHONY: demo test install lint types tests release clean
+BENCH_VENV ?= .venv-bench
+BENCH_STAMP := $(BENCH_VENV)/.installed
+BENCH ?=
+
+.PHONY: demo test install lint types tests bench release clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -36,9 +41,19 @@ types: $(STAMP)
 tests: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
 
+# The peers are measured against and never needed otherwise, so they have an environment of their own.
+$(BENCH_STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	    --editable . antialiased-cnns==0.3 timm==1.0.31
+	touch $(BENCH_STAMP)
+
+bench: $(BENCH_STAMP)
+	$(BENCH_VENV)/bin/python -m benchmarks.run $(BENCH)
+
 # The generators in checkpoints/released, from scratch; see checkpoints/MODEL_CARD.md.
 release: $(STAMP)
 	$(BIN)/python checkpoints/release.py
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) $(BENCH_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
