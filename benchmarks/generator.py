@@ -41,9 +41,16 @@ def infer(network: nn.Module, x: Tensor) -> Work:
 
 
 def measure_generator(
-    floors: Floors, *, rounds: int, size: int = 256, ngf: int = 64, num_downs: int = 8, batch: int = 1
+    floors: Floors,
+    *,
+    rounds: int,
+    size: int = 256,
+    ngf: int = 64,
+    num_downs: int = 8,
+    batch: int = 1,
+    memory: bool = True,
 ) -> Table:
-    """Every sampling, interleaved, over `strided`; multiplications beside it."""
+    """Every sampling, interleaved, over `strided`; multiplications beside it, and memory if asked for."""
     x = torch.randn(batch, 3, size, size)
     networks = {
         sampling: UNetGenerator(ngf=ngf, num_downs=num_downs, sampling=sampling) for sampling in SAMPLINGS
@@ -55,7 +62,8 @@ def measure_generator(
     for name, network in networks.items():
         both, alone = count_flops(step(network, x)), count_flops(infer(network, x))
         ratios = training.ratio(name, "strided"), inference.ratio(name, "strided")
-        peak = peak_megabytes(name, size=size, ngf=ngf, num_downs=num_downs, batch=batch)
+        how = {"size": size, "ngf": ngf, "num_downs": num_downs, "batch": batch}
+        peak = peak_megabytes(name, **how) if memory else None
         rows.append(
             [
                 f"`{name}`",
@@ -72,7 +80,7 @@ def measure_generator(
             bars.append(Bar(f"{name} / strided, training step", ratios[0], LIMITS[name][0]))
             bars.append(Bar(f"{name} / strided, inference", ratios[1], LIMITS[name][1]))
     peaks = {str(row[0]): float(row[-1] or 0) for row in rows}
-    if peaks["`strided`"]:  # a tiny network fits into what the library has taken already
+    if memory:
         ratio = peaks["`blur`"] / peaks["`strided`"]
         bars.append(Bar("blur / strided, peak memory of a training step", ratio, 1.5))
     columns = [

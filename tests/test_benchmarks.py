@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import reference_step, run
+from benchmarks import gpu, reference_step, run
 from benchmarks.floors import Floors
 from benchmarks.report import SCHEMA, Bar, Table, to_json, to_markdown
 from benchmarks.timing import Timing, take_turns
@@ -135,3 +135,30 @@ def test_ten_steps_have_the_losses_of_the_paper() -> None:
         adam_g.step()
         for ours, theirs in ((losses.discriminator, loss_d), (losses.gan, loss_gan), (losses.l1, loss_l1)):
             torch.testing.assert_close(ours, theirs.detach(), rtol=0, atol=1e-3)
+
+
+# --- the GPU's script ------------------------------------------------------------------------------
+
+
+def test_the_gpu_script_runs_without_a_gpu(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.layers.blur_pools", dict)
+    gpu.main(["--tiny", "--device", "cpu", "--out", str(tmp_path)])
+    assert capsys.readouterr().out.strip() == (tmp_path / "gpu.md").read_text().strip()
+    tables = json.loads((tmp_path / "gpu.json").read_text())["tables"]
+    assert [table["theme"] for table in tables] == [
+        "bandwidth",
+        "blur_pool",
+        "blur_upsample",
+        "steps",
+        "evaluation",
+    ]
+    assert all(len(row) == len(table["columns"]) for table in tables for row in table["rows"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_missing_gpu_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        gpu.main([])
+    assert "no GPU here" in capsys.readouterr().err
