@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +16,22 @@ from benchmarks.floors import Floors
 from benchmarks.report import Bar, Cell, Table
 from benchmarks.timing import Work, take_turns
 from gen import UNetGenerator
-from gen.unet import SAMPLINGS
 
-# By sampling: (training, inference), over `strided`.
-LIMITS = {"preblur": (1.10, 1.10), "blur": (2.3, 2.2), "blur_late": (2.6, 2.6)}
+# What is compared: the arguments of the generator, by name.
+KINDS: dict[str, dict[str, Any]] = {
+    "strided": {"sampling": "strided"},
+    "preblur": {"sampling": "preblur"},
+    "blur": {"sampling": "blur"},
+    "blur_late": {"sampling": "blur_late"},
+    "blur_late, 2 levels": {"sampling": "blur_late", "late_levels": 2},
+}
+# By kind: (training, inference), over `strided`.
+LIMITS = {
+    "preblur": (1.10, 1.10),
+    "blur": (2.3, 2.2),
+    "blur_late": (2.6, 2.6),
+    "blur_late, 2 levels": (2.6, 2.6),
+}
 
 
 def step(network: nn.Module, x: Tensor) -> Work:
@@ -53,7 +67,7 @@ def measure_generator(
     """Every sampling, interleaved, over `strided`; multiplications beside it, and memory if asked for."""
     x = torch.randn(batch, 3, size, size)
     networks = {
-        sampling: UNetGenerator(ngf=ngf, num_downs=num_downs, sampling=sampling) for sampling in SAMPLINGS
+        name: UNetGenerator(ngf=ngf, num_downs=num_downs, **arguments) for name, arguments in KINDS.items()
     }
     training = take_turns({name: step(net, x) for name, net in networks.items()}, rounds=rounds)
     inference = take_turns({name: infer(net, x) for name, net in networks.items()}, rounds=rounds)
@@ -62,8 +76,8 @@ def measure_generator(
     for name, network in networks.items():
         both, alone = count_flops(step(network, x)), count_flops(infer(network, x))
         ratios = training.ratio(name, "strided"), inference.ratio(name, "strided")
-        how = {"size": size, "ngf": ngf, "num_downs": num_downs, "batch": batch}
-        peak = peak_megabytes(name, **how) if memory else None
+        arguments = {"ngf": ngf, "num_downs": num_downs, **KINDS[name]}
+        peak = peak_megabytes(arguments, size=size, batch=batch) if memory else None
         rows.append(
             [
                 f"`{name}`",
@@ -110,11 +124,11 @@ def count_flops(work: Work) -> float:
 
 
 PEAK_SCRIPT = """
-import resource, sys, torch
+import json, resource, sys, torch
 from gen import UNetGenerator
-sampling, size, ngf, num_downs, batch = sys.argv[1], *map(int, sys.argv[2:])
+size, batch = map(int, sys.argv[2:])
 torch.set_num_threads(1)
-network = UNetGenerator(ngf=ngf, num_downs=num_downs, sampling=sampling)
+network = UNetGenerator(**json.loads(sys.argv[1]))
 x = torch.randn(batch, 3, size, size)
 torch.nn.functional.conv2d(x, torch.zeros(4, 3, 3, 3))  # what the library itself takes
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -126,10 +140,7 @@ print((peak() - before) / 1024)
 """
 
 
-def peak_megabytes(sampling: str, **shape: int) -> float:
+def peak_megabytes(arguments: Mapping[str, Any], *, size: int, batch: int) -> float:
     """Megabytes by which a process's resident memory grows through three training steps."""
-    arguments: Sequence[str] = [str(shape[key]) for key in ("size", "ngf", "num_downs", "batch")]
-    run = subprocess.run(
-        [sys.executable, "-c", PEAK_SCRIPT, sampling, *arguments], capture_output=True, text=True, check=True
-    )
-    return float(run.stdout)
+    command = [sys.executable, "-c", PEAK_SCRIPT, json.dumps(arguments), str(size), str(batch)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

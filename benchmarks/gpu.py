@@ -3,8 +3,8 @@
     python -m benchmarks.gpu --out results/bench-gpu           # on a machine with a GPU
     python -m benchmarks.gpu --tiny --device cpu               # only to see that it runs
 
-Measures the layers as on a CPU, the forward blur against the copy bandwidth, a whole training step in bfloat16
-from a captured graph against the eager float32 reference, images a second, and an evaluation.
+Measures the layers as on a CPU, the forward blur against the copy bandwidth, a whole training step in
+bfloat16 from a captured graph against the eager float32 reference, images a second, and an evaluation.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def measure_steps(*, device: str, rounds: int, tiny: bool) -> Table:
             )
     columns = ["sampling", "batch", "step [ms]", "images/s", "inference [ms]", "images/s"]
     note = (
-        f"{size} px. Steps of generator, discriminator and both optimisers: bfloat16 autocast, channels last, "
+        f"{size} px. Steps of generator, discriminator and both optimisers: bfloat16, channels last, "
         "fused Adam, a captured graph where there is a GPU; `reference`: eager float32, default Adam."
     )
     return Table("steps", "Whole training steps, and inference", columns, rows, bars, [note])

@@ -41,9 +41,13 @@ class GeneratorConfig:
     """normalisation; batch keeps running statistics for test time"""
     dropout: bool = True
     """0.5 on the inner decoder levels while training"""
+    late_levels: int | None = None
+    """with blur_late, how many of the outermost levels up are late (2 is a third cheaper); null: all"""
 
     def __post_init__(self) -> None:
         _at_least(1, "generator.", ngf=self.ngf, num_downs=self.num_downs)
+        if self.late_levels is not None:
+            _at_least(1, "generator.", late_levels=self.late_levels)
         if self.num_downs > 12:
             raise ValueError(f"generator.num_downs must be at most 12, not {self.num_downs}")
 

@@ -25,9 +25,7 @@ from torch import Tensor
 
 from gen.axis_map import AxisMap
 
-# Elements; padding a map below this takes no time worth saving.
-SMALL = 2**16
-SMALL_CHANNELS_LAST = 2**18
+SMALL = 2**16  # elements; padding a map below this takes no time worth saving
 SHORT = 16  # samples; along a shorter axis one product is faster than a convolution and its edges
 
 
@@ -42,17 +40,12 @@ def usable(x: Tensor) -> bool:
         type(x) is Tensor
         and x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.float64)
-        and x.numel() >= (SMALL_CHANNELS_LAST if is_channels_last(x) else SMALL)
+        and x.numel() >= SMALL
         and torch.backends.mkldnn.is_available()
         and not torch.is_autocast_enabled("cpu")
         and not torch.jit.is_tracing()
         and not torch._C._are_functorch_transforms_active()
     )
-
-
-def is_channels_last(x: Tensor) -> bool:
-    """Whether `x` lies in memory as (B, H, W, C) and in no other way."""
-    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 def separable(x: Tensor, vertical: AxisMap, horizontal: AxisMap) -> Tensor:
@@ -75,7 +68,7 @@ class _Separable(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, vertical: AxisMap, horizontal: AxisMap) -> Tensor:
         ctx.maps = vertical, horizontal
-        if is_channels_last(x):
+        if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
             y = correlate(x, vertical, horizontal)
             patch_border(y, x, vertical, horizontal)
             return y

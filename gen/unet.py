@@ -45,6 +45,8 @@ class UNetGenerator(nn.Module):
         padding: of convs, transposed convs and blurs alike; with `zeros` the blurs reflect.
         norm: `instance`, `batch`, `group` or `none`.
         dropout: 0.5 on the `num_downs - 5` levels just outside the innermost (in training mode).
+        late_levels: with `blur_late`, how many of the outermost levels up are late; the others are as in
+            `blur`, at a quarter of the arithmetic. None: all of them.
 
     Shape:
         input (B, in_channels, H, W) in [-1, 1], output (B, out_channels, H, W) in (-1, 1) (tanh).
@@ -65,10 +67,13 @@ class UNetGenerator(nn.Module):
         padding: str = "zeros",
         norm: str = "instance",
         dropout: bool = True,
+        late_levels: int | None = None,
     ) -> None:
         super().__init__()
         check_names(sampling=sampling, padding=padding, norm=norm, filter=filter)
         check_counts(in_channels=in_channels, out_channels=out_channels, ngf=ngf, num_downs=num_downs)
+        if late_levels is not None:
+            check_counts(late_levels=late_levels)
         if num_downs > MAX_NUM_DOWNS:
             raise ValueError(f"num_downs must be at most {MAX_NUM_DOWNS}, not {num_downs}")
         self.in_channels = in_channels
@@ -92,6 +97,8 @@ class UNetGenerator(nn.Module):
         self.decoder = nn.ModuleList()
         for level in reversed(range(num_downs)):
             innermost, outermost = level == num_downs - 1, level == 0
+            if sampling == "blur_late" and late_levels is not None:
+                level_args["sampling"] = "blur_late" if level < late_levels else "blur"
             self.decoder.append(
                 UpLevel(
                     widths[level] * (1 if innermost else 2),

@@ -26,7 +26,6 @@ few = settings(deadline=None, max_examples=60, derandomize=True)
 def _no_map_is_small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Maps of a test's size take the fast path, too."""
     monkeypatch.setattr(fast_blur, "SMALL", 1)
-    monkeypatch.setattr(fast_blur, "SMALL_CHANNELS_LAST", 1)
     return
 
 
@@ -173,9 +172,6 @@ def test_small_maps_are_padded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     assert not fast_blur.usable(torch.zeros(1, 1, 255, 256))
     assert fast_blur.usable(torch.zeros(1, 1, 256, 256))
-    channels_last = torch.zeros(1, 2, 256, 512).to(memory_format=torch.channels_last)
-    assert fast_blur.usable(channels_last)
-    assert not fast_blur.usable(channels_last[:, :, :-1])
 
 
 @pytest.mark.parametrize("build", [BlurPool2d, BlurUpsample2d])
