@@ -146,7 +146,7 @@ class AxisMap:
         return windows
 
     def _piece(self, outputs: slice, inputs: slice, entries: Tensor, dtype: torch.dtype) -> Piece:
-        matrix = torch.zeros(outputs.stop - outputs.start, inputs.stop - inputs.start, dtype=torch.float64)
+        matrix = self.weights.new_zeros(outputs.stop - outputs.start, inputs.stop - inputs.start)
         places = (self.rows[entries] - outputs.start, self.columns[entries] - inputs.start)
         matrix.index_put_(places, self.weights[entries], accumulate=True)
         return Piece(outputs, inputs, matrix.to(dtype))
@@ -163,13 +163,13 @@ class AxisMap:
 def blur_map(n: int, filter: str, stride: int, padding: str, upward: bool) -> AxisMap:
     """The blur of `BlurPool2d` along an axis of `n` samples: n -> ceil(n / stride)."""
     # A zero beside an even number of taps centres them; a blur on the way up has them the other way round.
-    taps = torch.tensor(binomial_taps(filter), dtype=torch.float64)
+    taps = torch.tensor(binomial_taps(filter), dtype=torch.float64, device="cpu")
     if len(taps) % 2 == 0:
         taps = F.pad(taps, (0, 1) if upward else (1, 0))
     reach = len(taps) // 2
-    starts = torch.arange(-(-n // stride)) * stride
-    places = starts[:, None] + torch.arange(-reach, reach + 1)
-    rows = torch.arange(len(starts))[:, None].expand_as(places)
+    starts = torch.arange(-(-n // stride), device="cpu") * stride
+    places = starts[:, None] + torch.arange(-reach, reach + 1, device="cpu")
+    rows = (starts // stride)[:, None].expand_as(places)
     return _assemble(
         n, len(starts), taps, stride, False, rows, places, taps.expand_as(places), reach, padding
     )
@@ -178,14 +178,14 @@ def blur_map(n: int, filter: str, stride: int, padding: str, upward: bool) -> Ax
 @functools.lru_cache(maxsize=256)
 def upsample_map(n: int, filter: str, padding: str, gain: float) -> AxisMap:
     """Zero-insertion and blur, as in `BlurUpsample2d`, along an axis of `n` samples: n -> 2 n."""
-    taps = gain * torch.tensor(binomial_taps(filter), dtype=torch.float64)
+    taps = gain * torch.tensor(binomial_taps(filter), dtype=torch.float64, device="cpu")
     if len(taps) % 2 == 0:
         taps = F.pad(taps, (1, 0))
     centre = len(taps) // 2
     # The samples beyond the border from which a tap reaches into the output, in steps of the low rate.
     reach = (centre + 1) // 2
-    low = torch.arange(-reach, n + reach)
-    rows = 2 * low[:, None] + torch.arange(-centre, centre + 1)
+    low = torch.arange(-reach, n + reach, device="cpu")
+    rows = 2 * low[:, None] + torch.arange(-centre, centre + 1, device="cpu")
     places, weights = low[:, None].expand_as(rows), taps.expand_as(rows)
     met = (rows >= 0) & (rows < 2 * n) & (weights > 0)
     reach = max(int((-places[met]).max()), int(places[met].max()) - (n - 1))

@@ -174,7 +174,7 @@ def border_of(vertical: AxisMap, horizontal: AxisMap, batch: int, dtype: torch.d
     pixel, source, weight = (torch.cat([p.flatten() for p in parts]) for parts in (pixels, sources, weights))
     order = pixel.argsort(stable=True)
     outputs, counts = pixel[order].unique_consecutive(return_counts=True)
-    image = torch.arange(batch)[:, None]
+    image = torch.arange(batch, device="cpu")[:, None]
     ends = counts.repeat(batch).cumsum(0)
     return Border(
         (image * (vertical.n_out * horizontal.n_out) + outputs).flatten(),

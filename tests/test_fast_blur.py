@@ -204,6 +204,19 @@ def test_autocast_gives_what_the_reference_gives() -> None:
         assert torch.equal(layer(x), layer.reference(x))
 
 
+@pytest.mark.parametrize("memory", FORMATS)
+def test_what_is_cached_serves_everyone(memory: torch.memory_format) -> None:
+    """Made in inference mode, or where another device is the default, it is used in training too."""
+    x = noise(1, 5, 23, 29).to(memory_format=memory)
+    for layer in (BlurPool2d(5, filter="bin7"), BlurUpsample2d(5, filter="bin7")):
+        fast_blur.border_of.cache_clear()
+        blur_map.cache_clear()
+        upsample_map.cache_clear()
+        with torch.device("meta"), torch.inference_mode():
+            layer(x)
+        assert_equal_to_the_reference(layer, x)
+
+
 # --- the matrices ----------------------------------------------------------------------------------
 
 
