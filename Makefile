@@ -1,6 +1,7 @@
 # make demo   venv, pinned install, two small trainings, an evaluation with pictures
 # make test   venv, pinned install, lint, types, all tests with coverage
 # make soak   what takes minutes: thirty kills of a training, ten thousand damaged and hostile files
+# make bench  an environment with other projects' layers, everything timed beside them (BENCH=--quick: a look)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -10,7 +11,11 @@ DEMO ?=
 DEMO_LIMIT ?= 50
 RUNS ?= checkpoints
 
-.PHONY: demo test soak soak-kill soak-fuzz install lint types tests release clean
+BENCH_VENV ?= .venv-bench
+BENCH_STAMP := $(BENCH_VENV)/.installed
+BENCH ?=
+
+.PHONY: demo test soak soak-kill soak-fuzz bench install lint types tests release clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -51,10 +56,19 @@ soak-kill: $(STAMP)
 
 soak-fuzz: $(STAMP)
 	$(BIN)/python -m soak.fuzz --inputs $(FUZZ_INPUTS) --seed $(FUZZ_SEED)
+# The peers are measured against and never needed otherwise, so they have an environment of their own.
+$(BENCH_STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	    --editable . antialiased-cnns==0.3 timm==1.0.31
+	touch $(BENCH_STAMP)
+
+bench: $(BENCH_STAMP)
+	$(BENCH_VENV)/bin/python -m benchmarks.run $(BENCH)
 
 # The generators in checkpoints/released, from scratch; see checkpoints/MODEL_CARD.md.
 release: $(STAMP)
 	$(BIN)/python checkpoints/release.py
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) $(BENCH_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

@@ -1,1 +1,1 @@
-"""Measurements that belong in no test: ratios, taken in turn, beside the floor of the machine."""
+"""What steadypix costs, measured beside its peers and the floor of the machine."""

@@ -75,7 +75,7 @@ def build(
         precision=precision,
     )
     x, y, moved = torch.rand(3, batch, 3, args.size, args.size, device=device).mul(2).sub(1).unbind()
-    pair = {"input": x, "target": y, "moved": moved, "shift": [(3, 2)] * batch}
+    pair: dict[str, Any] = {"input": x, "target": y, "moved": moved, "shift": [(3, 2)] * batch}
     for key in ("input", "target", "moved"):
         pair[key] = pair[key].to(memory_format=layout)
 

@@ -42,6 +42,10 @@ class Timing:
         pairs = zip(self.seconds[name], self.seconds[to], strict=True)
         return statistics.median(a / b for a, b in pairs)
 
+    def best_ratio(self, name: str, to: str) -> float:
+        """The ratio of the fastest rounds: for a machine that is hardly ever quiet."""
+        return self.best_ms(name) / self.best_ms(to)
+
 
 def take_turns(works: Mapping[str, Work], *, rounds: int, device: str = "cpu") -> Timing:
     """Time works in turn, `rounds` times each, after a round that warms up.

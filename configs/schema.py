@@ -47,12 +47,16 @@ class GeneratorConfig:
     """normalisation; batch keeps running statistics for test time"""
     dropout: bool = True
     """0.5 on the inner decoder levels while training"""
+    late_levels: int | None = None
+    """with blur_late, how many of the outermost levels up are late (2 is a third cheaper); null: all"""
 
     def __post_init__(self) -> None:
         channels = {"in_channels": self.in_channels, "out_channels": self.out_channels}
         _at_least(1, "generator.", ngf=self.ngf, num_downs=self.num_downs, **channels)
         _at_most(12, "generator.", num_downs=self.num_downs)
         _at_most(64, "generator.", **channels)
+        if self.late_levels is not None:
+            _at_least(1, "generator.", late_levels=self.late_levels)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,6 +47,8 @@ class UNetGenerator(nn.Module):
         padding: of convs, transposed convs and blurs alike; with `zeros` the blurs reflect.
         norm: `instance`, `batch`, `group` or `none`.
         dropout: 0.5 on the `num_downs - 5` levels just outside the innermost (in training mode).
+        late_levels: with `blur_late`, how many of the outermost levels up are late; the others are as in
+            `blur`, at a quarter of the arithmetic. None: all of them.
 
     Attributes:
         checkpointing: set it to keep only what lies between the levels for the backward pass and compute the
@@ -72,11 +74,14 @@ class UNetGenerator(nn.Module):
         padding: str = "zeros",
         norm: str = "instance",
         dropout: bool = True,
+        late_levels: int | None = None,
     ) -> None:
         super().__init__()
         check_names(sampling=sampling, padding=padding, norm=norm, filter=filter)
         check_counts(in_channels=in_channels, out_channels=out_channels, ngf=ngf, num_downs=num_downs)
         check_flags(dropout=dropout)
+        if late_levels is not None:
+            check_counts(late_levels=late_levels)
         if num_downs > MAX_NUM_DOWNS:
             raise ValueError(f"num_downs must be at most {MAX_NUM_DOWNS}, not {num_downs}")
         self.in_channels = in_channels
@@ -101,6 +106,8 @@ class UNetGenerator(nn.Module):
         self.decoder = nn.ModuleList()
         for level in reversed(range(num_downs)):
             innermost, outermost = level == num_downs - 1, level == 0
+            if sampling == "blur_late" and late_levels is not None:
+                level_args["sampling"] = "blur_late" if level < late_levels else "blur"
             self.decoder.append(
                 UpLevel(
                     widths[level] * (1 if innermost else 2),

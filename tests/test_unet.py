@@ -363,6 +363,25 @@ def test_a_blurred_level_down_is_conv_leaky_relu_blur_subsample(sampling: str, f
     torch.testing.assert_close(level(x), expected, **EXACT)
 
 
+def test_late_levels_are_the_outermost() -> None:
+    """The rest of the decoder is that of `blur`; weights, and so checkpoints, are the same."""
+    x, networks = noise(1, 3, 16, 16), {}
+    for late_levels in (None, 1, 2, 3, 4):
+        networks[late_levels] = liven(build(sampling="blur_late", late_levels=late_levels))
+    blur = liven(build(sampling="blur"))
+    for late_levels, network in networks.items():
+        late = [level.late for level in reversed(network.decoder)]
+        assert late == [level < (late_levels or 4) for level in range(4)]
+        assert network.state_dict().keys() == blur.state_dict().keys()
+    outputs = [network(x) for network in (*networks.values(), blur)]
+    assert torch.equal(outputs[0], outputs[-2])  # all four
+    for one, other in itertools.pairwise(outputs[1:]):
+        assert (one - other).abs().max() > 1e-3
+    assert torch.equal(build(sampling="blur", late_levels=2)(x), build(sampling="blur")(x))
+    with pytest.raises(ValueError, match="late_levels must be at least 1, not 0"):
+        UNetGenerator(ngf=2, sampling="blur_late", late_levels=0)
+
+
 # --- borders -------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,146 @@
+"""What each kind of sampling costs the whole generator: time of a training step and of inference, memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.floors import Floors
+from benchmarks.report import Bar, Cell, Table
+from benchmarks.timing import Work, take_turns
+from gen import UNetGenerator
+
+# What is compared: the arguments of the generator, by name.
+KINDS: dict[str, dict[str, Any]] = {
+    "strided": {"sampling": "strided"},
+    "preblur": {"sampling": "preblur"},
+    "blur": {"sampling": "blur"},
+    "blur_late": {"sampling": "blur_late"},
+    "blur_late, 2 levels": {"sampling": "blur_late", "late_levels": 2},
+}
+# By kind: (training, inference), over `strided`.
+LIMITS = {
+    "preblur": (1.10, 1.10),
+    "blur": (2.3, 2.2),
+    "blur_late": (2.6, 2.6),
+    "blur_late, 2 levels": (2.6, 2.6),
+}
+
+
+def step(network: nn.Module, x: Tensor) -> Work:
+    """Forward and backward, gradients to every weight."""
+
+    def work() -> None:
+        network.train().zero_grad(set_to_none=True)
+        network(x).mean().backward()
+
+    return work
+
+
+def infer(network: nn.Module, x: Tensor) -> Work:
+    """Forward alone."""
+
+    @torch.inference_mode()
+    def work() -> None:
+        network.eval()(x)
+
+    return work
+
+
+def measure_generator(
+    floors: Floors,
+    *,
+    rounds: int,
+    size: int = 256,
+    ngf: int = 64,
+    num_downs: int = 8,
+    batch: int = 1,
+    memory: bool = True,
+) -> Table:
+    """Every sampling, interleaved, over `strided`; multiplications beside it, and memory if asked for."""
+    x = torch.randn(batch, 3, size, size)
+    networks = {
+        name: UNetGenerator(ngf=ngf, num_downs=num_downs, **arguments) for name, arguments in KINDS.items()
+    }
+    training = take_turns({name: step(net, x) for name, net in networks.items()}, rounds=rounds)
+    inference = take_turns({name: infer(net, x) for name, net in networks.items()}, rounds=rounds)
+    rows: list[list[Cell]] = []
+    bars: list[Bar] = []
+    for name, network in networks.items():
+        both, alone = count_flops(step(network, x)), count_flops(infer(network, x))
+        ratios = training.ratio(name, "strided"), inference.ratio(name, "strided")
+        arguments = {"ngf": ngf, "num_downs": num_downs, **KINDS[name]}
+        peak = peak_megabytes(arguments, size=size, batch=batch) if memory else None
+        rows.append(
+            [
+                f"`{name}`",
+                training.median_ms(name),
+                floors.flops_ms(both),
+                ratios[0],
+                inference.median_ms(name),
+                floors.flops_ms(alone),
+                ratios[1],
+                peak,
+            ]
+        )
+        if name in LIMITS:
+            bars.append(Bar(f"{name} / strided, training step", ratios[0], LIMITS[name][0]))
+            bars.append(Bar(f"{name} / strided, inference", ratios[1], LIMITS[name][1]))
+    peaks = {str(row[0]): float(row[-1] or 0) for row in rows}
+    if memory:
+        ratio = peaks["`blur`"] / peaks["`strided`"]
+        bars.append(Bar("blur / strided, peak memory of a training step", ratio, 1.5))
+    columns = [
+        "sampling",
+        "step [ms]",
+        "floor [ms]",
+        "/ strided",
+        "inference [ms]",
+        "floor [ms]",
+        "/ strided",
+    ]
+    columns.append("peak of a step [MB]")
+    notes = [
+        f"The U-Net at {size} px, ngf {ngf}, batch {batch}, float32, instance norm. The step is forward and "
+        "backward, without the optimiser. Floor: floating-point operations over the measured rate of a "
+        "product. Peak: what a process of its own grows by from before its first step (weights in place) to "
+        "the highest point of three steps, gradients included."
+    ]
+    return Table("generator", "The generator by sampling", columns, rows, bars, notes)
+
+
+def count_flops(work: Work) -> float:
+    """Floating-point operations of the convolutions and products in `work`."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return float(counter.get_total_flops())
+
+
+PEAK_SCRIPT = """
+import json, resource, sys, torch
+from gen import UNetGenerator
+size, batch = map(int, sys.argv[2:])
+torch.set_num_threads(1)
+network = UNetGenerator(**json.loads(sys.argv[1]))
+x = torch.randn(batch, 3, size, size)
+torch.nn.functional.conv2d(x, torch.zeros(4, 3, 3, 3))  # what the library itself takes
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
+for _ in range(3):
+    network.zero_grad(set_to_none=True)
+    network(x).mean().backward()
+print((peak() - before) / 1024)
+"""
+
+
+def peak_megabytes(arguments: Mapping[str, Any], *, size: int, batch: int) -> float:
+    """Megabytes by which a process's resident memory grows through three training steps."""
+    command = [sys.executable, "-c", PEAK_SCRIPT, json.dumps(arguments), str(size), str(batch)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

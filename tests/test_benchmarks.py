@@ -1,0 +1,164 @@
+"""The benchmarks run, say what they should, and their reference step is the published one. No times here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks import gpu, reference_step, run
+from benchmarks.floors import Floors
+from benchmarks.report import SCHEMA, Bar, Table, to_json, to_markdown
+from benchmarks.timing import Timing, take_turns
+from gen import PatchDiscriminator, UNetGenerator
+from gen.losses import discriminator_loss, generator_loss
+
+SMALL = {"ngf": 4, "ndf": 4, "num_downs": 5, "n_layers": 2, "dropout": False}
+
+
+def pair(seed: int) -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    x, y = torch.rand(2, 2, 3, 32, 32, generator=draw) * 2 - 1
+    return x, y
+
+
+# --- the ruler -------------------------------------------------------------------------------------
+
+
+def test_ratios_are_paired_round_by_round() -> None:
+    """A slow round slows both and moves no ratio; the median of the ratios, not the ratio of medians."""
+    timing = Timing({"a": [1.0, 20.0, 3.0], "b": [2.0, 10.0, 2.0]})
+    assert timing.ratio("a", "b") == 1.5
+    assert timing.median_ms("a") == 3000
+    assert timing.best_ms("b") == 2000
+
+
+def test_works_take_turns() -> None:
+    calls: list[str] = []
+    works = {name: lambda name=name: calls.append(name) for name in "abc"}
+    timing = take_turns(works, rounds=4)
+    assert {name: len(times) for name, times in timing.seconds.items()} == {"a": 4, "b": 4, "c": 4}
+    assert set(calls) == {"a", "b", "c"}
+
+
+def test_floors_are_rates_turned_round() -> None:
+    floors = Floors(gemm_flops=2e9, copy_bytes=4e9)
+    assert floors.flops_ms(1e9) == 500
+    assert floors.bytes_ms(1e9) == 250
+
+
+def test_a_bar_is_met_or_missed_as_printed() -> None:
+    bars = [Bar("a / b", 0.504, 0.5), Bar("c / d", 0.506, 0.5)]
+    table = Table("theme", "Title", ["x"], [[1.234]], bars)
+    text = to_markdown([table], {"device": "none"})
+    assert "| a / b | 0.50 | 0.50 | met |" in text
+    assert "| c / d | 0.51 | 0.50 | **missed** |" in text
+    assert [bar["met"] for bar in json.loads(to_json([table], {}))["tables"][0]["bars"]] == [True, False]
+
+
+def test_one_command_writes_markdown_and_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.layers.blur_pools", dict)  # their imports take seconds
+    run.main(["--quick", "--rounds", "1", "--out", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert printed.strip() == (tmp_path / "bench.md").read_text().strip()
+    written = json.loads((tmp_path / "bench.json").read_text())
+    assert written["schema"] == SCHEMA
+    assert {"device", "threads", "torch"} <= written["environment"].keys()
+    themes = [table["theme"] for table in written["tables"]]
+    assert themes == ["floors", "blur_pool", "blur_upsample", "generator"]
+    for table in written["tables"]:
+        assert all(len(row) == len(table["columns"]) for row in table["rows"])
+
+
+def test_an_unknown_theme_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run.main(["--only", "layers,typo"])
+    assert "typo unknown; expected some of floors, layers" in " ".join(capsys.readouterr().err.split())
+
+
+# --- the reference step ----------------------------------------------------------------------------
+
+
+def test_the_published_sizes() -> None:
+    with torch.device("meta"):
+        step = reference_step.build()
+    assert sum(p.numel() for p in step.generator.parameters()) == 54_413_955
+    assert sum(p.numel() for p in step.discriminator.parameters()) == 2_768_705
+
+
+def test_networks_are_ours_without_anti_aliasing() -> None:
+    step = reference_step.build(**SMALL)
+    generator = UNetGenerator(ngf=4, num_downs=5, sampling="strided", norm="batch", dropout=False)
+    discriminator = PatchDiscriminator(ndf=4, n_layers=2, norm="batch")
+    reference_step.copy_from(step, generator, discriminator)
+    x, y = pair(0)
+    together = torch.cat([x, y], 1)
+    torch.testing.assert_close(step.generator(x), generator(x), rtol=0, atol=1e-5)
+    torch.testing.assert_close(step.discriminator(together), discriminator(together), rtol=0, atol=1e-5)
+
+
+def test_a_foreign_generator_is_refused() -> None:
+    step = reference_step.build(**SMALL)
+    other = UNetGenerator(ngf=4, num_downs=6, norm="batch")
+    with pytest.raises(ValueError, match="do not fit the reference"):
+        reference_step.copy_from(step, other, PatchDiscriminator(ndf=4, n_layers=2, norm="batch"))
+
+
+def test_ten_steps_have_the_losses_of_the_paper() -> None:
+    """Against a step written with our networks and losses: the discriminator first, then the generator."""
+    torch.manual_seed(0)
+    generator = UNetGenerator(ngf=4, num_downs=5, sampling="strided", norm="batch", dropout=False)
+    discriminator = PatchDiscriminator(ndf=4, n_layers=2, norm="batch")
+    step = reference_step.build(**SMALL)
+    reference_step.copy_from(step, generator, discriminator)
+    adam = {"lr": 2e-4, "betas": (0.5, 0.999)}
+    adam_g = torch.optim.Adam(generator.parameters(), **adam)
+    adam_d = torch.optim.Adam(discriminator.parameters(), **adam)
+    for number in range(10):
+        x, y = pair(number)
+        losses = step.step(x, y)
+        fake = generator(x)
+        logits = [discriminator(torch.cat([x, image], 1)) for image in (y, fake.detach())]
+        loss_d = discriminator_loss(*logits, mode="vanilla")
+        adam_d.zero_grad()
+        loss_d.backward()
+        adam_d.step()
+        loss_gan = generator_loss(discriminator(torch.cat([x, fake], 1)), mode="vanilla")
+        loss_l1 = (fake - y).abs().mean()
+        adam_g.zero_grad()
+        (loss_gan + 100 * loss_l1).backward()
+        adam_g.step()
+        for ours, theirs in ((losses.discriminator, loss_d), (losses.gan, loss_gan), (losses.l1, loss_l1)):
+            torch.testing.assert_close(ours, theirs.detach(), rtol=0, atol=1e-3)
+
+
+# --- the GPU's script ------------------------------------------------------------------------------
+
+
+def test_the_gpu_script_runs_without_a_gpu(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.layers.blur_pools", dict)
+    gpu.main(["--tiny", "--device", "cpu", "--out", str(tmp_path)])
+    assert capsys.readouterr().out.strip() == (tmp_path / "gpu.md").read_text().strip()
+    tables = json.loads((tmp_path / "gpu.json").read_text())["tables"]
+    assert [table["theme"] for table in tables] == [
+        "bandwidth",
+        "blur_pool",
+        "blur_upsample",
+        "steps",
+        "evaluation",
+    ]
+    assert all(len(row) == len(table["columns"]) for table in tables for row in table["rows"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_missing_gpu_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        gpu.main([])
+    assert "no GPU here" in capsys.readouterr().err
