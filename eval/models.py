@@ -73,7 +73,7 @@ class Model:
 def find_checkpoints(root: Path = Path("checkpoints")) -> list[Path]:
     """Return every generator under `root`, else the released ones.
 
-    A run counts once, by its `generator.safetensors`; its kept epochs and training state do not, nor do
+    A run counts once, by its `generator.safetensors`; its kept epochs, its best one and its training state do not, nor do
     weights of other programs.
     """
     found = [path for path in root.rglob("*.safetensors") if _is_generator(path)]
@@ -189,7 +189,7 @@ def _name_parts(file: Path) -> list[str]:
 
 
 def _is_generator(path: Path) -> bool:
-    if path.parent.name == "last" or re.fullmatch(r"generator-\d+", path.stem):
+    if path.parent.name == "last" or re.fullmatch(r"generator-(\d+|best)", path.stem):
         return False
     if not path.is_file():  # opening a pipe would wait for its writer
         return False

@@ -58,21 +58,23 @@ def pad2d(x: Tensor, before: int, after: int, mode: str) -> Tensor:
     if reach < min(height, width) and not compiled:
         return F.pad(x, (before, after, before, after), mode=mode)
     for axis, size in ((-2, height), (-1, width)):
-        x = _pad_axis(x, axis, before, after, "replicate" if mode == "reflect" and reach >= size else mode)
+        if mode == "circular":
+            x = x.index_select(axis, torch.arange(-before, size + after, device=x.device) % size)
+        elif mode == "replicate" or reach >= size:
+            x = _replicate(x, axis, before, after)
+        else:
+            x = F.pad(x, (before, after, 0, 0) if axis == -1 else (0, 0, before, after), mode=mode)
     return x
 
 
-def _pad_axis(x: Tensor, axis: int, before: int, after: int, mode: str) -> Tensor:
-    """Pad one axis by looking up samples: for small maps, where F.pad fails or its compiled backward does."""
-    size = x.shape[axis]
-    index = torch.arange(-before, size + after, device=x.device)
-    if mode == "circular":
-        index = index % size
-    elif mode == "replicate":
-        index = index.clamp(0, size - 1)
-    else:  # mirrored without repeating the border; the pad is shorter than the axis
-        index = size - 1 - (index.abs() - (size - 1)).abs()
-    return x.index_select(axis, index)
+def _replicate(x: Tensor, axis: int, before: int, after: int) -> Tensor:
+    """Repeat the first and the last sample of an axis."""
+    sizes = [-1] * x.ndim
+    first, last = x.narrow(axis, 0, 1), x.narrow(axis, x.shape[axis] - 1, 1)
+    sizes[axis] = before
+    parts = [first.expand(sizes), x]
+    sizes[axis] = after
+    return torch.cat([*parts, last.expand(sizes)], dim=axis)
 
 
 class _Blur(nn.Module):
