@@ -16,8 +16,9 @@ from benchmarks.floors import Floors, measure_floors
 from benchmarks.generator import measure_generator
 from benchmarks.layers import SHAPES, TINY_SHAPES, measure_blur_pool, measure_blur_upsample
 from benchmarks.report import Table, write
+from benchmarks.training import measure_training
 
-THEMES = ("floors", "layers", "generator")
+THEMES = ("floors", "layers", "generator", "training")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -46,6 +47,10 @@ def main(argv: list[str] | None = None) -> None:
             tables.append(measure_generator(floors, rounds=rounds, size=32, ngf=4, num_downs=4, memory=False))
         else:
             tables.append(measure_generator(floors, rounds=rounds))
+    if "training" in themes:
+        rounds = args.rounds or (3 if args.quick else 15)
+        small = {"size": 32, "ngf": 4, "num_downs": 4} if args.quick else {}
+        tables.append(measure_training(floors, rounds=rounds, **small))
     print(write(tables, args.out, "bench"))
 
 

@@ -73,8 +73,8 @@ class Model:
 def find_checkpoints(root: Path = Path("checkpoints")) -> list[Path]:
     """Return every generator under `root`, else the released ones.
 
-    A run counts once, by its `generator.safetensors`; its kept epochs, its best one and its training state do not, nor do
-    weights of other programs.
+    A run counts once, by its `generator.safetensors`; its kept epochs, its best one and its training state do
+    not, nor do weights of other programs.
     """
     found = [path for path in root.rglob("*.safetensors") if _is_generator(path)]
     return sorted(found or RELEASED.glob("*.safetensors"))
