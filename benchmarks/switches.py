@@ -144,10 +144,11 @@ def main() -> None:
     if args.one:
         measure_one(args)
         return
-    works = {name: build(args, **changes) for name, changes in SWITCHES.items()}
-    timing = take_turns(works, rounds=args.rounds, device=args.device)
+    # Memory first: a new process counts what its parent held when it was made.
     imports = peak_mb(args, None)
     peaks = {name: peak_mb(args, name) - imports for name in SWITCHES}
+    works = {name: build(args, **changes) for name, changes in SWITCHES.items()}
+    timing = take_turns(works, rounds=args.rounds, device=args.device)
     print(
         f"{args.sampling}, {args.size} px, ngf {args.ngf}, {args.device}, {torch.get_num_threads()} threads\n"
     )
