@@ -38,6 +38,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "equivariance 1": {"equivariance": 1.0},
     "compile": {"compile": True},
     "batch_size 4": {"batch": 4},
+    "batch_size 4, checkpointing": {"batch": 4, "checkpointing": True},
     "accumulate 4": {"accumulate": 4},
 }
 
