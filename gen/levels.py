@@ -23,6 +23,7 @@ from typing import Literal, get_args
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gen import products
 from gen.filters import FILTERS
 from gen.norms import NORMS, make_norm
 from gen.resample import PADDINGS, BlurPool2d, BlurUpsample2d, pad2d
@@ -78,7 +79,8 @@ class DownLevel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Halve the resolution of `x`."""
-        x = self.conv(pad2d(self.preblur(x), self.before, self.after, self.padding))
+        x = pad2d(self.preblur(x), self.before, self.after, self.padding)
+        x = products.conv2d(x, self.conv.weight, self.conv.bias, stride=self.conv.stride[0])
         return self.pool(F.leaky_relu(self.norm(x), self.slope))
 
 
@@ -144,13 +146,13 @@ class UpLevel(nn.Module):
         weight, bias = self.conv.weight, self.conv.bias
         if self.padding == "zeros":
             odd = self.kernel % 2  # a 3x3 kernel leaves the last row and column to output_padding
-            return self.blur(F.conv_transpose2d(x, weight, bias, stride=2, padding=1, output_padding=odd))
+            return self.blur(products.conv_transpose2d(x, weight, bias, padding=1, output_padding=odd))
         # Pad at the low rate by what the conv and the blur behind it reach. Padding between the two would
         # repeat one phase of the period-2 pattern a transposed conv draws, and lose DC gain 1.
         blur = self.blur if isinstance(self.blur, BlurPool2d) else None
         before, after = (blur.before, blur.after) if blur else (0, 0)
         reach = 1 + (max(before, after) + 1) // 2
-        wide = F.conv_transpose2d(pad2d(x, reach, reach, self.padding), weight, bias, stride=2)
+        wide = products.conv_transpose2d(pad2d(x, reach, reach, self.padding), weight, bias)
         first = 2 * reach + 1 - before
         rows, columns = (slice(first, first + 2 * size + before + after) for size in x.shape[-2:])
         wide = wide[..., rows, columns]
@@ -161,7 +163,7 @@ class UpLevel(nn.Module):
         # the ReLU stand between the two.
         x = self._activated(self.upsample(x))
         dense = self.conv.weight.flip(2, 3).transpose(0, 1)
-        return F.conv2d(
+        return products.conv2d(
             pad2d(x, self.kernel // 2, (self.kernel - 1) // 2, self.padding), dense, self.conv.bias
         )
 
