@@ -1,19 +1,19 @@
-/* Separable blurs with their borders, for `gen.native`: plain C, no headers of Python or torch, no OpenMP.
+/* Separable blurs with their borders, for `gen.native`: plain C, no headers of Python, torch or OpenMP.
  *
- * The module is opened with ctypes, so nothing here depends on a version of Python. Threads are made for a call and
- * end with it: an OpenMP of our own would fight with torch's for the cores, and a pool would not survive a fork.
+ * The module is opened with ctypes, so nothing here depends on a version of Python. Its threads are those that torch has
+ * waiting, handed in as `parallel`, the entry of its OpenMP library: these spin on their cores for a while after
+ * every operation, and threads of our own would queue behind them (3 ms for what takes 0.3).
  */
 
-#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define MOST 16              /* inputs of one output in the interior */
-#define JOINED 2048          /* numbers of short rows that are blurred as one */
-#define AHEAD 16384          /* bytes that are asked for before they are read */
-#define SHARE ((size_t)1 << 19) /* bytes worth a thread, whose start takes some 20 us */
-#define THREADS 64
+#define MOST 16                   /* inputs of one output in the interior */
+#define JOINED 2048               /* numbers of short rows that are blurred as one */
+#define AHEAD 16384               /* bytes that are asked for before they are read */
+#define THREAD_BYTES (1 << 17)    /* that make it worth a thread */
+#define SHARES 4                  /* a thread, for one that is late to leave its own to the others */
 
 #define INLINE inline __attribute__((always_inline))
 /* One function compiled for several processors, chosen when the library is loaded. It takes an ELF loader that knows
@@ -36,9 +36,11 @@ struct job {
     const void *x;
     void *y;
     const struct axis *v, *h;
-    int64_t channels, first, last;
+    int64_t channels, rows, shares, next; /* `next` and `failed` are written by all threads */
     int failed;
 };
+
+typedef void (*parallel_t)(void (*work)(void *), void *job, unsigned threads, unsigned flags);
 
 #define REAL float
 #define NAME(name) name##_float
@@ -49,40 +51,23 @@ struct job {
 #define NAME(name) name##_double
 #include "blur_kernel.h"
 
-static int share_out(struct job whole, void *(*work)(void *), int64_t rows, size_t bytes, int64_t threads)
-{
-    struct job jobs[THREADS];
-    pthread_t ids[THREADS];
-    int started[THREADS] = {0}, failed = 0;
-    int64_t useful = (int64_t)(bytes / SHARE);
-    threads = threads < useful ? threads : useful;
-    threads = threads < rows ? threads : rows;
-    threads = threads < 1 ? 1 : threads < THREADS ? threads : THREADS;
-    for (int64_t t = threads - 1; t >= 0; t--) { /* the caller takes the first share itself, last */
-        jobs[t] = whole;
-        jobs[t].first = rows * t / threads;
-        jobs[t].last = rows * (t + 1) / threads;
-        started[t] = t > 0 && pthread_create(&ids[t], NULL, work, &jobs[t]) == 0;
-        if (!started[t])
-            work(&jobs[t]);
-    }
-    for (int64_t t = 0; t < threads; t++) {
-        if (started[t])
-            pthread_join(ids[t], NULL);
-        failed |= jobs[t].failed;
-    }
-    return failed;
-}
-
-/* x (N, H, W, channels), or (N, H, W) where channels is 0, to y (N, H', W', channels); 0, or 1 where memory is short. */
-#define ENTRY(REAL)                                                                                                  \
-    int steadypix_blur_##REAL(const REAL *x, REAL *y, const struct axis *v, const struct axis *h, int64_t n,         \
-                              int64_t channels, int64_t threads)                                                     \
-    {                                                                                                                \
-        struct job whole = {x, y, v, h, channels, 0, 0, 0};                                                          \
-        size_t pixels = (size_t)(v->n_in * h->n_in + v->n_out * h->n_out);                                           \
-        size_t bytes = (size_t)n * pixels * (size_t)(channels ? channels : 1) * sizeof(REAL);                        \
-        return share_out(whole, work_##REAL, n * v->n_out, bytes, threads);                                          \
+/* x (N, H, W, channels), or (N, H, W) where channels is 0, to y (N, H', W', channels), by at most `threads` threads, by
+ * one where `parallel` is NULL. Returns 1 where memory is short, else 0. */
+#define ENTRY(REAL)                                                                                                   \
+    int steadypix_blur_##REAL(const REAL *x, REAL *y, const struct axis *v, const struct axis *h, int64_t n,          \
+                              int64_t channels, int64_t threads, parallel_t parallel)                                 \
+    {                                                                                                                 \
+        int64_t pixels = n * (v->n_in * h->n_in + v->n_out * h->n_out);                                               \
+        int64_t bytes = pixels * (channels ? channels : 1) * (int64_t)sizeof(REAL);                                   \
+        struct job job = {x, y, v, h, channels, n * v->n_out, 1, 0, 0};                                               \
+        threads = threads < bytes / THREAD_BYTES ? threads : bytes / THREAD_BYTES;                                    \
+        if (parallel && threads > 1) {                                                                                \
+            job.shares = SHARES * threads;                                                                            \
+            parallel(work_##REAL, &job, (unsigned)threads, 0);                                                        \
+        } else {                                                                                                      \
+            work_##REAL(&job);                                                                                        \
+        }                                                                                                             \
+        return job.failed;                                                                                            \
     }
 ENTRY(float)
 ENTRY(double)

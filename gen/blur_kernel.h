@@ -184,12 +184,18 @@ CLONES static int NAME(contiguous)(const REAL *restrict x, REAL *restrict y, con
     return 0;
 }
 
-/* ---- both: the rows of the output, shared out ---- */
+/* ---- both: the rows of the output in shares, each for whoever comes first ---- */
 
-static void *NAME(work)(void *argument)
+static void NAME(work)(void *argument)
 {
     struct job *job = argument;
-    job->failed = job->channels ? NAME(channels_last)(job->x, job->y, job->v, job->h, job->channels, job->first, job->last)
-                                : NAME(contiguous)(job->x, job->y, job->v, job->h, job->first, job->last);
-    return NULL;
+    int64_t share;
+    while ((share = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED)) < job->shares) {
+        int64_t first = job->rows * share / job->shares, last = job->rows * (share + 1) / job->shares;
+        int failed = job->channels
+                         ? NAME(channels_last)(job->x, job->y, job->v, job->h, job->channels, first, last)
+                         : NAME(contiguous)(job->x, job->y, job->v, job->h, first, last);
+        if (failed)
+            __atomic_store_n(&job->failed, 1, __ATOMIC_RELAXED);
+    }
 }

@@ -44,8 +44,21 @@ def library() -> ctypes.CDLL | None:
     except (OSError, AttributeError):  # of another machine, or of another version
         return None
     for function in functions:
-        function.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int64] * 3
+        function.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int64] * 3 + [ctypes.c_void_p]
     return kernel
+
+
+@functools.cache
+def parallel() -> int | None:
+    """Find what hands work to the threads of torch; None where there is no such thing, and one thread works.
+
+    `GOMP_parallel` is what GCC makes of `#pragma omp parallel`, so it stays. torch loads its OpenMP library
+    for the whole process to see.
+    """
+    try:
+        return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, ctypes.c_void_p).value
+    except (OSError, AttributeError, TypeError):  # TypeError: Windows
+        return None
 
 
 def blur(x: Tensor, vertical: AxisMap, horizontal: AxisMap) -> Tensor:
@@ -77,7 +90,7 @@ def blur(x: Tensor, vertical: AxisMap, horizontal: AxisMap) -> Tensor:
     y = torch.empty(shape, dtype=x.dtype, memory_format=memory, device="cpu")
     function = kernel.steadypix_blur_float if x.dtype == torch.float32 else kernel.steadypix_blur_double
     axes = (_axis(axis_map, x.dtype)[0] for axis_map in (vertical, horizontal))
-    if function(x.data_ptr(), y.data_ptr(), *axes, planes, vector, torch.get_num_threads()):
+    if function(x.data_ptr(), y.data_ptr(), *axes, planes, vector, torch.get_num_threads(), parallel()):
         raise MemoryError("no memory for the buffers of a blur")
     return y
 
