@@ -17,7 +17,10 @@ BENCH ?=
 
 .PHONY: demo test soak soak-kill soak-fuzz bench install lint types tests release clean
 
-$(STAMP): pyproject.toml constraints.txt
+# Compiled by the installation where there is a C compiler.
+KERNEL := gen/blur_kernel.c gen/blur_kernel.h
+
+$(STAMP): pyproject.toml constraints.txt $(KERNEL)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
 	touch $(STAMP)
@@ -57,7 +60,7 @@ soak-kill: $(STAMP)
 soak-fuzz: $(STAMP)
 	$(BIN)/python -m soak.fuzz --inputs $(FUZZ_INPUTS) --seed $(FUZZ_SEED)
 # The peers are measured against and never needed otherwise, so they have an environment of their own.
-$(BENCH_STAMP): pyproject.toml constraints.txt
+$(BENCH_STAMP): pyproject.toml constraints.txt $(KERNEL)
 	$(PYTHON) -m venv $(BENCH_VENV)
 	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 	    --editable . antialiased-cnns==0.3 timm==1.0.31

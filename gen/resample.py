@@ -8,7 +8,7 @@ Borders: going up, the map is padded at *low* resolution, before the zeros are i
 zero-filled grid instead would repeat or skip zeros at the border and break the DC gain there.
 
 `reference` of each layer is the obvious statement: pad, convolve. On a CPU `gen.fast_blur` computes the same
-several times as fast, wherever it can.
+several times as fast, wherever a compiled kernel is at hand.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gen import fast_blur
-from gen.axis_map import blur_map, upsample_map
+from gen.axis_map import blur_map, upsample_map, valid_map
 from gen.filters import binomial_taps
 
 Padding = Literal["zeros", "reflect", "replicate", "circular"]
@@ -152,10 +152,15 @@ class BlurPool2d(_Blur):
 
     def reference(self, x: Tensor) -> Tensor:
         """Do the same as `forward`, slowly: pad, then convolve."""
-        return self.unpadded(pad2d(x, self.before, self.after, self.padding))
+        return self._convolve(pad2d(x, self.before, self.after, self.padding))
 
     def unpadded(self, x: Tensor) -> Tensor:
         """Blur and subsample a map that already carries `before` and `after` samples around it."""
+        if not fast_blur.usable(x):
+            return self._convolve(x)
+        return fast_blur.separable(x, *(valid_map(n, self.filter, self.stride) for n in x.shape[-2:]))
+
+    def _convolve(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.kernel.to(x.dtype), stride=self.stride, groups=self.channels)
 
 
