@@ -12,13 +12,15 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.evaluation import TINY, measure_evaluation
 from benchmarks.floors import Floors, measure_floors
 from benchmarks.generator import measure_generator
 from benchmarks.layers import SHAPES, TINY_SHAPES, measure_blur_pool, measure_blur_upsample
 from benchmarks.report import Table, write
+from benchmarks.startup import COMMANDS, measure_startup
 from benchmarks.training import measure_training
 
-THEMES = ("floors", "layers", "generator", "training")
+THEMES = ("floors", "layers", "generator", "training", "evaluation", "startup")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -51,6 +53,14 @@ def main(argv: list[str] | None = None) -> None:
         rounds = args.rounds or (3 if args.quick else 15)
         small = {"size": 32, "ngf": 4, "num_downs": 4} if args.quick else {}
         tables.append(measure_training(floors, rounds=rounds, **small))
+    if "evaluation" in themes:
+        if args.quick:
+            tables += measure_evaluation(rounds=1, images=2, sizes={"tiny": TINY}, most=4)
+        else:
+            tables += measure_evaluation(rounds=args.rounds or 3)
+    if "startup" in themes:
+        commands = ["generate"] if args.quick else list(COMMANDS)
+        tables.append(measure_startup(rounds=args.rounds or (1 if args.quick else 5), commands=commands))
     print(write(tables, args.out, "bench"))
 
 

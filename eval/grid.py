@@ -193,7 +193,8 @@ def save_flicker(
     # Lossless first: lossy coding lets a picture that stands still move by a few levels.
     attempts: list[dict[str, Any]] = [{"quality": quality} for quality in (95, 90, 80, 70)]
     if sum(pixels[..., 0].size for pixels in outputs) <= max_bytes:  # at best about a byte a pixel
-        attempts.insert(0, {"lossless": True, "method": 6})
+        # More effort (6 is the most) takes five times as long and makes files of the same size.
+        attempts.insert(0, {"lossless": True, "method": 2})
     for options in attempts:
         buffer = io.BytesIO()
         frames[0].save(buffer, format="WEBP", save_all=True, append_images=frames[1:],

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import gpu, reference_step, run, training
+from benchmarks import gpu, growth, reference_step, run, startup, training
+from benchmarks.evaluation import TINY, open_all, plan_of, prepare
 from benchmarks.floors import Floors
+from benchmarks.memory import run_apart
 from benchmarks.report import SCHEMA, Bar, Table, to_json, to_markdown
 from benchmarks.timing import Timing, take_turns
 from gen import PatchDiscriminator, UNetGenerator
@@ -69,7 +71,10 @@ def test_one_command_writes_markdown_and_json(
     assert written["schema"] == SCHEMA
     assert {"device", "threads", "torch"} <= written["environment"].keys()
     themes = [table["theme"] for table in written["tables"]]
-    assert themes == ["floors", "blur_pool", "blur_upsample", "generator", "training"]
+    assert themes == [
+        *("floors", "blur_pool", "blur_upsample", "generator", "training"),
+        *("evaluation", "evaluation_memory", "startup"),
+    ]
     for table in written["tables"]:
         assert all(len(row) == len(table["columns"]) for row in table["rows"])
 
@@ -78,6 +83,53 @@ def test_an_unknown_theme_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run.main(["--only", "layers,typo"])
     assert "typo unknown; expected some of floors, layers" in " ".join(capsys.readouterr().err.split())
+
+
+# --- the commands, and how cost grows --------------------------------------------------------------
+
+
+def test_an_evaluation_is_timed_on_pictures_that_are_decoded(tmp_path: Path) -> None:
+    model, pairs = open_all(prepare(tmp_path, TINY, 5, different=2))
+    assert [pairs.name(index) for index in range(len(pairs))] == ["1", "2", "3", "4", "5"]
+    assert (pairs.read(2)[0] == pairs.read(0)[0]).all()
+    assert (pairs.read(1)[0] != pairs.read(0)[0]).any()
+    assert len(plan_of(5).scores(pairs)[0].moving) == 7
+    assert model.module(torch.zeros(1, 3, 32, 32)).shape == (1, 3, 32, 32)
+
+
+def test_a_command_that_ends_otherwise_is_not_timed() -> None:
+    with pytest.raises(RuntimeError, match="exit code 2, expected 0"):
+        startup.start("eval.generate", ["--no_such_option"], 0)
+
+
+def test_a_process_that_fails_says_why() -> None:
+    with pytest.raises(RuntimeError, match="No module named"):
+        run_apart("benchmarks.no_such_module", [])
+
+
+def test_a_power_law_is_found_in_the_upper_half() -> None:
+    """Fixed costs below do not bend it; a point beside the line is told."""
+    fit = growth.fit([1, 2, 4, 8, 16, 32], [50, 50, 50, 3 * 8**1.5, 3 * 16**1.5, 3 * 32**1.5])
+    assert (fit.exponent, fit.factor, fit.count) == (pytest.approx(1.5), pytest.approx(3), 3)
+    assert fit.residual == pytest.approx(0, abs=1e-9)
+    assert growth.fit([1, 2, 4], [1, 3, 4]).residual > 0.1
+
+
+def test_memory_that_does_not_grow_has_exponent_0() -> None:
+    assert growth.fit([10, 20, 40, 80], [-0.5, 0, 0, 0]).exponent == pytest.approx(0)
+
+
+def test_growth_writes_a_table_the_fits_and_a_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    threads = torch.get_num_threads()
+    growth.main(["--quick", "--out", str(tmp_path)])
+    assert torch.get_num_threads() == threads
+    assert capsys.readouterr().out.strip() == (tmp_path / "growth.md").read_text().strip()
+    points, fits = json.loads((tmp_path / "growth.json").read_text())["tables"]
+    assert (points["theme"], len(points["rows"])) == ("growth", 4)
+    assert (fits["theme"], len(fits["rows"])) == ("exponents", 2)
+    assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
 
 
 # --- the reference step ----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from torch import Tensor, nn
 
 from data.errors import InputError
-from eval.decibels import bootstrap_interval, pooled_db, psnr_db
+from eval.decibels import bootstrap, bootstrap_interval, pooled_db, psnr_db
 from eval.offsets import is_odd
 from eval.quality import l1, psnr, quality, total_variation
 from eval.stability import Stability, run_windows, shift_stability
@@ -194,6 +194,17 @@ def test_interval_holds_its_laws(values: list[float], seed: int) -> None:
     low, high = bootstrap_interval(values, seed=seed, resamples=200)
     assert min(values) - 1e-9 <= low <= high <= max(values) + 1e-9
     assert (low, high) == bootstrap_interval(values, seed=seed, resamples=200)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 50, 107, 3001])
+def test_interval_equals_that_of_draws_one_by_one(count: int) -> None:
+    """To the bit: the same stream of draws, the same sums; 3001 images take several pieces."""
+    values = np.random.default_rng(1).normal(30, 2, count)
+    rng = np.random.default_rng(5)
+    means = [values[rng.integers(0, count, count)].mean() for _ in range(1000)]
+    one_by_one = tuple(np.quantile(means, [0.025, 0.975]).tolist())
+    assert bootstrap_interval(values, seed=5) == one_by_one
+    assert bootstrap(lambda images: float(values[images].mean()), count, seed=5) == one_by_one
 
 
 def test_interval_covers_the_mean_as_often_as_it_says() -> None:

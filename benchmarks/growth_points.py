@@ -1,0 +1,66 @@
+"""One point of `benchmarks.growth`, in this process: prints seconds and the largest size as JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from benchmarks.evaluation import Size, open_all, plan_of, prepare
+from benchmarks.memory import peak_mb
+from eval.evaluate import measure
+from gen import PatchDiscriminator, UNetGenerator
+from gen.step import Pix2PixStep
+
+MOST_SHIFTS = 16  # what the canvas has room for
+
+
+def training_step(point: dict[str, Any]) -> Callable[[], object]:
+    """Return a full training step of blurred networks."""
+    generator = UNetGenerator(ngf=point["ngf"], num_downs=point["num_downs"], sampling="blur")
+    # Two layers of strides are the most that fit the smallest picture of a quick look.
+    discriminator = PatchDiscriminator(ndf=point["ngf"], n_layers=min(3, point["num_downs"] - 1))
+    adams = [
+        torch.optim.Adam(network.parameters(), lr=2e-4, betas=(0.5, 0.999), fused=True)
+        for network in (generator, discriminator)
+    ]
+    step = Pix2PixStep(Accelerator(cpu=True), generator, discriminator, *adams)
+    x, y = torch.rand(2, point["batch"], 3, point["size"], point["size"]).mul(2).sub(1).unbind()
+    return lambda: step([{"input": x, "target": y}], [0])
+
+
+def evaluation(point: dict[str, Any], folder: Path) -> Callable[[], object]:
+    """Return a measurement of one generator on pairs in `folder`."""
+    size = Size(point["size"], point["size"] + 2 * MOST_SHIFTS, point["ngf"], point["num_downs"])
+    model, pairs = open_all(prepare(folder, size, point["images"]))
+    plan = plan_of(point["images"], point["shifts"])
+    return lambda: measure([model], pairs, plan)
+
+
+def main() -> None:
+    """Warm up, take the fastest of some, print."""
+    point, threads = json.loads(sys.argv[1]), int(sys.argv[2])
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    seconds = []
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+        work = training_step(point) if point["kind"] == "step" else evaluation(point, Path(folder))
+        work()
+        for _ in range(point["steps"]):
+            start = time.perf_counter()
+            work()
+            seconds.append(time.perf_counter() - start)
+    print(json.dumps({"seconds": min(seconds, default=0.0), "peak_mb": peak_mb()}))
+
+
+if __name__ == "__main__":
+    main()
