@@ -16,14 +16,13 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
 from benchmarks.memory import peak_mb, run_apart
 from benchmarks.report import Bar, Cell, Table
-from benchmarks.timing import take_turns
 from configs.schema import DataConfig, GeneratorConfig, RunConfig
 from data.cli import write_pairs
 from data.pairs import Pairs
@@ -34,6 +33,7 @@ from eval.offsets import offsets_along
 from eval.sources import open_data
 from gen import UNetGenerator, save_generator
 
+Clocks = tuple[float, float]  # of the wall, of the processor
 SHIFTS = 8  # 0..7
 LIMIT, MEMORY_LIMIT = 1.15, 1.05
 
@@ -108,15 +108,16 @@ def measure_evaluation(
         rows.append([name, *row])
         bars += [Bar(f"{name}: {what} / forward passes", ratio, LIMIT) for what, ratio in ratios.items()]
     sides = ", ".join(f"{k} {s.window_px} px, ngf {s.ngf}" for k, s in sizes.items())
-    columns = ["generator", "forward [s]", "measurement / forward", "command [s]", "command / forward"]
-    columns.append("the same, processor time")
+    columns = ["generator", "forward [s]", "command [s]", "measurement / forward", "processor"]
+    columns += ["command / forward", "processor"]
     notes = [
         f"{images} pairs as PNG, `--shifts 0..{SHIFTS - 1}`, protocol crop, L1, PSNR and TV ({sides}). "
         "Forward: the network on the same windows, a batch of eight a picture. Measurement: decoding, "
         "windows, errors; in turn with the forward passes, a tenth of the pictures at a time. Command: what "
         "a user runs, imports apart: checkpoint loaded and hashed, results, intervals, charts, grid, "
         "flicker, report; "
-        f"half of the forward passes before it and half after; median of {rounds}."
+        f"half of the forward passes before it and half after; median of {rounds}. "
+        "Processor: the ratio before it in processor time, which waiting for others does not disturb."
     ]
     time_table = Table("evaluation", "An evaluation beside its forward passes", columns, rows, bars, notes)
     return [time_table, _memory(images, most)]
@@ -133,30 +134,25 @@ def _time(folder: Path, size: Size, *, images: int, rounds: int) -> tuple[list[C
             if eval_stability([*words, "--out", str(folder / "results")]):
                 raise RuntimeError("eval_stability failed")
 
-    chunks = take_turns(
-        {
-            "forward": lambda: forward(model, pairs, some),
-            "measurement": lambda: _quietly(lambda: measure([model], pairs, plan_of(some))),
-        },
-        rounds=max(5, rounds),
-    )
+    parts = []
+    for _ in range(max(5, rounds)):
+        pure = _clocks(functools.partial(forward, model, pairs, some))
+        parts.append(_over(_clocks(lambda: _quietly(lambda: measure([model], pairs, plan_of(some)))), pure))
     command(1)  # imports what it needs, and warms up
-    walls, processors, seconds = [], [], []
+    wholes, seconds = [], []
     for _ in range(rounds):
         half = images // 2
         before = _clocks(functools.partial(forward, model, pairs, half))
         whole = _clocks(command)
         after = _clocks(functools.partial(forward, model, pairs, images - half))
-        walls.append(whole[0] / (before[0] + after[0]))
-        processors.append(whole[1] / (before[1] + after[1]))
-        seconds.append((before[0] + after[0], whole[0]))
-    ratios = {
-        "measurement": chunks.ratio("measurement", "forward"),
-        "command": statistics.median(walls),
-    }
-    pure, whole_s = (statistics.median(column) for column in zip(*seconds, strict=True))
-    row: list[Cell] = [pure, ratios["measurement"], whole_s, ratios["command"]]
-    return [*row, statistics.median(processors)], ratios
+        pure = before[0] + after[0], before[1] + after[1]
+        wholes.append(_over(whole, pure))
+        seconds.append((pure[0], whole[0]))
+    (part, part_processor), (all_of_it, processor), (pure_s, whole_s) = map(
+        _medians, (parts, wholes, seconds)
+    )
+    row: list[Cell] = [pure_s, whole_s, part, part_processor, all_of_it, processor]
+    return row, {"measurement": part, "command": all_of_it}
 
 
 def forward(model: Model, pairs: Pairs, count: int) -> None:
@@ -169,11 +165,19 @@ def forward(model: Model, pairs: Pairs, count: int) -> None:
             model.module(batch)
 
 
-def _clocks(work: Callable[[], object]) -> tuple[float, float]:
+def _clocks(work: Callable[[], object]) -> Clocks:
     """Return the seconds of a work, and those that the processors spent on it."""
     wall, processor = time.perf_counter(), time.process_time()
     work()
     return time.perf_counter() - wall, time.process_time() - processor
+
+
+def _over(clocks: Clocks, to: Clocks) -> Clocks:
+    return clocks[0] / to[0], clocks[1] / to[1]
+
+
+def _medians(pairs: Sequence[Clocks]) -> Clocks:
+    return statistics.median(p[0] for p in pairs), statistics.median(p[1] for p in pairs)
 
 
 def _quietly(work: Callable[[], object]) -> None:

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from PIL import Image
+
+from data.files import write_whole
 from eval.charts import chart_style, line_look, new_figure, plain_axes, save_chart
 
 if TYPE_CHECKING:
@@ -13,13 +16,13 @@ if TYPE_CHECKING:
 
     from benchmarks.growth import Curve, Fit
 
-DECADE = 10.0
+COLORS_KEPT = 48
 
 
 def draw_growth(path: Path, curves: Sequence[Curve]) -> None:
     """Write the chart: measured points, and the line that was fitted to the upper half of them."""
     with chart_style():
-        figure = new_figure(2.6 * len(curves) + 0.8, 5.4)
+        figure = new_figure(2.2 * len(curves) + 0.6, 5.0)
         figure.suptitle("Cost of a training step and of an evaluation", fontweight="bold")
         grid = figure.subplots(2, len(curves), sharey="row", squeeze=False)
         for column, curve in enumerate(curves):
@@ -31,9 +34,16 @@ def draw_growth(path: Path, curves: Sequence[Curve]) -> None:
             _panel(bottom, curve, curve.megabytes, curve.memory, curve.memory.factor, color=1)
             top.set_title(f"{kind}\nagainst {curve.axis.label.partition(' [')[0]}")
             bottom.set_xlabel(curve.axis.label)
-        grid[0][0].set_ylabel("time [ms]")
+        grid[0][0].set_ylabel("processor time [ms]")
         grid[1][0].set_ylabel("peak memory [MB]")
+        for row in grid:
+            low, high = row[0].get_ylim()
+            row[0].set_ylim(low, 2.5 * high)  # room for the legends
+            row[0].yaxis.set_major_formatter("{x:,g}")  # the style writes no formulas
         save_chart(path, figure)
+    with Image.open(path) as picture:  # lines in few colours: a third of the bytes
+        small = picture.convert("RGB").quantize(COLORS_KEPT, dither=Image.Dither.NONE)
+    write_whole(path, lambda temporary: small.save(temporary, format="PNG", optimize=True))
 
 
 def _panel(
