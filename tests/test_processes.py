@@ -150,6 +150,10 @@ def test_sigterm_to_the_launcher_saves_and_the_run_goes_on(tmp_path: Path) -> No
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
+@pytest.mark.skipif(
+    "STEADYPIX_SOAK" not in os.environ,
+    reason="torchrun now and then waits for minutes before it starts again; set STEADYPIX_SOAK to try",
+)
 def test_torchrun_starts_again_by_itself(tmp_path: Path) -> None:
     """Elastic restarts: a process that dies costs what lies behind the last checkpoint, nothing else."""
     out = tmp_path / "run"
