@@ -76,6 +76,7 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
     from checkpoints.progress import Progress
     from data.sampler import EpochSampler, ignore_signals
     from data.source import fingerprint, open_pairs
+    from gen.allocator import keep_freed_memory
     from gen.checkpoint import load_weights
     from gen.ema import make_ema
     from gen.failures import failures_explained
@@ -88,6 +89,7 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
     start_from = find_state(out, resume)
     accelerator = make_accelerator(Accelerator, config)
     world, device = accelerator.num_processes, accelerator.device
+    keep_freed_memory()
     torch.manual_seed(config.seed)
     settings, data = config.train, config.data
     source = data.root or f"synthetic-{data.synthetic}"

@@ -16,6 +16,7 @@ from benchmarks.floors import Floors
 from benchmarks.report import Bar, Cell, Table
 from benchmarks.timing import Work, take_turns
 from gen import UNetGenerator
+from gen.allocator import keep_freed_memory
 
 # What is compared: the arguments of the generator, by name.
 KINDS: dict[str, dict[str, Any]] = {
@@ -65,6 +66,7 @@ def measure_generator(
     memory: bool = True,
 ) -> Table:
     """Every sampling, interleaved, over `strided`; multiplications beside it, and memory if asked for."""
+    keep_freed_memory()  # as our commands do
     x = torch.randn(batch, 3, size, size)
     networks = {
         name: UNetGenerator(ngf=ngf, num_downs=num_downs, **arguments) for name, arguments in KINDS.items()
@@ -126,6 +128,7 @@ def count_flops(work: Work) -> float:
 PEAK_SCRIPT = """
 import json, pathlib, sys, torch
 from gen import UNetGenerator
+from gen.allocator import keep_freed_memory
 size, batch = map(int, sys.argv[2:])
 torch.set_num_threads(1)
 network = UNetGenerator(**json.loads(sys.argv[1]))

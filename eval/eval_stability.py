@@ -53,10 +53,12 @@ def main(argv: Sequence[str]) -> int:
     from eval.pictures import draw
     from eval.report import write_report
     from eval.sources import open_data
+    from gen.allocator import keep_freed_memory
 
     pan = parse_pan(args)
     device = processes.device(pick_device(args.device))
     full_float32()
+    keep_freed_memory()
     # Inputs can be exported for a program that is not here.
     paths = args.checkpoints or ([] if args.export_inputs else find_checkpoints())
     exporting_blindly = args.export_inputs and not paths

@@ -63,8 +63,10 @@ def main(argv: Sequence[str]) -> int:
     from data.images import read_image
     from data.saving import save_image, suffix_for
     from data.transforms import to_pixels, to_tensor
+    from gen.allocator import keep_freed_memory
     from gen.checkpoint import load_generator
 
+    keep_freed_memory()
     device = pick_device(args.device)
     generator = load_generator(args.checkpoint, device)
     config: Any = generator.config

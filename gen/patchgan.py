@@ -5,9 +5,15 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gen import products
 from gen.norms import conv_needs_bias, make_norm
 from gen.resample import BlurPool2d
 from gen.unet import init_weights
+
+
+def _dense(x: Tensor, conv: nn.Conv2d) -> Tensor:
+    """Apply a conv of stride 1; the last layer's is a third of all of a pix2pix step's arithmetic."""
+    return products.conv2d(F.pad(x, (1, 1, 1, 1)), conv.weight, conv.bias)
 
 
 class _PatchLayer(nn.Module):
@@ -25,14 +31,14 @@ class _PatchLayer(nn.Module):
     ) -> None:
         super().__init__()
         blur = BlurPool2d(out_channels, filter=filter, stride=stride) if filter and stride > 1 else None
-        self.conv = nn.Conv2d(
-            in_channels, out_channels, 4, stride=1 if blur else stride, padding=1, bias=bias
-        )
+        self.stride = 1 if blur else stride
+        self.conv = nn.Conv2d(in_channels, out_channels, 4, stride=self.stride, padding=1, bias=bias)
         self.norm = make_norm(norm, out_channels)
         self.pool = blur or nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.pool(F.leaky_relu(self.norm(self.conv(x)), 0.2))
+        x = self.conv(x) if self.stride > 1 else _dense(x, self.conv)
+        return self.pool(F.leaky_relu(self.norm(x), 0.2))
 
 
 class PatchDiscriminator(nn.Module):
@@ -86,7 +92,7 @@ class PatchDiscriminator(nn.Module):
         """Score the patches of `x`, the input and the (real or generated) image along channels."""
         for layer in self.layers:
             x = layer(x)
-        return self.head(x)
+        return _dense(x, self.head)
 
 
 class PixelDiscriminator(nn.Module):

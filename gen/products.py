@@ -1,9 +1,12 @@
-"""Convolutions of small maps as matrix products, for the CPU.
+"""Convolutions as matrix products where a library is slow at them, for the CPU.
 
 The inner levels of a U-Net have millions of weights and a handful of pixels. A convolution library first
 brings such weights into its own order, which reads and writes all of them at every pass; a product takes
-them as they lie. Measured on two cores at batch 1, forward and backward: a quarter to three quarters of the
-time (`benchmarks.training` has what that is of a step).
+them as they lie. The outermost level of `blur_late` has the opposite: three channels from a hundred at full
+size, which leaves a library's registers empty; there one product makes all taps' shares, which are then
+added, each at its place. Measured on two cores at batch 1, forward and backward: a quarter to three quarters
+of the time (`benchmarks.training` has what that is of a step). Dense convolutions between the two have
+`gen.winograd` while training.
 """
 
 from __future__ import annotations
@@ -12,13 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gen import winograd
+
 SMALL = (
     128  # pixels of the low-resolution map, all samples together; beyond, unfolding costs more than it saves
 )
+FEW = 4  # output channels of a conv that is a sum of shifted products
 
 
 def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1) -> Tensor:
-    """Return `F.conv2d(x, weight, bias, stride)`, of a small output by a product.
+    """Return `F.conv2d(x, weight, bias, stride)`, by a product where that is faster.
 
     Args:
         x: (B, C, H, W), padded already.
@@ -28,7 +34,13 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1) -
     """
     kernel = weight.shape[-1]
     height, width = ((size - kernel) // stride + 1 for size in x.shape[-2:])
-    if not _pays(x, weight, len(x) * height * width):
+    if not _usable(x, weight):
+        return F.conv2d(x, weight, bias, stride)
+    if stride == 1 and len(weight) <= FEW and height * width > SMALL:
+        return _few_outputs(x, weight, bias)
+    if not 0 < len(x) * height * width <= SMALL:
+        if stride == 1 and torch.is_grad_enabled() and winograd.pays(x, weight):
+            return winograd.conv2d(x, weight, bias)
         return F.conv2d(x, weight, bias, stride)
     patches = F.unfold(x, kernel, stride=stride).transpose(1, 2)
     y = F.linear(patches, weight.flatten(1), bias)
@@ -54,7 +66,7 @@ def conv_transpose2d(
         padding: what is cut off around the output.
         output_padding: what of that is left at its end, at most `padding`.
     """
-    if not _pays(x, weight, len(x) * x.shape[-2] * x.shape[-1]):
+    if not (_usable(x, weight) and 0 < len(x) * x.shape[-2] * x.shape[-1] <= SMALL):
         return F.conv_transpose2d(x, weight, bias, stride, padding, output_padding)
     kernel = weight.shape[-1]
     patches = x.flatten(2).transpose(1, 2) @ weight.flatten(1)
@@ -65,15 +77,33 @@ def conv_transpose2d(
     return y if bias is None else y + bias[:, None, None]
 
 
-def _pays(x: Tensor, weight: Tensor, pixels: int) -> bool:
-    """Whether a product is the faster way; compilers and exporters get the convolution."""
+def _few_outputs(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolve sample by sample, which keeps what the taps give within the cache."""
+    outputs, channels, kernel, _ = weight.shape
+    taps = weight.permute(2, 3, 0, 1).reshape(-1, channels)
+    height, width = (size - kernel + 1 for size in x.shape[-2:])
+
+    def convolved(sample: Tensor) -> Tensor:
+        shares = (taps @ sample.flatten(1)).view(kernel, kernel, outputs, *sample.shape[-2:])
+        y = shares[0, 0, :, :height, :width]
+        for tap in range(1, kernel**2):
+            i, j = divmod(tap, kernel)
+            y = y + shares[i, j, :, i : i + height, j : j + width]
+        return y
+
+    y = torch.stack([convolved(sample) for sample in x])
+    return y if bias is None else y + bias[:, None, None]
+
+
+def _usable(x: Tensor, weight: Tensor) -> bool:
+    """Whether other ways than torch's are open; compilers and exporters get the convolution."""
     return (
-        0 < pixels <= SMALL
-        and x.device.type == "cpu"
+        x.device.type == "cpu"
         and type(x) is Tensor
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and not torch.is_autocast_enabled("cpu")
-        and weight.is_contiguous()
+        # Not channels-last weights. Those of `blur_late` are a transposed conv's, seen from the other side.
+        and (weight.is_contiguous() or weight.transpose(0, 1).is_contiguous())
         and x.dtype in (torch.float32, torch.float64)
     )

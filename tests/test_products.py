@@ -58,6 +58,23 @@ def test_conv_transpose2d_is_torchs(batch: int, height: int, width: int, form: t
     equal_with_gradients(ours, F.conv_transpose2d(x, weight, bias, 2, padding, rest), x, weight, bias)
 
 
+@settings(deadline=None, max_examples=20)
+@given(batch=st.integers(1, 3), outputs=st.integers(1, 4), width=SIDES, kernel=st.sampled_from([3, 4]))
+def test_few_outputs_are_sums_of_shifted_products(batch: int, outputs: int, width: int, kernel: int) -> None:
+    x, weight, bias = leaves((batch, 5, 9, width + kernel - 1), (outputs, 5, kernel, kernel), (outputs,))
+    equal_with_gradients(
+        products._few_outputs(x, weight, bias), F.conv2d(x, weight, bias), x, weight, bias
+    )
+
+
+def test_three_channels_at_full_size_take_that_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_few_outputs", lambda *_: torch.tensor(7.0))
+    x, weight = torch.randn(1, 8, 20, 20), torch.randn(3, 8, 4, 4)
+    assert products.conv2d(x, weight, None) == 7
+    assert products.conv2d(x, weight, None, stride=2).ndim == 4
+    assert products.conv2d(x, torch.randn(5, 8, 4, 4), None).ndim == 4
+
+
 def test_small_maps_become_products_and_large_ones_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[int, ...]] = []
     original = F.unfold
