@@ -94,7 +94,10 @@ def save_chart(path: str | os.PathLike[str], figure: Figure) -> None:
     """Write a figure as PNG, whole or not at all; equal figures give equal bytes."""
     buffer = io.BytesIO()
     # Without the version of matplotlib in it, the same picture is the same bytes.
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    # More effort takes half of the time a chart takes, and saves a tenth of its bytes.
+    figure.savefig(
+        buffer, format="png", dpi=DPI, metadata={"Software": None}, pil_kwargs={"compress_level": 3}
+    )
     write_whole(Path(path), lambda temporary: temporary.write_bytes(buffer.getvalue()))
 
 

@@ -89,8 +89,10 @@ def blur(x: Tensor, vertical: AxisMap, horizontal: AxisMap) -> Tensor:
         planes, vector, memory = batch * channels, 0, torch.contiguous_format
     y = torch.empty(shape, dtype=x.dtype, memory_format=memory, device="cpu")
     function = kernel.steadypix_blur_float if x.dtype == torch.float32 else kernel.steadypix_blur_double
-    axes = (_axis(axis_map, x.dtype)[0] for axis_map in (vertical, horizontal))
-    if function(x.data_ptr(), y.data_ptr(), *axes, planes, vector, torch.get_num_threads(), parallel()):
+    # Held until the call is over: another thread may push them out of the cache meanwhile.
+    axes = [_axis(axis_map, x.dtype) for axis_map in (vertical, horizontal)]
+    places = (x.data_ptr(), y.data_ptr(), *(address for address, *_ in axes))
+    if function(*places, planes, vector, torch.get_num_threads(), parallel()):
         raise MemoryError("no memory for the buffers of a blur")
     return y
 

@@ -31,11 +31,7 @@ def pays(x: Tensor, weight: Tensor) -> bool:
     tiles = len(x)
     for size, kernel in zip(x.shape[-2:], (height, width), strict=True):
         tiles *= max(0, (size - kernel + TILE) // TILE)
-    return (
-        height == width == 4
-        and tiles >= LEAST_TILES
-        and channels * outputs >= LEAST_PAIRS
-    )
+    return height == width == 4 and tiles >= LEAST_TILES and channels * outputs >= LEAST_PAIRS
 
 
 def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

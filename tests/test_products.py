@@ -62,9 +62,7 @@ def test_conv_transpose2d_is_torchs(batch: int, height: int, width: int, form: t
 @given(batch=st.integers(1, 3), outputs=st.integers(1, 4), width=SIDES, kernel=st.sampled_from([3, 4]))
 def test_few_outputs_are_sums_of_shifted_products(batch: int, outputs: int, width: int, kernel: int) -> None:
     x, weight, bias = leaves((batch, 5, 9, width + kernel - 1), (outputs, 5, kernel, kernel), (outputs,))
-    equal_with_gradients(
-        products._few_outputs(x, weight, bias), F.conv2d(x, weight, bias), x, weight, bias
-    )
+    equal_with_gradients(products._few_outputs(x, weight, bias), F.conv2d(x, weight, bias), x, weight, bias)
 
 
 def test_three_channels_at_full_size_take_that_way(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,9 +18,7 @@ def leaves(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float64) -> list
 
 
 @settings(deadline=None, max_examples=40)
-@given(
-    batch=st.integers(1, 3), height=st.integers(1, 11), width=st.integers(1, 11), kernel=st.integers(1, 4)
-)
+@given(batch=st.integers(1, 3), height=st.integers(1, 11), width=st.integers(1, 11), kernel=st.integers(1, 4))
 def test_values_and_gradients_are_torchs(batch: int, height: int, width: int, kernel: int) -> None:
     x, weight, bias = leaves(
         (batch, 3, height + kernel - 1, width + kernel - 1), (5, 3, kernel, kernel), (5,)

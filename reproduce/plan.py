@@ -1,0 +1,162 @@
+"""What is trained: on which pictures, at which scale, which ways of sampling, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Study:
+    """Pictures and the direction they are translated in.
+
+    Args:
+        folder: below the data folder.
+        config: the recipe.
+        split: whose pairs are measured.
+        options: words for the trainer.
+        title: heading of the results.
+    """
+
+    folder: str
+    config: str
+    split: str
+    options: tuple[str, ...]
+    title: str
+
+
+STUDIES = {
+    "facades": Study("facades", "facades", "test", (), "Facades, labels to photo"),
+    "maps": Study("maps", "maps", "val", (), "Maps, aerial picture to map"),
+    "maps-back": Study("maps", "maps", "val", ("--data.direction", "BtoA"), "Maps, map to aerial picture"),
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the table.
+
+    Args:
+        label: how a reader knows it.
+        options: words for the trainer.
+        paper: Zhang's figures for it, stability [dB] and TV x 100, where there are any.
+    """
+
+    label: str
+    options: tuple[str, ...]
+    paper: tuple[float, float] | None = None
+
+
+def _blur(sampling: str, filter: str, *more: str) -> tuple[str, ...]:
+    return ("--generator.sampling", sampling, "--generator.filter", filter, *more)
+
+
+VARIANTS = {
+    "baseline": Variant("baseline (strided)", ("--generator.sampling", "strided"), (29.0, 7.48)),
+    "rect2": Variant("Rect-2", _blur("blur", "rect2"), (30.1, 7.07)),
+    "tri3": Variant("Tri-3", _blur("blur", "tri3"), (30.8, 6.25)),
+    "bin4": Variant("Bin-4", _blur("blur", "bin4"), (31.2, 5.84)),
+    "bin5": Variant("Bin-5", _blur("blur", "bin5"), (34.4, 6.28)),
+    "preblur": Variant("`preblur`, Bin-5", _blur("preblur", "bin5")),
+    "blur_late": Variant("`blur_late`, Bin-5", _blur("blur_late", "bin5")),
+    "blur_late2": Variant(
+        "`blur_late`, Bin-5, 2 levels", _blur("blur_late", "bin5", "--generator.late_levels", "2")
+    ),
+}
+PAPER_TARGET_TV = 7.80
+# What says most comes first, so that a run that is cut short has the comparison that matters.
+ORDER = (
+    ("baseline", 0),
+    ("bin5", 0),
+    ("blur_late2", 0),
+    ("blur_late", 0),
+    ("tri3", 0),
+    ("rect2", 0),
+    ("bin4", 0),
+    ("preblur", 0),
+    ("baseline", 1),
+    ("bin5", 1),
+)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of the paper's recipe.
+
+    Args:
+        options: words for the trainer.
+        epochs: passes over the pictures.
+        keep_every: epochs between the generators whose trade-off is drawn.
+        means: in words.
+    """
+
+    options: tuple[str, ...]
+    epochs: int
+    keep_every: int
+    means: str
+
+
+def _size(load: int, crop: int, *, ngf: int, num_downs: int) -> tuple[str, ...]:
+    sizes = {"data.load_size": load, "data.crop_size": crop, "generator.ngf": ngf, "discriminator.ndf": ngf}
+    sizes["generator.num_downs"] = num_downs
+    return tuple(word for key, value in sizes.items() for word in (f"--{key}", str(value)))
+
+
+SCALES = {
+    "full": Scale(
+        ("--train.precision", "bf16", "--train.channels_last", "true"),
+        200,
+        25,
+        "256 px, ngf 64, batch 1, 200 epochs: the paper's recipe, products in bfloat16",
+    ),
+    "cpu": Scale(
+        _size(143, 128, ngf=32, num_downs=7),
+        40,
+        5,
+        "128 px, ngf 32, batch 1, 40 epochs: half of the paper's size and width, a fifth of its steps",
+    ),
+    "smoke": Scale(_size(36, 32, ngf=4, num_downs=4), 2, 1, "32 px, ngf 4, 2 epochs: means nothing"),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training.
+
+    Args:
+        study: a key of `STUDIES`.
+        scale: a key of `SCALES`.
+        variant: a key of `VARIANTS`.
+        seed: of the training.
+    """
+
+    study: str
+    scale: str
+    variant: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its directory, and in every table and chart."""
+        return f"{self.variant}-{self.seed}"
+
+    def directory(self, root: Path) -> Path:
+        """Return where it is trained."""
+        return root / f"{self.study}-{self.scale}" / self.name
+
+    def words(self, data: Path, root: Path) -> list[str]:
+        """Return the trainer's command line."""
+        study, scale = STUDIES[self.study], SCALES[self.scale]
+        words = ["--config", study.config, "--data.root", str(data / study.folder), *study.options]
+        words += [*scale.options, *VARIANTS[self.variant].options, "--batch_size", "1"]
+        words += ["--train.epochs", str(scale.epochs), "--train.keep_every", str(scale.keep_every)]
+        # Often, because a scale for a CPU runs for hours beside other work.
+        words += ["--train.save_every_s", "120", "--seed", str(self.seed)]
+        return [*words, "--out", str(self.directory(root))]
+
+
+def runs(study: str, scale: str) -> Iterator[Run]:
+    """Yield the trainings of a table, in the order they are made."""
+    for variant, seed in ORDER:
+        yield Run(study, scale, variant, seed)

@@ -1,0 +1,81 @@
+"""Trainings in turn, each going on where it stopped, within the time that is there."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from gen.checkpoint import GENERATOR_FILE
+from gen.header import check_header
+from reproduce.plan import SCALES, Run
+
+TERMINATED = 143
+
+
+class TrainingFailed(RuntimeError):
+    """A training ended by itself; what was wrong stands above, in its own words."""
+
+    exit_code = 1
+
+
+def epoch_of(run: Run, root: Path) -> float:
+    """Return how many epochs a run has behind it; 0 if it has not begun."""
+    file = run.directory(root) / GENERATOR_FILE
+    if not file.exists():
+        return 0.0
+    return float(check_header(file)["provenance"]["epoch"])
+
+
+def is_done(run: Run, root: Path) -> bool:
+    """Whether all epochs of a run are trained."""
+    return epoch_of(run, root) >= SCALES[run.scale].epochs
+
+
+def train(wanted: Iterable[Run], *, data: Path, root: Path, minutes: float | None) -> bool:
+    """Train what is not trained yet.
+
+    Args:
+        wanted: in this order.
+        data: folder of the pictures.
+        root: folder of the runs.
+        minutes: after which the training in progress saves and stops; None: never.
+
+    Returns:
+        Whether all are done.
+
+    Raises:
+        TrainingFailed: if the trainer does.
+    """
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+    for run in wanted:
+        if is_done(run, root):
+            continue
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            return False
+        if not _train_one(run.words(data, root), left):
+            return False
+    return True
+
+
+def _train_one(words: list[str], left_s: float | None) -> bool:
+    """Run the trainer; return False if it was stopped for want of time."""
+    process = subprocess.Popen([sys.executable, "-m", "train_pix2pix", *words])
+    try:
+        code = process.wait(left_s)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGTERM)  # it saves, and goes on from there
+        code = process.wait()
+    except BaseException:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+        raise
+    if code == TERMINATED:
+        return False
+    if code:
+        raise TrainingFailed(f"train_pix2pix {' '.join(words)}: exit code {code}")
+    return True
