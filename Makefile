@@ -1,6 +1,7 @@
 # make demo   venv, pinned install, two small trainings, an evaluation with pictures
 # make test   venv, pinned install, lint, types, all tests with coverage
 # make soak   what takes minutes: thirty kills of a training, ten thousand damaged and hostile files
+# make reproduce DATA=DIR   Zhang's table on real facades: trainings of hours, gone on with by the same command
 # make bench  an environment with other projects' layers, everything timed beside them (BENCH=--quick: a look)
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,7 +16,7 @@ BENCH_VENV ?= .venv-bench
 BENCH_STAMP := $(BENCH_VENV)/.installed
 BENCH ?=
 
-.PHONY: demo test soak soak-kill soak-fuzz bench install lint types tests release clean
+.PHONY: demo test soak soak-kill soak-fuzz bench reproduce install lint types tests release clean
 
 # Compiled by the installation where there is a C compiler.
 KERNEL := gen/blur_kernel.c gen/blur_kernel.h
@@ -68,6 +69,15 @@ $(BENCH_STAMP): pyproject.toml constraints.txt $(KERNEL)
 
 bench: $(BENCH_STAMP)
 	$(BENCH_VENV)/bin/python -m benchmarks.run $(BENCH)
+
+# DATA holds facades/ and maps/. SCALE=full is the paper's recipe, for a GPU; STUDY=maps or maps-back the other table;
+# REPRODUCE="--minutes 9" trains one piece, "--lpips-weights FILE" adds LPIPS.
+STUDY ?= facades
+SCALE ?= cpu
+REPRODUCE ?=
+
+reproduce: $(STAMP)
+	$(BIN)/python -m reproduce --data "$(DATA)" --study $(STUDY) --scale $(SCALE) $(REPRODUCE)
 
 # The generators in checkpoints/released, from scratch; see checkpoints/MODEL_CARD.md.
 release: $(STAMP)

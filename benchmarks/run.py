@@ -8,6 +8,7 @@ python -m benchmarks.run --only layers,generator
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import torch
@@ -28,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", default=",".join(THEMES), help=f"of {','.join(THEMES)}")
     parser.add_argument("--quick", action="store_true", help="small shapes, few rounds")
-    parser.add_argument("--rounds", type=int, help="samples of each work (default: 40; 3 with --quick)")
+    parser.add_argument("--rounds", type=int, help="samples of each work (default: 3 to 15; 3 with --quick)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, default=Path("results/bench"))
     args = parser.parse_args(argv)
@@ -36,32 +37,37 @@ def main(argv: list[str] | None = None) -> None:
     if unknown := set(themes) - set(THEMES):
         parser.error(f"--only: {', '.join(sorted(unknown))} unknown; expected some of {', '.join(THEMES)}")
     torch.set_num_threads(args.threads)
-    floors = measure_floors(side=256, megabytes=2) if args.quick else measure_floors()
-    tables: list[Table] = [describe(floors)]
+    tables: list[Table] = []
+    for table in measure(themes, quick=args.quick, rounds=args.rounds):
+        tables.append(table)
+        text = write(tables, args.out, "bench")  # after every theme: all of them take half an hour
+    print(text)
+
+
+def measure(themes: Collection[str], *, quick: bool, rounds: int | None) -> Iterator[Table]:
+    """Yield the tables of the themes as they are measured."""
+    floors = measure_floors(side=256, megabytes=2) if quick else measure_floors()
+    yield describe(floors)
     if "layers" in themes:
-        rounds = args.rounds or (3 if args.quick else 40)
-        shapes = TINY_SHAPES if args.quick else SHAPES
-        tables.append(measure_blur_pool(floors, rounds=rounds, shapes=shapes))
-        tables.append(measure_blur_upsample(floors, rounds=rounds, shapes=shapes))
+        shapes = TINY_SHAPES if quick else SHAPES
+        yield measure_blur_pool(floors, rounds=rounds or (3 if quick else 15), shapes=shapes)
+        yield measure_blur_upsample(floors, rounds=rounds or (3 if quick else 15), shapes=shapes)
     if "training" in themes:
-        rounds = args.rounds or (3 if args.quick else 15)
-        small = {"size": 32, "ngf": 4, "num_downs": 4} if args.quick else {}
-        tables.append(measure_training(floors, rounds=rounds, **small))
+        small = {"size": 32, "ngf": 4, "num_downs": 4} if quick else {}
+        yield measure_training(floors, rounds=rounds or (3 if quick else 15), **small)
     if "evaluation" in themes:
-        if args.quick:
-            tables += measure_evaluation(rounds=1, images=2, sizes={"tiny": TINY}, most=4)
+        if quick:
+            yield from measure_evaluation(rounds=1, images=2, sizes={"tiny": TINY}, most=4)
         else:
-            tables += measure_evaluation(rounds=args.rounds or 3)
+            yield from measure_evaluation(rounds=min(rounds or 3, 3))  # a round takes minutes
     if "startup" in themes:
-        commands = ["generate"] if args.quick else list(COMMANDS)
-        tables.append(measure_startup(rounds=args.rounds or (1 if args.quick else 5), commands=commands))
+        commands = ["generate"] if quick else list(COMMANDS)
+        yield measure_startup(rounds=rounds or (1 if quick else 5), commands=commands)
     if "generator" in themes:  # last: it sets how this process gets its memory
-        rounds = args.rounds or (3 if args.quick else 15)
-        if args.quick:  # so small that its memory is lost in what the library takes
-            tables.append(measure_generator(floors, rounds=rounds, size=32, ngf=4, num_downs=4, memory=False))
+        if quick:  # so small that its memory is lost in what the library takes
+            yield measure_generator(floors, rounds=rounds or 3, size=32, ngf=4, num_downs=4, memory=False)
         else:
-            tables.append(measure_generator(floors, rounds=rounds))
-    print(write(tables, args.out, "bench"))
+            yield measure_generator(floors, rounds=rounds or 15)
 
 
 def describe(floors: Floors) -> Table:

@@ -162,10 +162,8 @@ class UpLevel(nn.Module):
         # A transposed conv is zero-insertion and a dense conv with the flipped kernel; here the blur and
         # the ReLU stand between the two.
         x = self._activated(self.upsample(x))
-        dense = self.conv.weight.flip(2, 3).transpose(0, 1)
-        return products.conv2d(
-            pad2d(x, self.kernel // 2, (self.kernel - 1) // 2, self.padding), dense, self.conv.bias
-        )
+        x = pad2d(x, self.kernel // 2, (self.kernel - 1) // 2, self.padding)
+        return products.flipped_conv2d(x, self.conv.weight, self.conv.bias)
 
 
 def check_names(**names: str) -> None:

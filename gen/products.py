@@ -66,7 +66,7 @@ def conv_transpose2d(
         padding: what is cut off around the output.
         output_padding: what of that is left at its end, at most `padding`.
     """
-    if not (_usable(x, weight) and 0 < len(x) * x.shape[-2] * x.shape[-1] <= SMALL):
+    if not (_usable(x, weight) and _is_small(x)):
         return F.conv_transpose2d(x, weight, bias, stride, padding, output_padding)
     kernel = weight.shape[-1]
     patches = x.flatten(2).transpose(1, 2) @ weight.flatten(1)
@@ -75,6 +75,23 @@ def conv_transpose2d(
     rows, columns = (slice(padding, size - padding + output_padding) for size in whole)
     y = y[..., rows, columns]
     return y if bias is None else y + bias[:, None, None]
+
+
+def flipped_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the dense convolution inside of a transposed one, `F.conv2d` with its kernel turned around.
+
+    Args:
+        x: (B, C, H, W), padded already.
+        weight: (C, C', k, k), as a transposed convolution has it.
+        bias: (C',) or None.
+    """
+    if _usable(x, weight) and _is_small(x):  # turning millions of weights around takes longer than using them
+        return conv_transpose2d(x, weight, bias, stride=1, padding=weight.shape[-1] - 1)
+    return conv2d(x, weight.flip(2, 3).transpose(0, 1), bias)
+
+
+def _is_small(x: Tensor) -> bool:
+    return 0 < len(x) * x.shape[-2] * x.shape[-1] <= SMALL
 
 
 def _few_outputs(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

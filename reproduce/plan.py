@@ -116,7 +116,7 @@ SCALES = {
         5,
         "128 px, ngf 32, batch 1, 40 epochs: half of the paper's size and width, a fifth of its steps",
     ),
-    "smoke": Scale(_size(36, 32, ngf=4, num_downs=4), 2, 1, "32 px, ngf 4, 2 epochs: means nothing"),
+    "smoke": Scale(_size(48, 32, ngf=4, num_downs=4), 2, 1, "32 px, ngf 4, 2 epochs: means nothing"),
 }
 
 

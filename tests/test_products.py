@@ -65,6 +65,17 @@ def test_few_outputs_are_sums_of_shifted_products(batch: int, outputs: int, widt
     equal_with_gradients(products._few_outputs(x, weight, bias), F.conv2d(x, weight, bias), x, weight, bias)
 
 
+@settings(deadline=None, max_examples=40)
+@given(batch=st.integers(1, 3), height=SIDES, width=SIDES, kernel=st.sampled_from([3, 4]))
+def test_a_flipped_conv_is_what_a_transposed_conv_does_within(
+    batch: int, height: int, width: int, kernel: int
+) -> None:
+    shape = (batch, 5, height + kernel - 1, width + kernel - 1)  # small and not small
+    x, weight, bias = leaves(shape, (5, 6, kernel, kernel), (6,))
+    theirs = F.conv_transpose2d(x, weight, bias, stride=1, padding=kernel - 1)
+    equal_with_gradients(products.flipped_conv2d(x, weight, bias), theirs, x, weight, bias)
+
+
 def test_three_channels_at_full_size_take_that_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "_few_outputs", lambda *_: torch.tensor(7.0))
     x, weight = torch.randn(1, 8, 20, 20), torch.randn(3, 8, 4, 4)

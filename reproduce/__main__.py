@@ -1,0 +1,133 @@
+"""Train, measure and write a study up; the same command goes on where it stopped.
+
+make reproduce DATA=DIR SCALE=cpu                             # facades, all of it
+python -m reproduce --data DIR --scale full --minutes 9       # one piece, say of a lent GPU
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data.command import command
+from data.errors import InputError
+from data.files import write_whole
+from reproduce.document import Page, write_page
+from reproduce.plan import ORDER, SCALES, STUDIES, Run, runs
+from reproduce.training import is_done, train
+
+STAGES = ("train", "measure", "write")
+SHOWN = ("baseline-0", "bin5-0", "blur_late2-0")  # in the pictures
+PICTURES = {
+    "tradeoff.png": "Stability against sharpness along training, every variant.",
+    "curve.png": "Stability by shift, at the end of training.",
+    "grid.png": "Where the baseline changes most, shift by shift; below each output its difference to the "
+    "unshifted one.",
+    "map.png": "Stability over shifts in both directions.",
+}
+
+
+@command("reproduce")
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; return 0, or 3 if time ran out and the same command would go on."""
+    parser = argparse.ArgumentParser(prog="reproduce", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds facades/ and maps/")
+    parser.add_argument("--study", choices=STUDIES, default="facades")
+    parser.add_argument("--scale", choices=SCALES, default="cpu")
+    parser.add_argument("--stages", default=",".join(STAGES), help=f"of {','.join(STAGES)}")
+    parser.add_argument("--only", metavar="RUN,...", help="these runs, such as baseline-0,bin5-1")
+    parser.add_argument("--minutes", type=float, help="train for so long at most, then save and stop")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
+    parser.add_argument("--out", type=Path, default=Path("docs/results"), metavar="DIR")
+    parser.add_argument("--lpips-weights", metavar="FILE", help="SqueezeNet's, for LPIPS in the table")
+    parser.add_argument("--limit", type=int, help="measure so many pictures (default: all)")
+    args = parser.parse_args(argv)
+    stages = args.stages.split(",")
+    if unknown := set(stages) - set(STAGES):
+        raise InputError(f"--stages: {', '.join(sorted(unknown))} unknown; expected some of {args.stages}")
+    wanted = _wanted(args)
+    folder = args.data / STUDIES[args.study].folder
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; expected the pairs of {args.study}")
+    if "train" in stages and not train(wanted, data=args.data, root=args.runs, minutes=args.minutes):
+        print("reproduce: stopped in a training; the same command goes on", file=sys.stderr)
+        return 3
+    if "measure" in stages or "write" in stages:
+        page = collect(args, wanted)
+        if "write" in stages:
+            args.out.mkdir(parents=True, exist_ok=True)
+            text = write_page(page)
+            path = args.out / f"{args.study}.md"
+            write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+            print(path)
+    return 0
+
+
+def _wanted(args: argparse.Namespace) -> list[Run]:
+    every = list(runs(args.study, args.scale))
+    if args.only is None:
+        return every
+    names = args.only.split(",")
+    known = [f"{variant}-{seed}" for variant, seed in ORDER]
+    if unknown := set(names) - set(known):
+        raise InputError(f"--only: {', '.join(sorted(unknown))} unknown; expected some of {', '.join(known)}")
+    return [run for run in every if run.name in names]
+
+
+def collect(args: argparse.Namespace, wanted: Sequence[Run]) -> Page:
+    """Measure what has not been, draw, and return what the page is made from."""
+    from eval.curve import draw_curve
+    from eval.tradeoff import draw_tradeoff
+    from reproduce.measuring import checkpoints, evaluate, measure
+
+    begun = [run for run in wanted if checkpoints(run, args.runs)]
+    if not begun:
+        raise InputError(f"{args.runs}: no run of {args.study} at scale {args.scale} has a generator yet")
+    limit = [] if args.limit is None else ["--limit", str(args.limit)]
+    rows = {run.name: measure(run, data=args.data, root=args.runs, limit=args.limit) for run in begun}
+    ends = {run.name: checkpoints(run, args.runs)[max(checkpoints(run, args.runs))] for run in begun}
+    done = [run.name for run in begun if is_done(run, args.runs)]
+    measured = args.runs / f"{args.study}-{args.scale}" / "measured"
+    finals: dict[str, Any] = {}
+    for name in done:
+        words = [*limit, "--quality", "ssim,lpips", "--lpips-net", "squeeze"]
+        words += ["--lpips-weights", str(args.lpips_weights)]
+        finals[name] = evaluate(
+            [ends[name]],
+            args.study,
+            data=args.data,
+            out=measured / name / "final",
+            words=words if args.lpips_weights else limit,
+        )["models"][0]
+        finals[name]["name"] = name
+    pictures = args.out / args.study
+    pictures.mkdir(parents=True, exist_ok=True)
+    shown = [name for name in SHOWN if name in done]
+    if shown:
+        files = [ends[name] for name in shown]
+        together = evaluate(files, args.study, data=args.data, out=measured / "shown", words=limit)
+        shutil.copy(measured / "shown" / "grid.png", pictures / "grid.png")
+        together["models"] = [row for name, row in finals.items() if name.endswith("-0")]
+        draw_curve(pictures / "curve.png", together)
+        together["models"] = [row for name in rows if name.endswith("-0") for row in rows[name]]
+        draw_tradeoff(pictures / "tradeoff.png", together)
+        words = ["--limit", str(min(20, args.limit or 20)), "--map"]
+        evaluate(files, args.study, data=args.data, out=measured / "map", words=words)
+        shutil.copy(measured / "map" / "map.png", pictures / "map.png")
+    return Page(
+        args.study,
+        args.scale,
+        rows,
+        finals,
+        done,
+        f"make reproduce STUDY={args.study} SCALE={args.scale}",
+        {f"{args.study}/{file}": text for file, text in PICTURES.items() if shown},
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""The page of a study: tables from results.json alone, pictures beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from eval.results import summary_figure
+from reproduce.measuring import points
+from reproduce.plan import ORDER, PAPER_TARGET_TV, SCALES, STUDIES, VARIANTS, Run
+from reproduce.sharpness import Point, at_sharpness
+
+PAPER_RATIO = 0.84  # the paper's Bin-5 has this share of its baseline's TV
+WORSE = 1.02  # L1 and LPIPS may be this factor of the baseline's
+Rows = Mapping[str, Sequence[Mapping[str, Any]]]  # by run: its checkpoints, in the order of training
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a page is made from.
+
+    Args:
+        study: a key of `STUDIES`.
+        scale: a key of `SCALES`.
+        rows: by run's name, its checkpoints in the order of training.
+        finals: by run's name, its last generator measured in full.
+        done: names of the runs that are trained to the end.
+        command: what made all of it.
+        pictures: file -> what it shows, in order.
+    """
+
+    study: str
+    scale: str
+    rows: Rows
+    finals: Mapping[str, Mapping[str, Any]]
+    done: Sequence[str]
+    command: str
+    pictures: Mapping[str, str]
+
+
+def write_page(page: Page) -> str:
+    """Return the page as Markdown."""
+    names = [f"{variant}-{seed}" for variant, seed in ORDER if f"{variant}-{seed}" in page.rows]
+    parts = [
+        f"# {STUDIES[page.study].title}",
+        f"Made by `{page.command}`. Scale `{page.scale}`: {SCALES[page.scale].means}. Stability is the mean "
+        "over odd shifts of 1 to 7 px with its 95 % interval over images, protocol `crop` with 16 px of "
+        "margin; full frame is without margin.",
+        _what_is_missing(page),
+        _final_table(page, [name for name in names if name in page.finals]),
+        _equal_table(page, names),
+        *(f"![{text}]({file})\n\n*{text}*" for file, text in page.pictures.items()),
+        _along_training(page, names),
+        _commands(page, names),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _what_is_missing(page: Page) -> str:
+    missing = [f"{variant}-{seed}" for variant, seed in ORDER if f"{variant}-{seed}" not in page.done]
+    if not missing:
+        return ""
+    return f"Not trained to the end yet: {', '.join(missing)}. The same command goes on with them."
+
+
+def _final_table(page: Page, names: Sequence[str]) -> str:
+    """The table of the paper: every variant at the end of its training."""
+    base = page.finals.get("baseline-0")
+    columns = ["sampling", "seed", "stability [dB]", "full frame [dB]", "L1", "LPIPS", "TV x 100"]
+    columns += ["TV / baseline's", "paper [dB]", "paper, TV / baseline's"]
+    rows = []
+    for name in names:
+        variant, _, seed = name.rpartition("-")
+        row, paper = page.finals[name], VARIANTS[variant].paper
+        quality = row["quality"]
+        tv = _mean(quality["tv"])
+        rows.append(
+            [
+                VARIANTS[variant].label,
+                seed,
+                _stability(row, -1),
+                _stability(row, 0),
+                f"{_mean(quality['l1']):.4f}",
+                f"{_mean(quality['lpips']):.4f}" if quality.get("lpips") else "",
+                f"{100 * tv:.2f}",
+                f"{tv / _mean(base['quality']['tv']):.2f}" if base else "",
+                f"{paper[0]:.1f}" if paper else "",
+                f"{paper[1] / _paper_base_tv():.2f}" if paper else "",
+            ]
+        )
+    target = _target_tv(page)
+    note = "" if target is None else f"The targets' own TV x 100 is {100 * target:.2f} here, "
+    note += f"{PAPER_TARGET_TV:.2f} in the paper." if note else ""
+    return "## At the end of training\n\n" + _table(columns, rows) + (f"\n\n{note}" if note else "")
+
+
+def _equal_table(page: Page, names: Sequence[str]) -> str:
+    """What is gained where outputs are as detailed as the paper's Bin-5, relative to the baseline's end."""
+    base = page.rows.get("baseline-0")
+    if not base or "baseline-0" not in page.done:
+        return ""
+    end = points(base)[-1]
+    level = PAPER_RATIO * end.tv
+    rows = []
+    for name in names:
+        variant, _, seed = name.rpartition("-")
+        run = points(page.rows[name])
+        found = at_sharpness(run, level)
+        if variant == "baseline" or not run:
+            continue
+        rows.append([VARIANTS[variant].label, seed, *_gained(found, run, end, level)])
+    columns = ["sampling", "seed", "epoch", "stability [dB]", "gain over the baseline [dB]"]
+    return (
+        "## At equal sharpness\n\n"
+        f"A soft picture is stable for free, so here every variant stands where its outputs' TV x 100 passes "
+        f"{100 * level:.2f}, {PAPER_RATIO} of the baseline's at its end (the paper's Bin-5 has that "
+        f"share), between two checkpoints. The baseline at its end: {end.db:.2f} dB.\n\n"
+        + _table(columns, rows)
+    )
+
+
+def _gained(found: Point | None, run: Sequence[Point], end: Point, level: float) -> list[str]:
+    if found is None:
+        sharpest = max(run, key=lambda point: point.tv)
+        side = "softer" if sharpest.tv < level else "sharper"
+        return ["", f"all checkpoints are {side}: {sharpest.db:.2f} at TV {100 * sharpest.tv:.2f}", ""]
+    half = (found.high_db - found.low_db) / 2
+    return [f"{found.epoch:.1f}", f"{found.db:.2f} ± {half:.2f}", f"{found.db - end.db:+.2f}"]
+
+
+def _along_training(page: Page, names: Sequence[str]) -> str:
+    rows = [
+        [f"`{name}`", f"{point.epoch:g}", f"{point.db:.2f}", f"{100 * point.tv:.2f}", f"{l1:.4f}"]
+        for name in names
+        for point, l1 in zip(points(page.rows[name]), _l1(page.rows[name]), strict=True)
+    ]
+    return "## Along training\n\n" + _table(["run", "epoch", "stability [dB]", "TV x 100", "L1"], rows)
+
+
+def _commands(page: Page, names: Sequence[str]) -> str:
+    from pathlib import Path
+
+    lines = []
+    for name in names:
+        variant, _, seed = name.rpartition("-")
+        run = Run(page.study, page.scale, variant, int(seed))
+        lines.append("train_pix2pix " + " ".join(run.words(Path("DATA"), Path("runs"))))
+    folder = STUDIES[page.study].folder
+    lines.append(
+        f"eval_stability runs/{page.study}-{page.scale}/RUN --shifts 0..7 --data DATA/{folder} "
+        f"--split {STUDIES[page.study].split}"
+    )
+    return "## Commands\n\nEach row by itself:\n\n```\n" + "\n".join(lines) + "\n```"
+
+
+def _stability(row: Mapping[str, Any], margin: int) -> str:
+    """Return mean and half of the interval, at the first (0) or the widest (-1) margin."""
+    figure = summary_figure(list(next(iter(row["stability"].values())).values())[margin])
+    half = "" if figure["ci95"] is None else f" ± {(figure['ci95'][1] - figure['ci95'][0]) / 2:.2f}"
+    return f"{figure['mean']:.2f}{half if margin else ''}"
+
+
+def _target_tv(page: Page) -> float | None:
+    for row in page.finals.values():
+        return _mean(row["quality"]["target_tv"])
+    return None
+
+
+def _paper_base_tv() -> float:
+    paper = VARIANTS["baseline"].paper
+    assert paper is not None
+    return paper[1]
+
+
+def _l1(rows: Iterable[Mapping[str, Any]]) -> list[float]:
+    return [_mean(row["quality"]["l1"]) for row in rows]
+
+
+def _mean(figure: Any) -> float:
+    return float(figure["mean"] if isinstance(figure, dict) else figure)
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])

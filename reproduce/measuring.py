@@ -1,0 +1,98 @@
+"""Every kept generator measured by `eval_stability`, each once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from eval.results import lead_figure
+from eval.results_schema import read_results
+from gen.checkpoint import GENERATOR_FILE
+from reproduce.plan import SCALES, STUDIES, Run
+from reproduce.sharpness import Point
+from reproduce.training import is_done
+
+SHIFTS = ["--shifts", "0..7"]
+
+
+def checkpoints(run: Run, root: Path) -> dict[float, Path]:
+    """Return a run's kept generators by epoch, in the order of training; the last one once all is trained."""
+    folder = run.directory(root)
+    found = {}
+    for file in folder.glob("generator-*.safetensors"):
+        if number := re.fullmatch(r"generator-(\d+)", file.stem):
+            found[float(number[1])] = file
+    if is_done(run, root):
+        found[float(SCALES[run.scale].epochs)] = folder / GENERATOR_FILE
+    return dict(sorted(found.items()))
+
+
+def measure(run: Run, *, data: Path, root: Path, limit: int | None) -> list[dict[str, Any]]:
+    """Return the row of every kept generator of a run, named `run@epoch`; measure what has not been.
+
+    Args:
+        run: which.
+        data: folder of the pictures.
+        root: folder of the runs.
+        limit: pictures measured; None: all.
+    """
+    rows = []
+    for epoch, file in checkpoints(run, root).items():
+        out = root / f"{run.study}-{run.scale}" / "measured" / run.name / f"{epoch:g}"
+        results = evaluate([file], run.study, data=data, out=out, words=_limit(limit))
+        row = results["models"][0]
+        row["name"] = f"{run.name}@{epoch:g}"
+        row["epoch"] = epoch
+        rows.append(row)
+    return rows
+
+
+def evaluate(
+    files: Sequence[Path], study: str, *, data: Path, out: Path, words: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Run `eval_stability` unless its results are there, of these files and words; return results.json.
+
+    Raises:
+        RuntimeError: if it fails; its own message stands above.
+    """
+    of = STUDIES[study]
+    arguments = [*map(str, files), *SHIFTS, "--data", str(data / of.folder), "--split", of.split, *words]
+    asked = {"arguments": arguments, "sha256": [sha256(file) for file in files]}
+    note = out / "asked.json"
+    if not (note.exists() and json.loads(note.read_text(encoding="utf-8")) == asked):
+        command = [sys.executable, "-m", "eval.eval_stability", *arguments, "--out", str(out)]
+        done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+        if done.returncode:
+            raise RuntimeError(f"eval_stability {' '.join(arguments)}: exit code {done.returncode}")
+        note.write_text(json.dumps(asked), encoding="utf-8")
+    return read_results(out / "results.json")
+
+
+def points(rows: Iterable[Mapping[str, Any]]) -> list[Point]:
+    """Return what the comparison at equal sharpness needs of a run's rows."""
+    found = []
+    for row in rows:
+        figure = lead_figure(row)
+        low, high = figure["ci95"] or (figure["mean"], figure["mean"])
+        tv = row["quality"]["tv"]
+        found.append(Point(row["epoch"], _mean(tv), figure["mean"], low, high))
+    return found
+
+
+def sha256(file: Path) -> str:
+    """Return the hash of a file."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _limit(limit: int | None) -> list[str]:
+    return [] if limit is None else ["--limit", str(limit)]
+
+
+def _mean(figure: Any) -> float:
+    return float(figure["mean"] if isinstance(figure, dict) else figure)

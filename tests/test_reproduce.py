@@ -1,0 +1,166 @@
+"""`make reproduce`: the comparison at equal sharpness, and the whole of it on a few painted pairs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from configs.load import build_parser, parse
+from configs.schema import RunConfig
+from data.cli import write_pairs
+from eval.results import lead_score_db
+from reproduce.__main__ import main
+from reproduce.document import Page, write_page
+from reproduce.plan import SCALES, STUDIES, VARIANTS, Run, runs
+from reproduce.sharpness import Point, at_sharpness
+from reproduce.training import epoch_of, is_done, train
+from tests.conftest import REPOSITORY
+
+# --- at equal sharpness ------------------------------------------------------------------------------
+
+
+def point(epoch: float, tv: float, db: float) -> Point:
+    return Point(epoch, tv, db, db - 1, db + 2)
+
+
+def test_between_two_checkpoints_stability_is_linear_in_sharpness() -> None:
+    found = at_sharpness([point(5, 0.04, 46), point(10, 0.06, 36)], 0.045)
+    assert found is not None
+    assert (found.epoch, found.db) == pytest.approx((6.25, 43.5))
+    assert (found.low_db, found.high_db) == pytest.approx((42.5, 45.5))
+
+
+def test_the_last_passage_counts() -> None:
+    run = [point(5, 0.04, 46), point(10, 0.08, 30), point(15, 0.04, 44), point(20, 0.08, 28)]
+    found = at_sharpness(run, 0.06)
+    assert found is not None
+    assert found.db == pytest.approx(36)
+    assert found.epoch == pytest.approx(17.5)
+
+
+@pytest.mark.parametrize("tv", [0.03, 0.09])
+def test_a_level_never_reached_is_not_made_up(tv: float) -> None:
+    assert at_sharpness([point(5, 0.04, 46), point(10, 0.08, 30)], tv) is None
+    assert at_sharpness([point(5, tv, 46)], tv) is None  # nothing between two
+    assert at_sharpness([], tv) is None
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.01, 0.1), st.floats(20, 50)), min_size=2, max_size=8), st.floats(0.01, 0.1)
+)
+def test_it_lies_between_its_neighbours(run: list[tuple[float, float]], tv: float) -> None:
+    points = [point(epoch, *pair) for epoch, pair in enumerate(run)]
+    found = at_sharpness(points, tv)
+    tvs, dbs = zip(*run, strict=True)
+    if found is None:
+        assert not min(tvs) <= tv <= max(tvs)
+    else:
+        assert min(dbs) - 1e-9 <= found.db <= max(dbs) + 1e-9
+
+
+# --- the plan ---------------------------------------------------------------------------------------
+
+
+def configuration(run: Run) -> tuple[RunConfig, argparse.Namespace]:
+    parser = build_parser("train_pix2pix", "")
+    parser.add_argument("--out")
+    return parse(parser, run.words(Path("data"), Path("runs")))
+
+
+@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_run_has_a_configuration_and_a_folder_of_its_own(study: str, scale: str) -> None:
+    folders = set()
+    for run in runs(study, scale):
+        config, rest = configuration(run)
+        assert config.data.direction == ("AtoB" if study == "maps" else "BtoA")
+        assert config.train.epochs == SCALES[scale].epochs
+        assert config.seed == run.seed
+        folders.add(rest.out)
+    assert len(folders) == len(list(runs(study, scale)))
+
+
+def test_full_is_the_papers_recipe() -> None:
+    config, _ = configuration(Run("facades", "full", "bin5", 0))
+    assert (config.data.load_size, config.data.crop_size, config.batch_size) == (286, 256, 1)
+    assert (config.generator.ngf, config.generator.num_downs, config.train.epochs) == (64, 8, 200)
+    assert (config.generator.sampling, config.generator.filter) == ("blur", "bin5")
+    assert config.loss.lambda_l1 == 100
+
+
+# --- all of it ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    for split, count in (("train", 4), ("test", 3)):
+        write_pairs("facades", split, folder / "facades", count=count, size=40, seed=0)
+    return folder
+
+
+def test_it_trains_measures_and_writes_and_goes_on(data: Path, tmp_path: Path) -> None:
+    runs_folder, out = tmp_path / "runs", tmp_path / "results"
+    words = ["--data", str(data), "--scale", "smoke", "--runs", str(runs_folder), "--out", str(out)]
+
+    # No time: nothing is trained, and the exit code says that there is more.
+    assert main([*words, "--only", "baseline-0", "--minutes", "0"]) == 3
+    assert not runs_folder.exists()
+
+    assert main([*words, "--only", "baseline-0"]) == 0
+    first = (out / "facades.md").read_text()
+    assert "| baseline (strided) | 0 |" in first
+    assert "Not trained to the end yet: bin5-0" in first
+    measured = runs_folder / "facades-smoke" / "measured" / "baseline-0" / "2" / "results.json"
+    before = measured.stat().st_mtime_ns
+
+    assert main([*words, "--only", "baseline-0,bin5-0"]) == 0
+    second = (out / "facades.md").read_text()
+    assert "| Bin-5 | 0 |" in second
+    assert "## At equal sharpness" in second
+    assert measured.stat().st_mtime_ns == before  # what is known is not measured again
+    row = json.loads(measured.read_text())["models"][0]
+    stability = lead_score_db(row)
+    assert f"| `baseline-0` | 2 | {stability:.2f} |" in second
+    for name in ("grid.png", "curve.png", "tradeoff.png", "map.png"):
+        assert (out / "facades" / name).stat().st_size > 1000
+        assert f"(facades/{name})" in second
+
+
+def test_a_training_stops_in_time_and_goes_on(data: Path, tmp_path: Path) -> None:
+    run = Run("facades", "smoke", "baseline", 0)
+    assert epoch_of(run, tmp_path) == 0
+    assert train([run], data=data, root=tmp_path, minutes=None)
+    assert is_done(run, tmp_path)
+    assert epoch_of(run, tmp_path) == 2
+    assert train([run], data=data, root=tmp_path, minutes=0)  # nothing is left to do
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--data", "nowhere"], "nowhere/facades: no such folder; expected the pairs of facades"),
+        (["--data", ".", "--stages", "cook"], "--stages: cook unknown; expected some of"),
+        (["--data", ".", "--only", "bin9-0"], "--only: bin9-0 unknown; expected some of baseline-0"),
+    ],
+)
+def test_bad_usage_is_one_line(words: list[str], says: str) -> None:
+    command = [sys.executable, "-m", "reproduce", *words]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_empty_page_says_what_is_missing() -> None:
+    page = Page("facades", "cpu", {}, {}, [], "make reproduce", {})
+    text = write_page(page)
+    assert "Not trained to the end yet: baseline-0, bin5-0" in text
+    assert all(variant.paper is None or variant.paper[0] < 35 for variant in VARIANTS.values())
