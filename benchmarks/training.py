@@ -135,7 +135,7 @@ def measure_training(
     note = (
         f"Strided, {size} px, ngf = ndf = {ngf}, batch norm, each in a process of its own. Floor: the "
         "published step's floating-point operations over the measured rate of a product. Difference: the "
-        "largest relative one between the losses of ten steps without dropout, in doubles at half the size and "
-        "width; the last column is how far rounding alone takes the published step from itself, at that half."
+        "largest relative one between the losses of ten steps without dropout, in doubles at half the width; "
+        "the last column is how far rounding alone takes the published step from itself, at that width."
     )
     return Table("training", "The full training step", columns, rows, bars, [note])
