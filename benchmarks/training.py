@@ -107,12 +107,7 @@ def measure_training(
         floor = floors.flops_ms(published_flops(**shape))
         ratio = timing.ratio("ours", "reference")
         single = largest_difference(**shape)
-        half: dict[str, Any] = {
-            "batch": batch,
-            "size": size // 2,
-            "ngf": ngf // 2,
-            "num_downs": num_downs - 1,
-        }
+        half: dict[str, Any] = {**shape, "ngf": ngf // 2}
         double = largest_difference(**half, double=True)  # whole, they take minutes
         rows.append(
             [
