@@ -94,16 +94,13 @@ def collect(args: argparse.Namespace, wanted: Sequence[Run]) -> Page:
     measured = args.runs / f"{args.study}-{args.scale}" / "measured"
     finals: dict[str, Any] = {}
     for name in done:
-        words = [*limit, "--quality", "ssim,lpips", "--lpips-net", "squeeze"]
-        words += ["--lpips-weights", str(args.lpips_weights)]
-        finals[name] = evaluate(
-            [ends[name]],
-            args.study,
-            data=args.data,
-            out=measured / name / "final",
-            words=words if args.lpips_weights else limit,
-        )["models"][0]
-        finals[name]["name"] = name
+        finals[name] = {**rows[name][-1], "name": name}
+        if args.lpips_weights:
+            words = [*limit, "--quality", "ssim,lpips", "--lpips-net", "squeeze"]
+            words += ["--lpips-weights", str(args.lpips_weights)]
+            out = measured / name / "final"
+            again = evaluate([ends[name]], args.study, data=args.data, out=out, words=words)
+            finals[name] = {**again["models"][0], "name": name}
     pictures = args.out / args.study
     pictures.mkdir(parents=True, exist_ok=True)
     shown = [name for name in SHOWN if name in done]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from eval.results import summary_figure
-from reproduce.measuring import points
+from reproduce.measuring import mean_of, points
 from reproduce.plan import ORDER, PAPER_TARGET_TV, SCALES, STUDIES, VARIANTS, Run
 from reproduce.sharpness import Point, at_sharpness
 
 PAPER_RATIO = 0.84  # the paper's Bin-5 has this share of its baseline's TV
-WORSE = 1.02  # L1 and LPIPS may be this factor of the baseline's
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]  # by run: its checkpoints, in the order of training
 
 
@@ -74,17 +74,17 @@ def _final_table(page: Page, names: Sequence[str]) -> str:
         variant, _, seed = name.rpartition("-")
         row, paper = page.finals[name], VARIANTS[variant].paper
         quality = row["quality"]
-        tv = _mean(quality["tv"])
+        tv = mean_of(quality["tv"])
         rows.append(
             [
                 VARIANTS[variant].label,
                 seed,
                 _stability(row, -1),
                 _stability(row, 0),
-                f"{_mean(quality['l1']):.4f}",
-                f"{_mean(quality['lpips']):.4f}" if quality.get("lpips") else "",
+                f"{mean_of(quality['l1']):.4f}",
+                f"{mean_of(quality['lpips']):.4f}" if quality.get("lpips") else "",
                 f"{100 * tv:.2f}",
-                f"{tv / _mean(base['quality']['tv']):.2f}" if base else "",
+                f"{tv / mean_of(base['quality']['tv']):.2f}" if base else "",
                 f"{paper[0]:.1f}" if paper else "",
                 f"{paper[1] / _paper_base_tv():.2f}" if paper else "",
             ]
@@ -139,8 +139,6 @@ def _along_training(page: Page, names: Sequence[str]) -> str:
 
 
 def _commands(page: Page, names: Sequence[str]) -> str:
-    from pathlib import Path
-
     lines = []
     for name in names:
         variant, _, seed = name.rpartition("-")
@@ -163,7 +161,7 @@ def _stability(row: Mapping[str, Any], margin: int) -> str:
 
 def _target_tv(page: Page) -> float | None:
     for row in page.finals.values():
-        return _mean(row["quality"]["target_tv"])
+        return mean_of(row["quality"]["target_tv"])
     return None
 
 
@@ -174,11 +172,7 @@ def _paper_base_tv() -> float:
 
 
 def _l1(rows: Iterable[Mapping[str, Any]]) -> list[float]:
-    return [_mean(row["quality"]["l1"]) for row in rows]
-
-
-def _mean(figure: Any) -> float:
-    return float(figure["mean"] if isinstance(figure, dict) else figure)
+    return [mean_of(row["quality"]["l1"]) for row in rows]
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -21,6 +21,12 @@ from reproduce.training import is_done
 SHIFTS = ["--shifts", "0..7"]
 
 
+class MeasuringFailed(RuntimeError):
+    """An evaluation ended by itself; what was wrong stands above, in its own words."""
+
+    exit_code = 1
+
+
 def checkpoints(run: Run, root: Path) -> dict[float, Path]:
     """Return a run's kept generators by epoch, in the order of training; the last one once all is trained."""
     folder = run.directory(root)
@@ -59,7 +65,7 @@ def evaluate(
     """Run `eval_stability` unless its results are there, of these files and words; return results.json.
 
     Raises:
-        RuntimeError: if it fails; its own message stands above.
+        MeasuringFailed: if it fails; its own message stands above.
     """
     of = STUDIES[study]
     arguments = [*map(str, files), *SHIFTS, "--data", str(data / of.folder), "--split", of.split, *words]
@@ -69,7 +75,7 @@ def evaluate(
         command = [sys.executable, "-m", "eval.eval_stability", *arguments, "--out", str(out)]
         done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
         if done.returncode:
-            raise RuntimeError(f"eval_stability {' '.join(arguments)}: exit code {done.returncode}")
+            raise MeasuringFailed(f"eval_stability {' '.join(arguments)}: exit code {done.returncode}")
         note.write_text(json.dumps(asked), encoding="utf-8")
     return read_results(out / "results.json")
 
@@ -81,7 +87,7 @@ def points(rows: Iterable[Mapping[str, Any]]) -> list[Point]:
         figure = lead_figure(row)
         low, high = figure["ci95"] or (figure["mean"], figure["mean"])
         tv = row["quality"]["tv"]
-        found.append(Point(row["epoch"], _mean(tv), figure["mean"], low, high))
+        found.append(Point(row["epoch"], mean_of(tv), figure["mean"], low, high))
     return found
 
 
@@ -94,5 +100,6 @@ def _limit(limit: int | None) -> list[str]:
     return [] if limit is None else ["--limit", str(limit)]
 
 
-def _mean(figure: Any) -> float:
+def mean_of(figure: Any) -> float:
+    """Return the mean of a figure of results.json, with an interval or without."""
     return float(figure["mean"] if isinstance(figure, dict) else figure)
