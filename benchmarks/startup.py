@@ -17,6 +17,9 @@ LIMIT_S = 1.5
 COMMANDS: dict[str, tuple[str, list[str]]] = {
     "train_pix2pix": ("train_pix2pix", ["--no_such_option", "1"]),
     "eval_stability": ("eval.eval_stability", ["--shifts", "seven"]),
+    "eval_features": ("eval.eval_features", ["--no_such_option"]),
+    "eval_consistency": ("eval.eval_consistency", ["--no_such_option"]),
+    "eval_classifiers": ("eval.eval_classifiers", ["--seeds", "none"]),
     "generate": ("eval.generate", ["--no_such_option"]),
     "steadypix_data": ("data.cli", ["no_such_verb"]),
 }

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from data import fashion_mnist
 from data.archive import require_space, unpack
 from data.catalogue import DATASETS, Dataset, verify_structure
 from data.command import Parser, command, version
@@ -31,8 +32,9 @@ RECORD = ".steadypix-download.json"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.add_argument("name", choices=tuple(DATASETS), metavar="NAME", help=", ".join(DATASETS))
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the pairs go to DIR/NAME")
+    names = (*DATASETS, fashion_mnist.NAME)
+    parser.add_argument("name", choices=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the pictures go to DIR/NAME")
     parser.add_argument("--url", help="another address of the archive (a mirror)")
     parser.add_argument("--sha256", type=_sha256, metavar="HEX", help="what the archive must have")
     parser.add_argument(
@@ -42,10 +44,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do what the command says: bring a data set, print its folder."""
+    if args.name == fashion_mnist.NAME:
+        return _run_fashion_mnist(args)
     dataset = DATASETS[args.name]
     folder = obtain(dataset, args.out, url=args.url, sha256=args.sha256, keep_archive=args.keep_archive)
     splits = ", ".join(f"{split} {count}" for split, count in dataset.splits.items())
     print(f"{folder}: {dataset.name} is there and whole ({splits} pictures)", file=sys.stderr)
+    print(folder)
+    return 0
+
+
+def _run_fashion_mnist(args: argparse.Namespace) -> int:
+    for option in ("url", "sha256", "keep_archive"):
+        if getattr(args, option):
+            raise InputError(f"--{option.replace('_', '-')}: {args.name} is four files of known hashes")
+    folder: Path = args.out / args.name
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        fashion_mnist.download_fashion_mnist(folder)
+    print(f"{folder}: {args.name} is there and whole", file=sys.stderr)
     print(folder)
     return 0
 

@@ -44,7 +44,8 @@ def data_note(results: Results) -> str:
     """Return a title's second line: which images were measured."""
     data = results.get("data") or {}
     count = f"{data['n_images']} images" if "n_images" in data else ""
-    parts = (shorten(str(data.get("source") or ""), 28), data.get("split"), count)
+    # Of a folder its name: where it lies is nobody's concern but this machine's.
+    parts = (shorten(Path(str(data.get("source") or "")).name, 28), data.get("split"), count)
     return "\n" + " · ".join(part for part in parts if part)
 
 

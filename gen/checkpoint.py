@@ -166,7 +166,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     """
     path = resolve(path)
     tensors, _ = read_tensors(path)
-    _check_fit(path, tensors, model.state_dict())
+    check_fit(path, tensors, model.state_dict())
     model.load_state_dict(tensors)
 
 
@@ -198,7 +198,7 @@ def build_generator(path: Path, arguments: object, tensors: Mapping[str, Tensor]
         # On the meta device first: a hostile width costs no memory before its shapes are compared.
         with torch.device("meta"):
             claimed = ARCHITECTURES[name](**arguments)
-        _check_fit(path, tensors, claimed.state_dict())
+        check_fit(path, tensors, claimed.state_dict())
         model = ARCHITECTURES[name](**arguments)
     except CheckpointError:
         raise
@@ -209,7 +209,12 @@ def build_generator(path: Path, arguments: object, tensors: Mapping[str, Tensor]
     return model
 
 
-def _check_fit(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+def check_fit(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Check that tensors have the names, shapes and kinds of numbers of `expected`, and are finite.
+
+    Raises:
+        CheckpointError: naming the file and the first tensor that does not fit.
+    """
     for key in sorted(expected.keys() | tensors.keys()):
         if key not in tensors:
             raise CheckpointError(f"{path}: lacks {key}; it is of another architecture")

@@ -82,9 +82,9 @@ class _Blur(nn.Module):
 
     kernel: Tensor
 
-    def __init__(self, channels: int, filter: str, padding: str) -> None:
+    def __init__(self, channels: int | None, filter: str, padding: str) -> None:
         super().__init__()
-        if channels < 1:
+        if channels is not None and channels < 1:
             raise ValueError(f"channels must be at least 1, not {channels}")
         if padding not in PADDINGS:
             raise ValueError(f"padding {padding!r} is unknown; expected one of {', '.join(PADDINGS)}")
@@ -94,13 +94,18 @@ class _Blur(nn.Module):
         self.padding = padding
         self.taps = len(taps)
         kernel = torch.outer(taps, taps).to(torch.get_default_dtype())
-        self.register_buffer("kernel", kernel.expand(channels, 1, -1, -1).contiguous(), persistent=False)
+        kernel = kernel.expand(channels or 1, 1, -1, -1).contiguous()
+        self.register_buffer("kernel", kernel, persistent=False)
 
     def _check(self, x: Tensor) -> None:
-        if x.ndim != 4 or x.shape[1] != self.channels:
+        if x.ndim != 4 or self.channels not in (None, x.shape[1]):
             raise ValueError(
-                f"{type(self).__name__} was built for (B, {self.channels}, H, W), got {tuple(x.shape)}"
+                f"{type(self).__name__} was built for (B, {self.channels or 'C'}, H, W), got {tuple(x.shape)}"
             )
+
+    def _kernel_for(self, x: Tensor) -> Tensor:
+        """Return the kernel (C, 1, taps, taps) for a map of C channels."""
+        return self.kernel.to(x.dtype).expand(x.shape[1], -1, -1, -1)
 
     def extra_repr(self) -> str:
         """Return the arguments shown by `print(module)`."""
@@ -114,7 +119,7 @@ class BlurPool2d(_Blur):
     filters alike. DC gain is 1 up to the border for every padding but `zeros`.
 
     Args:
-        channels: C.
+        channels: C; None takes maps of any number of channels.
         filter: taps by name, see `gen.filters`.
         stride: subsampling factor; 1 only blurs.
         padding: `reflect`, `replicate`, `circular` or `zeros`.
@@ -127,7 +132,7 @@ class BlurPool2d(_Blur):
 
     def __init__(
         self,
-        channels: int,
+        channels: int | None,
         *,
         filter: str = "bin5",
         stride: int = 2,
@@ -161,7 +166,7 @@ class BlurPool2d(_Blur):
         return fast_blur.separable(x, *(valid_map(n, self.filter, self.stride) for n in x.shape[-2:]))
 
     def _convolve(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.kernel.to(x.dtype), stride=self.stride, groups=self.channels)
+        return F.conv2d(x, self._kernel_for(x), stride=self.stride, groups=x.shape[1])
 
 
 class MaxBlurPool2d(nn.Module):
@@ -172,7 +177,7 @@ class MaxBlurPool2d(nn.Module):
     padding as the blur.
 
     Args:
-        channels: C.
+        channels: C; None takes maps of any number of channels.
         kernel_size: side of the max window in samples.
         filter: taps by name, see `gen.filters`.
         stride: subsampling factor of the blur; the max itself is dense.
@@ -184,7 +189,7 @@ class MaxBlurPool2d(nn.Module):
 
     def __init__(
         self,
-        channels: int,
+        channels: int | None,
         *,
         kernel_size: int = 2,
         filter: str = "bin5",
@@ -211,7 +216,7 @@ class BlurUpsample2d(_Blur):
     With `gain=1` it is the interpolator inside the generator, whose convolutions carry the factor.
 
     Args:
-        channels: C.
+        channels: C; None takes maps of any number of channels.
         filter: taps by name, see `gen.filters`.
         padding: applied to the low-resolution map, before the zeros are inserted.
         gain: the factor on the blurred grid.
@@ -221,7 +226,7 @@ class BlurUpsample2d(_Blur):
     """
 
     def __init__(
-        self, channels: int, *, filter: str = "bin5", padding: str = "reflect", gain: float = 4.0
+        self, channels: int | None, *, filter: str = "bin5", padding: str = "reflect", gain: float = 4.0
     ) -> None:
         super().__init__(channels, filter, padding)
         self.gain = gain
@@ -246,5 +251,5 @@ class BlurUpsample2d(_Blur):
         # A depthwise transposed conv is zero-insertion and blur in one, without the zero-filled grid.
         # Its sample 2 * reach + (taps - 1) // 2 is the first of the output (taps are symmetric).
         crop = 2 * reach + (self.taps - 1) // 2
-        x = F.conv_transpose2d(x, self.kernel.to(x.dtype), stride=2, groups=self.channels)
+        x = F.conv_transpose2d(x, self._kernel_for(x), stride=2, groups=x.shape[1])
         return x[..., crop : crop + 2 * height, crop : crop + 2 * width]

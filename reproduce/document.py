@@ -45,8 +45,8 @@ def write_page(page: Page) -> str:
     parts = [
         f"# {STUDIES[page.study].title}",
         f"Made by `{page.command}`. Scale `{page.scale}`: {SCALES[page.scale].means}. Stability is the mean "
-        "over odd shifts of 1 to 7 px with its 95 % interval over images, protocol `crop` with 16 px of "
-        "margin; full frame is without margin.",
+        f"over odd shifts of 1 to 7 px with its 95 % interval over images, protocol `crop` with "
+        f"{_margin_px(page)} px of margin; full frame is without margin.",
         _what_is_missing(page),
         _final_table(page, [name for name in names if name in page.finals]),
         _equal_table(page, names),
@@ -55,6 +55,12 @@ def write_page(page: Page) -> str:
         _commands(page, names),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _margin_px(page: Page) -> str:
+    """Return the widest margin that was measured: 16 px where pictures are large enough."""
+    measured = [row for rows in page.rows.values() for row in rows]
+    return list(measured[0]["stability"]["crop"])[-1] if measured else "16"
 
 
 def _what_is_missing(page: Page) -> str:

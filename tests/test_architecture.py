@@ -61,6 +61,8 @@ def test_imports_go_one_way(file: Path) -> None:
         "frames",
         "verdict",
         "report",
+        "classifier_charts",
+        "page",
     ],
 )
 def test_reports_are_drawn_without_networks_or_data(name: str) -> None:
@@ -161,7 +163,17 @@ def test_no_file_shadows_the_standard_library() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["train_pix2pix", "eval.eval_stability", "eval.generate", "data.cli", "data.download"], ids=str
+    "command",
+    [
+        "train_pix2pix",
+        "eval.eval_stability",
+        "eval.eval_features",
+        "eval.eval_consistency",
+        "eval.eval_classifiers",
+        "eval.generate",
+        "data.cli",
+        "data.download",
+    ],
 )
 def test_help_and_usage_errors_import_nothing_heavy(command: str) -> None:
     """torch alone takes seconds; it is imported once work starts."""

@@ -1,0 +1,123 @@
+"""Fashion-MNIST (Xiao et al. 2017), read from its four idx files: ten kinds of clothes, grayscale, 28 px."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.errors import InputError
+
+NAME = "fashion-mnist"
+URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
+CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
+# Of the files as published; their md5 sums are in the data set's own README.
+SHA256 = {
+    "train-images-idx3-ubyte.gz": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+    "train-labels-idx1-ubyte.gz": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+    "t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+    "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+}
+PREFIX = {"train": "train", "test": "t10k"}
+MAX_BYTES = 1 << 28  # unpacked; the training pictures are 47 MB
+_UNSIGNED_BYTES = 8  # idx's code of the kind of its numbers
+
+
+def read_fashion_mnist(
+    folder: str | Path, split: str = "train"
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Read a split.
+
+    Args:
+        folder: holds the four files, packed or unpacked.
+        split: `train` (60,000 pictures) or `test` (10,000).
+
+    Returns:
+        Pictures (N, 28, 28) uint8, and labels (N,) uint8, indices into `CLASSES`.
+
+    Raises:
+        InputError: naming the file that is missing, damaged, or does not belong to the other.
+    """
+    if split not in PREFIX:
+        raise InputError(f"split {split!r} is unknown; expected one of {', '.join(PREFIX)}")
+    folder = Path(folder)
+    files = [_find(folder, f"{PREFIX[split]}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1")]
+    pictures, labels = (read_idx(file) for file in files)
+    if pictures.ndim != 3 or labels.shape != pictures.shape[:1]:
+        raise InputError(
+            f"{files[1]}: holds numbers of shape {labels.shape}; expected a label for each of the "
+            f"{pictures.shape[0]} pictures in {files[0].name}"
+        )
+    if labels.size and labels.max() >= len(CLASSES):
+        raise InputError(f"{files[1]}: holds the label {labels.max()}; expected 0 to {len(CLASSES) - 1}")
+    return pictures, labels
+
+
+def is_fashion_mnist(folder: str | Path) -> bool:
+    """Whether a folder holds idx files of this name."""
+    return any(Path(folder).glob("t*-images-idx3-ubyte*"))
+
+
+def download_fashion_mnist(folder: Path) -> None:
+    """Fetch those of the four files that are not in `folder`, and hold every one against its hash.
+
+    Raises:
+        InputError: if the server is not reached, or a file is not the published one.
+        OSError: as the system raises it; a full disk, mostly.
+    """
+    from data.fetch import fetch
+
+    for name, expected in SHA256.items():
+        path = folder / name
+        if not path.is_file():
+            fetch(f"{URL}/{name}", path, place=path)
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != expected:
+            raise InputError(
+                f"{path}: has sha256 {found}, expected {expected}; delete it to download it again"
+            )
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """Read an idx file of unsigned bytes, gzipped or not.
+
+    Raises:
+        InputError: if it is missing, damaged, cut short, or claims more than `MAX_BYTES`.
+    """
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            magic = file.read(4)
+            if len(magic) < 4 or magic[:3] != bytes((0, 0, _UNSIGNED_BYTES)) or not 1 <= magic[3] <= 4:
+                raise InputError(f"{path}: is no idx file of unsigned bytes")
+            axes = file.read(4 * magic[3])
+            if len(axes) < 4 * magic[3]:
+                raise InputError(f"{path}: is damaged or cut short in its header")
+            sizes = np.frombuffer(axes, ">u4").tolist()
+            count = math.prod(sizes)
+            if count > MAX_BYTES:
+                raise InputError(f"{path}: is damaged: it claims to hold {sizes} numbers")
+            content = file.read(count + 1)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise InputError(f"{path}: is damaged or cut short ({error})") from None
+    if len(content) != count:
+        raise InputError(
+            f"{path}: is damaged or cut short: it claims {count} bytes and has {min(len(content), count)}"
+            if len(content) < count
+            else f"{path}: is damaged: it has more than the {count} bytes that it claims"
+        )
+    return np.frombuffer(content, np.uint8).reshape(sizes)
+
+
+def _find(folder: Path, name: str) -> Path:
+    for path in (folder / f"{name}.gz", folder / name):
+        if path.is_file():
+            return path
+    raise InputError(f"{folder / name}.gz: no such file; expected Fashion-MNIST's four idx files")

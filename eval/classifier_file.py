@@ -1,0 +1,203 @@
+"""Classifiers as files: weights, what the network is, and where it comes from, in one safetensors file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data.errors import InputError
+from eval.classifier_nets import ARCHITECTURES, ClassifierConfig, build_classifier
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+FILE = "classifier.safetensors"
+FORMAT = "steadypix.classifier.v1"
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SIZES = {"window_px": 224, "canvas_px": 256}
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network with what has to be known to give it pictures.
+
+    Attributes:
+        name: in tables and charts.
+        module: in eval mode; takes what `prepare` returns, gives logits (B, classes).
+        config: of the network.
+        window_px: side of what it sees.
+        canvas_px: side of the pictures that windows are cut from.
+        mean: of its training pictures, a number a channel, on [0, 1].
+        std: the same.
+        provenance: where the weights come from.
+    """
+
+    name: str
+    module: nn.Module
+    config: ClassifierConfig
+    window_px: int
+    canvas_px: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    provenance: Mapping[str, Any]
+
+    def prepare(self, pixels: Tensor) -> Tensor:
+        """Return what the network takes for windows (B, C, H, W): uint8, or floats in [0, 1]."""
+        import torch
+
+        device = next(self.module.parameters()).device
+        x = pixels.to(device)
+        x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
+        mean, std = (torch.tensor(part, device=device)[:, None, None] for part in (self.mean, self.std))
+        return (x - mean) / std
+
+    def logits(self, pixels: Tensor, *, batch_size: int = 256) -> Tensor:
+        """Return (B, classes) on the CPU for windows (B, C, H, W); see `prepare`."""
+        import torch
+
+        with torch.inference_mode():
+            return torch.cat([self.module(self.prepare(part)).cpu() for part in pixels.split(batch_size)])
+
+    def predictions(self, pixels: Tensor, *, batch_size: int = 256) -> Tensor:
+        """Return the likeliest class of each window, (B,) on the CPU."""
+        return self.logits(pixels, batch_size=batch_size).argmax(1)
+
+
+def save_classifier(path: Path, classifier: Classifier) -> None:
+    """Write a classifier, whole or not at all, so that `load_classifier` needs nothing else."""
+    from gen.checkpoint import write_tensors
+
+    config = dataclasses.asdict(classifier.config)
+    pictures = {
+        "window_px": classifier.window_px,
+        "canvas_px": classifier.canvas_px,
+        "mean": list(classifier.mean),
+        "std": list(classifier.std),
+    }
+    metadata = {"format": FORMAT, "config": config, "pictures": pictures}
+    write_tensors(
+        path, classifier.module.state_dict(), {**metadata, "provenance": dict(classifier.provenance)}
+    )
+
+
+def load_classifier(path: str | Path, device: str = "cpu", *, name: str | None = None) -> Classifier:
+    """Load a classifier from its file or run directory.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged, no classifier of ours, or its weights do not fit.
+        InputError: if its metadata describe no network.
+    """
+    from gen.checkpoint import check_fit, read_tensors
+    from gen.errors import CheckpointError
+
+    path = Path(path)
+    path = path / FILE if path.is_dir() else path
+    tensors, metadata = read_tensors(path)
+    config, pictures = metadata.get("config"), metadata.get("pictures")
+    if metadata.get("format") != FORMAT or not isinstance(config, dict) or not isinstance(pictures, dict):
+        raise CheckpointError(f"{path}: is no steadypix classifier (no {FORMAT} metadata in it)")
+    try:
+        built = ClassifierConfig(**config)
+        numbers = [_floats(pictures[key], built.in_channels) for key in ("mean", "std")]
+        sizes = [pictures[key] for key in ("window_px", "canvas_px")]
+        if not all(type(size) is int and 0 < size <= 1 << 14 for size in sizes) or sizes[0] > sizes[1]:
+            raise ValueError(f"sizes {sizes}")
+    except InputError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    except (TypeError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: its metadata cannot be used ({error})") from None
+    module = build_on_meta(built)
+    check_fit(path, tensors, module.state_dict())
+    module = build_classifier(built)
+    module.load_state_dict(tensors)
+    provenance = metadata.get("provenance")
+    return Classifier(
+        name or (path.parent.name if path.name == FILE else path.stem),
+        module.to(device).eval(),
+        built,
+        sizes[0],
+        sizes[1],
+        numbers[0],
+        numbers[1],
+        provenance if isinstance(provenance, dict) else {},
+    )
+
+
+def build_on_meta(config: ClassifierConfig) -> nn.Module:
+    """Build a network without memory for its weights, to compare shapes before any is spent."""
+    import torch
+
+    with torch.device("meta"):
+        return build_classifier(config)
+
+
+def load_torchvision(name: str, weights: Path | None, device: str = "cpu") -> Classifier:
+    """Load one of torchvision's networks with its ImageNet weights, never with random ones.
+
+    Args:
+        name: a key of `ARCHITECTURES`.
+        weights: torchvision's state dict; None takes it from torchvision's cache or server.
+        device: where to put it.
+
+    Raises:
+        InputError: if there is no such network, or the weights cannot be had.
+        CheckpointError: if the file is not that network's state dict.
+    """
+    from eval.vision import import_torchvision
+
+    if name not in ARCHITECTURES:
+        raise InputError(f"{name}: is unknown; expected one of {', '.join(ARCHITECTURES)}")
+    models = import_torchvision("torchvision.models")
+    build = getattr(models, name)
+    if weights is None:
+        try:
+            module = build(weights="DEFAULT")
+        except (OSError, RuntimeError) as error:  # no network, a full disk; a download whose hash is wrong
+            raise InputError(
+                f"{name}: its weights cannot be downloaded ({error}); expected network, or {name}=FILE"
+            ) from None
+        origin = {"weights": "torchvision"}
+    else:
+        from gen.checkpoint import check_fit
+        from gen.pickles import read_state
+
+        module = build(weights=None)
+        state = read_state(weights, f"expected torchvision's {name} as a state dict")
+        check_fit(weights, state, module.state_dict())
+        module.load_state_dict(state)
+        origin = {"weights": weights.name}
+    config = ClassifierConfig(architecture=name)
+    return Classifier(
+        name,
+        module.to(device).eval(),
+        config,
+        SIZES["window_px"],
+        SIZES["canvas_px"],
+        IMAGENET_MEAN,
+        IMAGENET_STD,
+        origin,
+    )
+
+
+def load_any(model: str, device: str = "cpu") -> Classifier:
+    """Load a classifier by what a user types: a run, a file, `resnet18`, or `resnet18=FILE`."""
+    name, found, file = model.partition("=")
+    if found and name in ARCHITECTURES:
+        return load_torchvision(name, Path(file), device)
+    if not Path(model).exists():
+        if model in ARCHITECTURES:
+            return load_torchvision(model, None, device)
+        raise InputError(
+            f"{model}: no such file; expected a run, its {FILE}, or a network known by name: "
+            f"{', '.join(ARCHITECTURES)}"
+        )
+    return load_classifier(model, device)
+
+
+def _floats(values: Any, count: int) -> tuple[float, ...]:
+    if not isinstance(values, list) or len(values) != count:
+        raise ValueError(f"{count} numbers expected, not {values!r}")
+    return tuple(float(value) for value in values)

@@ -1,0 +1,188 @@
+"""The command `eval_classifiers`: anti-aliased classifiers trained and measured, end to end."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data.command import Parser, command, natural, pick_device, positive, version
+from data.errors import InputError
+from data.fashion_mnist import NAME
+from data.files import write_whole
+from eval.results import prepare_output, to_json
+
+if TYPE_CHECKING:
+    from data.labelled import Labelled
+    from eval.classifier_study import Settings
+
+DESCRIPTION = """Train plain and anti-aliased classifiers on few pictures of Fashion-MNIST; measure accuracy,
+consistency, corruption error, flip rates and feature distance. The same command goes on where it stopped."""
+SCHEMA_VERSION = 1
+DATASETS = Path("datasets")
+
+
+def build_parser() -> Parser:
+    """Return the command line."""
+    parser = Parser(prog="eval_classifiers", description=DESCRIPTION)
+    parser.add_argument(
+        "--data",
+        default=NAME,
+        metavar="DIR",
+        help=f"holds Fashion-MNIST's idx files; {NAME} downloads them to {DATASETS / NAME} (default)",
+    )
+    parser.add_argument("--out", type=Path, default=Path("results/classifiers"), metavar="DIR")
+    parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="default: %(default)s")
+    parser.add_argument("--epochs", type=positive, default=10, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--width", type=positive, default=16, metavar="N", help="channels of the first stage (default: 16)"
+    )
+    parser.add_argument(
+        "--train_limit", type=positive, default=3900, metavar="N", help="training pictures (default: 3900)"
+    )
+    parser.add_argument(
+        "--limit", type=positive, default=5000, metavar="N", help="test pictures (default: 5000)"
+    )
+    parser.add_argument(
+        "--random_shifts", action="store_true", help="train on windows from anywhere on the canvas"
+    )
+    parser.add_argument(
+        "--document", type=Path, metavar="FILE.md", help="write the page there too, its pictures beside it"
+    )
+    parser.add_argument(
+        "--threads", type=natural, default=0, metavar="N", help="of torch; 0 leaves it to torch"
+    )
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to run"
+    )
+    parser.add_argument("--version", action="version", version=f"steadypix {version()}")
+    return parser
+
+
+@command("eval_classifiers")
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; return its exit code."""
+    args = build_parser().parse(argv)
+    if args.width % 8:
+        raise InputError(f"--width {args.width}: expected a multiple of 8")
+    prepare_output(args.out)
+    if args.document is not None:
+        prepare_output(args.document.parent)
+    train, test = open_data(args.data)
+
+    import torch
+
+    from eval.classifier_study import Study, runs, summarise
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    settings = settings_of(args)
+    study = Study(args.out, train, test, settings, pick_device(args.device))
+    todo = list(runs(settings.seeds))
+    measures = []
+    for place, run in enumerate(todo, 1):
+        label = f"[{place}/{len(todo)}] {run.name}"
+
+        def report(epoch: int, loss: float, label: str = label) -> None:
+            print(f"{label}: epoch {epoch}, loss {loss:.4f}", file=sys.stderr)
+
+        study.fit(run, report)
+        figures = study.measure(run)
+        measures.append(figures)
+        print(
+            f"{label}: accuracy {100 * figures['accuracy']['mean']:.2f} %, consistency "
+            f"{100 * figures['consistency']['crop']['mean']:.2f} %",
+            file=sys.stderr,
+        )
+    shown = test.first(settings.sequence_images)
+    results = {
+        "schema_version": SCHEMA_VERSION,
+        "steadypix": version(),
+        "command": "eval_classifiers " + " ".join(_shown(argv)),
+        "minutes": sum(sum(filter(None, m["seconds"].values())) for m in measures) / 60,
+        "threads": torch.get_num_threads(),
+        "settings": json.loads(json.dumps(dataclasses.asdict(settings))),
+        "test_classes": [shown.classes[int(label)] for label in shown.labels],
+        "table": summarise(measures),
+    }
+    write_study(results, measures, args.out, args.document)
+    print((args.out / "classification.md").read_text(encoding="utf-8"), end="")
+    print(f"wrote {args.out}/ results.json, classification.html, classification.md", file=sys.stderr)
+    return 0
+
+
+def settings_of(args: Any) -> Settings:
+    """Return the study's size as the options say; nothing is measured on more pictures than `--limit`."""
+    from eval.classifier_study import Settings
+    from eval.classifier_training import Recipe
+
+    plain = Settings()
+    few = {
+        name: min(getattr(plain, name), args.limit)
+        for name in ("corrupted_images", "sequence_images", "feature_images", "dense_images")
+    }
+    return Settings(
+        width=args.width,
+        seeds=args.seeds,
+        train_images=args.train_limit,
+        test_images=args.limit,
+        recipe=Recipe(epochs=args.epochs, random_shifts=args.random_shifts),
+        **few,
+    )
+
+
+def open_data(source: str) -> tuple[Labelled, Labelled]:
+    """Open both splits; Fashion-MNIST by name is downloaded unless a folder of that name is here.
+
+    Raises:
+        InputError: if there is no such folder, or it holds other files.
+    """
+    from data.fashion_mnist import download_fashion_mnist, is_fashion_mnist
+    from data.labelled import open_labelled
+
+    folder = Path(source)
+    if source == NAME and not folder.is_dir():
+        folder = DATASETS / NAME
+        download_fashion_mnist(folder)
+    if folder.is_dir() and not is_fashion_mnist(folder):
+        raise InputError(f"{folder}: holds no idx files of Fashion-MNIST")
+    return open_labelled(folder, "train"), open_labelled(folder, "test")
+
+
+def write_study(
+    results: dict[str, Any], measures: Sequence[dict[str, Any]], out: Path, document: Path | None
+) -> None:
+    """Write results.json, the charts, the page as HTML and Markdown, and both again as a document."""
+    from eval.classifier_document import TITLE, sections
+    from eval.page import relative, to_markdown, write_page
+
+    def write_text(path: Path, text: str) -> None:
+        write_whole(path, functools.partial(Path.write_text, data=text, encoding="utf-8"))
+
+    write_text(out / "results.json", to_json(results))
+    parts = sections(results, measures, out)
+    write_page(out / "classification.html", TITLE, parts)
+    write_text(out / "classification.md", to_markdown(TITLE, relative(parts, out)))
+    if document is not None:
+        folder = document.parent / document.stem
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(
+            document, to_markdown(TITLE, relative(sections(results, measures, folder), document.parent))
+        )
+
+
+def _shown(argv: Sequence[str]) -> list[str]:
+    """Return the options as they are said to a reader: folders of this machine are named by their place."""
+    words, shown = list(argv), []
+    for place, word in enumerate(words):
+        known = words[place - 1] if place else ""
+        shown.append({"--data": "DIR", "--out": "DIR", "--document": "FILE.md"}.get(known, word))
+    return shown
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,232 @@
+"""The command `eval_consistency`: how often classifiers give two shifts of a picture the same class."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data.command import (
+    Parser,
+    add_common_options,
+    command,
+    pick_device,
+    positive,
+    printable,
+    progress,
+    version,
+)
+from data.errors import InputError
+from data.files import write_whole
+from eval.results import prepare_output, to_json
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from data.labelled import Labelled
+    from eval.classifier_file import Classifier
+
+DESCRIPTION = """Measure classification consistency (Zhang 2019): how often two random shifts of a picture get
+the same class, beside accuracy; and how the right class's probability moves along diagonal shifts."""
+SCHEMA_VERSION = 1
+PROTOCOLS = ("crop", "roll")
+CURVES = 6
+
+
+def build_parser() -> Parser:
+    """Return the command line."""
+    parser = Parser(prog="eval_consistency", description=DESCRIPTION)
+    parser.add_argument(
+        "models",
+        nargs="+",
+        metavar="MODEL",
+        help="a run or .safetensors file, resnet18 (torchvision's weights), or resnet18=FILE.pth",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        help="Fashion-MNIST, class folders, or pictures without labels (default: the networks' own)",
+    )
+    parser.add_argument("--split", default="test", help="folder name (default: %(default)s)")
+    parser.add_argument("--protocol", default="crop,roll", help="of crop, roll (default: %(default)s)")
+    parser.add_argument(
+        "--pairs", type=positive, default=1, metavar="N", help="of shifts a picture (default: %(default)s)"
+    )
+    parser.add_argument("--limit", type=positive, metavar="N", help="use the first N pictures")
+    parser.add_argument("--out", type=Path, default=Path("results/consistency"), metavar="DIR")
+    add_common_options(parser, batch_size=256)
+    return parser
+
+
+@command("eval_consistency")
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; return its exit code."""
+    args = build_parser().parse(argv)
+    protocols = list(dict.fromkeys(args.protocol.split(",")))
+    for name in protocols:
+        if name not in PROTOCOLS:
+            raise InputError(f"--protocol {name}: is unknown; expected of {', '.join(PROTOCOLS)}")
+    prepare_output(args.out)
+
+    from eval.classifier_file import load_any
+
+    device = pick_device(args.device)
+    measured: list[dict[str, Any]] = []
+    curves: dict[str, np.ndarray] = {}
+    titles: list[str] = []
+    shifts: list[int] = []
+    for model in progress(args.models, len(args.models), unit="network"):
+        classifier = load_any(model, device)
+        pictures = open_pictures(classifier, args.data, args.split).first(args.limit)
+        measured.append(
+            measure(
+                classifier, pictures, protocols, pairs=args.pairs, seed=args.seed, batch_size=args.batch_size
+            )
+        )
+        if pictures.classes and classifier.canvas_px > classifier.window_px:
+            shifts, curves[measured[-1]["name"]], titles = curves_of(classifier, pictures)
+    results = {
+        "schema_version": SCHEMA_VERSION,
+        "steadypix": version(),
+        "measure": "two independent uniform shifts of a picture get the same class (Zhang 2019, section 4.1)",
+        "seed": args.seed,
+        "models": measured,
+    }
+    write_consistency(results, args.out, curves, shifts, titles)
+    print(table(measured, protocols))
+    print(f"wrote {args.out}/ consistency.json, consistency.html and pictures", file=sys.stderr)
+    return 0
+
+
+def open_pictures(classifier: Classifier, data: str | None, split: str) -> Labelled:
+    """Open the pictures a user names, else those that the network was trained on.
+
+    Raises:
+        InputError: if neither is there, or the network takes other channels than pictures have.
+    """
+    from data.labelled import open_labelled
+
+    source = data or classifier.provenance.get("pictures")
+    if not isinstance(source, str):
+        raise InputError(f"{classifier.name}: does not know its pictures; expected --data DIR")
+    if classifier.config.in_channels not in (1, 3):
+        raise InputError(
+            f"{classifier.name}: takes {classifier.config.in_channels} channels; expected 1 or 3"
+        )
+    return open_labelled(source, split, channels=classifier.config.in_channels)
+
+
+def measure(
+    classifier: Classifier,
+    pictures: Labelled,
+    protocols: Sequence[str],
+    *,
+    pairs: int = 1,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> dict[str, Any]:
+    """Return consistency under each protocol, and accuracy where there are labels."""
+    from eval.consistency import measure_accuracy, measure_consistency
+
+    row: dict[str, Any] = {
+        "name": classifier.name,
+        "source": pictures.source,
+        "window_px": classifier.window_px,
+        "canvas_px": classifier.canvas_px,
+        "weights": dict(classifier.provenance),
+        "consistency": {
+            name: measure_consistency(
+                classifier, pictures, name, pairs=pairs, seed=seed, batch_size=batch_size
+            )
+            for name in protocols
+        },
+    }
+    if pictures.classes:
+        row["accuracy"] = measure_accuracy(classifier, pictures, batch_size=batch_size)
+    return row
+
+
+def curves_of(
+    classifier: Classifier, pictures: Labelled, count: int = CURVES
+) -> tuple[list[int], np.ndarray, list[str]]:
+    """Return shifts, probabilities of the right class of some pictures, and what they show."""
+    from eval.consistency import diagonal_curves
+
+    room_before = (classifier.canvas_px - classifier.window_px) // 2
+    room_after = classifier.canvas_px - classifier.window_px - room_before
+    shifts = list(range(-room_after, room_before + 1))
+    shown = pictures.first(count)
+    titles = [shown.classes[int(label)] for label in shown.labels]
+    return shifts, diagonal_curves(classifier, shown, shifts), titles
+
+
+def write_consistency(
+    results: dict[str, Any],
+    out: Path,
+    curves: dict[str, np.ndarray],
+    shifts: Sequence[int],
+    titles: Sequence[str],
+) -> None:
+    """Write consistency.json, its charts, and the page they stand on."""
+    from eval.classifier_charts import draw_diagonals, draw_scatter
+    from eval.page import Section, write_page
+
+    text = to_json(results)
+    write_whole(out / "consistency.json", functools.partial(Path.write_text, data=text, encoding="utf-8"))
+    protocols = list(results["models"][0]["consistency"])
+    pictures = []
+    if all("accuracy" in model for model in results["models"]):
+        points = [
+            {
+                "group": model["name"],
+                "accuracy": model["accuracy"]["mean"],
+                "consistency": model["consistency"][protocols[0]]["mean"],
+            }
+            for model in results["models"]
+        ]
+        draw_scatter(out / "scatter.png", points, protocol=protocols[0])
+        pictures.append((out / "scatter.png", "Accuracy against consistency."))
+    if curves:
+        draw_diagonals(out / "diagonal.png", curves, shifts, titles)
+        pictures.append((out / "diagonal.png", "The right class's probability along the diagonal."))
+    rows = [_row(model, protocols) for model in results["models"]]
+    heads = ["network", *(f"consistency, {name} [%]" for name in protocols), "accuracy [%]"]
+    section = Section(
+        "Consistency",
+        ["How often two random shifts of a picture get the same class, ± the standard error over pictures."],
+        heads,
+        rows,
+        pictures,
+    )
+    write_page(out / "consistency.html", "Classification consistency", [section])
+
+
+def table(models: Sequence[dict[str, Any]], protocols: Sequence[str]) -> str:
+    """Return the table that people read."""
+    heads = ["network", *(f"{name} [%]" for name in protocols), "accuracy [%]"]
+    rows = [heads, *(_row(model, protocols) for model in models)]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(heads))]
+    return "\n".join(
+        " ".join(
+            cell.ljust(width) if place == 0 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _row(model: dict[str, Any], protocols: Sequence[str]) -> list[str]:
+    cells = [percent(model["consistency"][name]) for name in protocols]
+    return [printable(model["name"]), *cells, percent(model["accuracy"]) if "accuracy" in model else "-"]
+
+
+def percent(figure: dict[str, Any]) -> str:
+    """Return a proportion and its standard error in per cent."""
+    half = "" if figure["stderr"] is None else f" ± {100 * figure['stderr']:.2f}"
+    return f"{100 * figure['mean']:.2f}{half}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

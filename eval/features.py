@@ -1,0 +1,192 @@
+"""Internal feature distance: where in a network equivariance to shifts is lost (Zhang 2019, figure 5).
+
+d(F, X, dh, dw) = 1 - cos( Shift(up(F(X))), up(F(Shift(X))) ), the cosine over channels at every position, the
+mean over positions and pictures. Shifts are circular. `up` brings a layer's map to the input's size, by the
+paper's author's rule: twofold bilinear interpolation with circular borders, as often as it takes. So a
+layer that subsamples by 4 and is perfectly anti-aliased scores 0 at every shift, and one that is not scores 0
+at shifts by multiples of 4 alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data.errors import InputError
+from eval.decibels import Array
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Move = tuple[int, int]
+ATTACHED = ("blur_before", "blur_after", "wrap")  # what gen.antialias and gen.circular hang on a module
+
+
+def layer_names(module: nn.Module, x: Tensor, *, depth: int = 2) -> list[str]:
+    """Return the layers that are measured: modules `depth` names deep, and those above that hold none.
+
+    Only those that give a map (B, C, H, W) of more than one sample count; in the order they are called.
+
+    Args:
+        module: the network, in eval mode.
+        x: an input.
+        depth: 2 takes the blocks of a ResNet and the layers of a VGG.
+    """
+    names = []
+    for name, child in module.named_modules():
+        parts = name.split(".") if name else []
+        if not parts or len(parts) > depth or any(part in ATTACHED for part in parts):
+            continue
+        inner = [key for key, _ in child.named_children() if key not in ATTACHED]
+        if len(parts) == depth or not inner:
+            names.append(name)
+    found = feature_maps(module, x, names)
+    return [name for name, shape in found.items() if len(shape.shape) == 4 and shape[0, 0].numel() > 1]
+
+
+def feature_maps(module: nn.Module, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+    """Return the outputs of some modules for one input, in the order they are called; see `feature_hooks`."""
+    import torch
+
+    with feature_hooks(module, names) as maps, torch.inference_mode():
+        module(x)
+    return dict(maps)
+
+
+@contextlib.contextmanager
+def feature_hooks(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Collect outputs of modules by name while in this context; a second call of one is `NAME:2`.
+
+    What follows may write in place (`ReLU(inplace=True)`), so what is kept are copies.
+    """
+    maps: dict[str, Tensor] = {}
+    modules = dict(module.named_modules())
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(_: Any, __: Any, output: Any) -> None:
+            if hasattr(output, "shape"):
+                calls = 1 + sum(key.partition(":")[0] == name for key in maps)
+                maps[name if calls == 1 else f"{name}:{calls}"] = output.detach().clone()
+
+        return hook
+
+    handles = [modules[name].register_forward_hook(keep(name)) for name in names]
+    try:
+        yield maps
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def upsample_circular(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bring a map (B, C, h, w) to `size` (H, W): twofold, bilinear, with circular borders, again and again.
+
+    A size that is no power of two times the map's is reached by one more interpolation between circular
+    neighbours, or by leaving out samples.
+    """
+    while 2 * x.shape[-2] <= size[0] and 2 * x.shape[-1] <= size[1]:
+        x = _twice(_twice(x, -2), -1)
+    for axis, side in ((-2, size[0]), (-1, size[1])):
+        if x.shape[axis] != side:
+            x = _resized(x, axis, side)
+    return x
+
+
+def _twice(x: Tensor, axis: int) -> Tensor:
+    import torch
+
+    # Samples at -1/4 and +1/4 of a step: the half-pixel rule of torch's own interpolation.
+    nearer = 0.75 * x
+    both = torch.stack([nearer + 0.25 * x.roll(step, axis) for step in (1, -1)], dim=-1)
+    return both.flatten(-2) if axis == -1 else both.transpose(-1, -2).flatten(-3, -2)
+
+
+def _resized(x: Tensor, axis: int, side: int) -> Tensor:
+    import torch
+
+    old = x.shape[axis]
+    place = (torch.arange(side, dtype=torch.float64) + 0.5) * old / side - 0.5
+    low = place.floor()
+    weight = (place - low).to(x).reshape((-1, 1) if axis == -2 else (-1,))
+    first, second = (x.index_select(axis, (low.long() + step) % old) for step in (0, 1))
+    return torch.lerp(first, second, weight)
+
+
+def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Return 1 - cos over the channels of two maps (B, C, H, W), as (B, H, W) in [0, 2].
+
+    Computed as half the squared distance of the normalised vectors, which is exactly 0 for equal ones. A
+    vector of zeros lies at distance 0 from another, and at 1 from anything else.
+    """
+    import torch
+
+    lengths = [part.double().norm(dim=1, keepdim=True) for part in (a, b)]
+    unit = [part.double() / length.clamp_min(1e-30) for part, length in zip((a, b), lengths, strict=True)]
+    distance = (unit[0] - unit[1]).square().sum(1) / 2
+    none = [length[:, 0] == 0 for length in lengths]
+    return torch.where(none[0] != none[1], torch.ones_like(distance), distance)
+
+
+@dataclass
+class FeatureDistance:
+    """Distances of one network, a batch of pictures after the other.
+
+    Args:
+        module: in eval mode.
+        names: of its layers, see `layer_names`.
+        moves: (dx, dy) in px, dx right, dy down.
+    """
+
+    module: nn.Module
+    names: Sequence[str]
+    moves: Sequence[Move]
+    _sums: dict[str, Array] = field(default_factory=dict)
+    _factors: dict[str, int] = field(default_factory=dict)
+    _count: int = 0
+
+    def add(self, x: Tensor) -> None:
+        """Measure inputs (B, C, H, W), as the network takes them.
+
+        Raises:
+            InputError: naming a layer whose values are not finite.
+        """
+        size = (x.shape[-2], x.shape[-1])
+        base = self._upsampled(x, size)
+        for place, (dx, dy) in enumerate(self.moves):
+            moved = self._upsampled(x.roll((dy, dx), (-2, -1)), size)
+            for name, expected in base.items():
+                distance = cosine_distance(expected.roll((dy, dx), (-2, -1)), moved[name])
+                total = distance.mean((1, 2)).sum().item()
+                if not np.isfinite(total):
+                    raise InputError(f"{name}: gives values that are not finite (NaN or infinity)")
+                self._sums.setdefault(name, np.zeros(len(self.moves)))[place] += total
+        self._count += len(x)
+
+    def result(self) -> dict[str, Array]:
+        """Return layer -> mean distance for every move, (moves,)."""
+        return {name: sums / self._count for name, sums in self._sums.items()}
+
+    @property
+    def strides(self) -> dict[str, int]:
+        """What each layer's map is smaller by than the input."""
+        return self._factors
+
+    def _upsampled(self, x: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+        maps = feature_maps(self.module, x, self.names)
+        for name, found in maps.items():
+            self._factors.setdefault(name, max(1, round(size[0] / found.shape[-2])))
+        return {name: upsample_circular(found, size) for name, found in maps.items()}
+
+
+def downsampling_layers(strides: dict[str, int]) -> list[str]:
+    """Return the layers whose map is smaller than that of the layer before them."""
+    names, found, least = list(strides), [], 1
+    for name in names:
+        if strides[name] > least:
+            found.append(name)
+        least = max(least, strides[name])
+    return found

@@ -1,0 +1,267 @@
+"""Feature distance against loops, on networks whose equivariance is known, and the command."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor, nn
+
+from data.errors import InputError
+from eval.classifier_charts import draw_feature_grid, thinned
+from eval.eval_features import main as eval_features
+from eval.features import (
+    FeatureDistance,
+    cosine_distance,
+    downsampling_layers,
+    feature_maps,
+    layer_names,
+    upsample_circular,
+)
+from gen.antialias import antialias
+from gen.circular import make_circular
+from tests.classifiers import write_classifier, write_fashion_mnist
+from tests.test_commands import one_error_line
+
+Capture = pytest.CaptureFixture[str]
+MOVES = [(dx, dy) for dy in range(4) for dx in range(4)]
+
+
+def picture(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def network(*layers: nn.Module) -> nn.Module:
+    torch.manual_seed(0)
+    model = nn.Sequential(*layers)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight)
+    return model.eval()
+
+
+def distances(model: nn.Module, x: Tensor, moves: list[tuple[int, int]]) -> dict[str, np.ndarray]:
+    found = FeatureDistance(model, layer_names(model, x), moves)
+    found.add(x)
+    return found.result()
+
+
+# ---- against independent statements -----------------------------------------------------------------
+
+
+def test_twofold_upsampling_is_torch_s_with_circular_borders() -> None:
+    x = picture(2, 3, 5, 7)
+    wide = F.pad(x, (2, 2, 2, 2), mode="circular")
+    expected = F.interpolate(wide, scale_factor=2, mode="bilinear", align_corners=False)[..., 4:-4, 4:-4]
+    torch.testing.assert_close(upsample_circular(x, (10, 14)), expected)
+    torch.testing.assert_close(upsample_circular(expected, (20, 28)), upsample_circular(x, (20, 28)))
+
+
+def test_other_sizes_are_linear_between_circular_neighbours() -> None:
+    x = picture(1, 1, 4, 4).double()
+    got = upsample_circular(x, (7, 6))
+    for row in range(7):
+        for column in range(6):
+            y, z = (row + 0.5) * 4 / 7 - 0.5, (column + 0.5) * 4 / 6 - 0.5
+            total = 0.0
+            for i in (math.floor(y), math.floor(y) + 1):
+                for j in (math.floor(z), math.floor(z) + 1):
+                    total += (1 - abs(y - i)) * (1 - abs(z - j)) * x[0, 0, i % 4, j % 4].item()
+            assert got[0, 0, row, column].item() == pytest.approx(total, abs=1e-6)
+
+
+def test_cosine_distance_against_torch() -> None:
+    a, b = picture(2, 5, 4, 4).double(), picture(2, 5, 4, 4, seed=1).double()
+    torch.testing.assert_close(cosine_distance(a, b), 1 - F.cosine_similarity(a, b, dim=1))
+    assert cosine_distance(a, 3 * a).max() < 1e-15
+    torch.testing.assert_close(cosine_distance(a, -a), torch.full((2, 4, 4), 2.0, dtype=torch.float64))
+    nothing = torch.zeros_like(a)
+    assert cosine_distance(nothing, nothing).max() == 0
+    assert (cosine_distance(a, nothing) == 1).all()
+
+
+def test_distance_against_loops() -> None:
+    """A strided conv, measured position by position."""
+    model = network(nn.Conv2d(1, 3, 3, stride=2, padding=1))
+    make_circular(model)
+    x = picture(2, 1, 8, 8)
+    got = distances(model, x, [(1, 0), (3, 2)])["0"]
+    for place, (dx, dy) in enumerate([(1, 0), (3, 2)]):
+        total = 0.0
+        for one in x:
+            base = upsample_circular(model(one[None]).detach(), (8, 8))[0]
+            moved = upsample_circular(model(one[None].roll((dy, dx), (-2, -1))).detach(), (8, 8))[0]
+            for row in range(8):
+                for column in range(8):
+                    a, b = base[:, (row - dy) % 8, (column - dx) % 8], moved[:, row, column]
+                    total += 1 - (a @ b / (a.norm() * b.norm())).item()
+        assert got[place] == pytest.approx(total / 128, abs=1e-6)
+
+
+# ---- laws -------------------------------------------------------------------------------------------
+
+
+def test_without_strides_a_circular_network_scores_nothing() -> None:
+    model = network(
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.MaxPool2d(3, 1, 1)
+    )
+    make_circular(model)
+    for values in distances(model, picture(2, 1, 16, 16), MOVES).values():
+        assert values.max() < 1e-6
+
+
+def test_strides_score_at_all_but_their_multiples() -> None:
+    model = network(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+    make_circular(model)
+    grid = distances(model, picture(2, 1, 16, 16), MOVES)["2"].reshape(4, 4)
+    even = np.zeros((4, 4), dtype=bool)
+    even[::2, ::2] = True
+    assert grid[even].max() < 1e-6
+    assert grid[~even].min() > 1e-3
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=5, deadline=None)
+def test_anti_aliasing_lowers_the_distance(seed: int) -> None:
+    def built(filter: str | None) -> nn.Module:
+        model = network(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+        if filter:
+            antialias(model, filter=filter)
+        make_circular(model)
+        return model
+
+    x = picture(4, 1, 16, 16, seed=seed)
+    plain, *blurred = (distances(built(f), x, MOVES)["2"].mean() for f in (None, "tri3", "bin5"))
+    assert blurred[1] < blurred[0] < plain
+
+
+def test_batches_do_not_matter() -> None:
+    model = network(nn.Conv2d(1, 4, 3, stride=2, padding=1))
+    x = picture(3, 1, 8, 8)
+    at_once = distances(model, x, MOVES)["0"]
+    found = FeatureDistance(model, ["0"], MOVES)
+    for one in x:
+        found.add(one[None])
+    np.testing.assert_allclose(found.result()["0"], at_once, rtol=1e-6)
+
+
+def test_values_that_are_not_finite_are_named() -> None:
+    model = network(nn.Conv2d(1, 4, 3))
+    model[0].weight.data.fill_(torch.inf)
+    with pytest.raises(InputError, match="0: gives values that are not finite"):
+        distances(model, picture(1, 1, 8, 8), [(1, 0)])
+
+
+# ---- layers -----------------------------------------------------------------------------------------
+
+
+def test_layers_are_blocks_and_lone_modules() -> None:
+    inner = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), nn.ReLU(inplace=True))
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.Sequential(inner, nn.MaxPool2d(2)), nn.Flatten())
+    x = picture(1, 1, 8, 8)
+    assert layer_names(model, x) == ["0", "1.0", "1.1"]
+    assert layer_names(model, x, depth=1) == ["0", "1"]
+    assert layer_names(model, x, depth=3) == ["0", "1.0.0", "1.0.1", "1.1"]
+    antialias(model)  # what hangs on a module is not a layer of its own
+    assert layer_names(model, x, depth=3) == ["0", "1.0.0", "1.0.1", "1.1"]
+
+
+def test_what_is_kept_is_a_copy_and_calls_are_counted() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 1, 1, bias=False)
+            self.relu = nn.ReLU(inplace=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.relu(self.relu(self.conv(x)) - 1)
+
+    model = Twice()
+    nn.init.constant_(model.conv.weight, -1)
+    x = picture(1, 1, 4, 4)
+    found = feature_maps(model, x, ["conv", "relu"])
+    assert list(found) == ["conv", "relu", "relu:2"]
+    torch.testing.assert_close(found["conv"], -x)  # before the activation wrote into it
+
+
+def test_where_resolution_falls() -> None:
+    assert downsampling_layers({"a": 1, "b": 2, "c": 2, "d": 1, "e": 4}) == ["b", "e"]
+
+
+def test_a_grid_of_many_layers_is_thinned(tmp_path: Path) -> None:
+    layers = {
+        f"l{n}": {"stride": 1 + n // 10, "distance": np.eye(2).tolist(), "mean": 0.5} for n in range(40)
+    }
+    model = {"name": "m", "dx": [0, 1], "dy": [0, 1], "layers": layers}
+    kept = thinned(list(layers), model)
+    assert len(kept) == 12
+    assert {"l0", "l10", "l20", "l30", "l39"} <= set(kept)
+    draw_feature_grid(tmp_path / "grid.png", [model, {**model, "name": "n"}])
+    with Image.open(tmp_path / "grid.png") as image:
+        assert min(image.size) > 200
+    with pytest.raises(ValueError, match="share no layer"):
+        draw_feature_grid(tmp_path / "x.png", [model, {**model, "layers": {"other": layers["l0"]}}])
+
+
+# ---- the command ------------------------------------------------------------------------------------
+
+
+def test_classifiers_end_to_end(tmp_path: Path, capsys: Capture) -> None:
+    data = write_fashion_mnist(tmp_path / "data")
+    runs = [write_classifier(tmp_path / str(f), filter=f) for f in (None, "bin5")]
+    out = tmp_path / "out"
+    words = ["--data", str(data), "--shifts", "0..3", "--limit", "2", "--device", "cpu", "--out", str(out)]
+    assert eval_features([*map(str, runs), *words]) == 0
+    assert capsys.readouterr().out.startswith("layer")
+    results = json.loads((out / "features.json").read_text())
+    plain, blurred = results["models"]
+    assert plain["name"] == "None"
+    assert plain["downsampling"] == ["layer2.0", "layer3.0", "layer4.0"]
+    for layer in plain["downsampling"]:
+        grid = np.array(plain["layers"][layer]["distance"])
+        assert grid.shape == (4, 4)
+        assert grid[0, 0] == 0
+        assert blurred["layers"][layer]["mean"] < plain["layers"][layer]["mean"]
+    page = (out / "features.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    assert "layer4.0" in page
+
+
+def test_generators(checkpoints: list[Path], tmp_path: Path) -> None:
+    """With circular borders, a shift by the whole stride moves every map of a U-Net."""
+    out = tmp_path / "out"
+    words = ["--shifts", "0,8", "--limit", "1", "--device", "cpu", "--out", str(out)]
+    assert eval_features([*map(str, checkpoints), *words]) == 0
+    models = json.loads((out / "features.json").read_text())["models"]
+    assert [model["name"] for model in models] == ["strided", "blur"]
+    for model in models:
+        assert len(model["layers"]) > 3
+        for layer in model["layers"].values():
+            assert np.max(layer["distance"]) < 1e-6
+    assert eval_features([*map(str, checkpoints), *words, "--borders", "own"]) == 0
+    own = json.loads((out / "features.json").read_text())["models"][0]["layers"]
+    assert max(np.max(layer["distance"]) for layer in own.values()) > 1e-4
+
+
+def test_bad_input(tmp_path: Path, capsys: Capture, checkpoints: list[Path]) -> None:
+    data = write_fashion_mnist(tmp_path / "data")
+    run = str(write_classifier(tmp_path / "run"))
+    for words, culprits in (
+        (["resnet19"], ["resnet19"]),
+        ([run, "--shifts", "1/2"], ["1/2"]),
+        ([run, "--data", str(tmp_path / "nowhere")], ["nowhere"]),
+        ([run, "--data", str(data), "--shifts", "0..40"], ["0..40", "32 px"]),
+        ([run, str(checkpoints[0]), "--data", str(data)], ["another kind"]),
+        (["resnet18=" + str(tmp_path / "none.pth"), "--data", str(data)], ["none.pth"]),
+    ):
+        assert eval_features([*words, "--device", "cpu", "--out", str(tmp_path / "out")]) == 2
+        one_error_line(capsys, *culprits)
+        assert not (tmp_path / "out").exists()
