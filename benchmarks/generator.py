@@ -23,15 +23,15 @@ KINDS: dict[str, dict[str, Any]] = {
     "strided": {"sampling": "strided"},
     "preblur": {"sampling": "preblur"},
     "blur": {"sampling": "blur"},
+    "blur_late, all levels": {"sampling": "blur_late", "late_levels": None},
     "blur_late": {"sampling": "blur_late"},
-    "blur_late, 2 levels": {"sampling": "blur_late", "late_levels": 2},
 }
 # By kind: (training, inference), over `strided`.
 LIMITS = {
     "preblur": (1.10, 1.10),
     "blur": (2.3, 2.2),
+    "blur_late, all levels": (2.6, 2.6),
     "blur_late": (2.6, 2.6),
-    "blur_late, 2 levels": (2.6, 2.6),
 }
 
 

@@ -177,7 +177,7 @@ def _save_state(path: Path, metadata: dict[str, Any], model: nn.Module, optimize
 
 
 def _resume(path: Path, heading: dict[str, Any], model: nn.Module, optimizer: Any) -> tuple[int, float]:
-    """Load what `_save_state` wrote, if it is of this very run; return the epochs and seconds that are done."""
+    """Load what `_save_state` wrote, if it is of this very run; return epochs and seconds done."""
     from gen.checkpoint import check_fit, read_tensors
 
     if not path.is_file():

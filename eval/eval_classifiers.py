@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -158,7 +159,7 @@ def write_study(
 ) -> None:
     """Write results.json, the charts, the page as HTML and Markdown, and both again as a document."""
     from eval.classifier_document import TITLE, sections
-    from eval.page import relative, to_markdown, write_page
+    from eval.page import beside, to_markdown, write_page
 
     def write_text(path: Path, text: str) -> None:
         write_whole(path, functools.partial(Path.write_text, data=text, encoding="utf-8"))
@@ -166,13 +167,13 @@ def write_study(
     write_text(out / "results.json", to_json(results))
     parts = sections(results, measures, out)
     write_page(out / "classification.html", TITLE, parts)
-    write_text(out / "classification.md", to_markdown(TITLE, relative(parts, out)))
+    write_text(out / "classification.md", to_markdown(TITLE, beside(parts, Path())))
     if document is not None:
         folder = document.parent / document.stem
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(
-            document, to_markdown(TITLE, relative(sections(results, measures, folder), document.parent))
-        )
+        for file in {file for part in parts for file, _ in part.pictures}:
+            write_whole(folder / file.name, functools.partial(shutil.copyfile, file))
+        write_text(document, to_markdown(TITLE, beside(parts, Path(document.stem))))
 
 
 def _shown(argv: Sequence[str]) -> list[str]:

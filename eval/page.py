@@ -62,12 +62,10 @@ def to_markdown(title: str, sections: Sequence[Section]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def relative(sections: Sequence[Section], folder: Path) -> list[Section]:
-    """Return the sections with their pictures named as seen from `folder`, for `to_markdown`."""
+def beside(sections: Sequence[Section], folder: Path) -> list[Section]:
+    """Return the sections with their pictures named as they lie in `folder`, for `to_markdown`."""
     return [
-        dataclasses.replace(
-            section, pictures=[(file.relative_to(folder), text) for file, text in section.pictures]
-        )
+        dataclasses.replace(section, pictures=[(folder / file.name, text) for file, text in section.pictures])
         for section in sections
     ]
 

@@ -194,6 +194,8 @@ def build_generator(path: Path, arguments: object, tensors: Mapping[str, Tensor]
     if not isinstance(name, str) or name not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise CheckpointError(f"{path}: its architecture {name!r} is unknown; expected one of {known}")
+    if name == "unet":
+        arguments.setdefault("late_levels", None)  # a file from before the option has all levels late
     try:
         # On the meta device first: a hostile width costs no memory before its shapes are compared.
         with torch.device("meta"):

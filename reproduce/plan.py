@@ -59,7 +59,9 @@ VARIANTS = {
     "bin4": Variant("Bin-4", _blur("blur", "bin4"), (31.2, 5.84)),
     "bin5": Variant("Bin-5", _blur("blur", "bin5"), (34.4, 6.28)),
     "preblur": Variant("`preblur`, Bin-5", _blur("preblur", "bin5")),
-    "blur_late": Variant("`blur_late`, Bin-5", _blur("blur_late", "bin5")),
+    "blur_late": Variant(
+        "`blur_late`, Bin-5, all levels", _blur("blur_late", "bin5", "--generator.late_levels", "null")
+    ),
     "blur_late2": Variant(
         "`blur_late`, Bin-5, 2 levels", _blur("blur_late", "bin5", "--generator.late_levels", "2")
     ),

@@ -635,3 +635,14 @@ def test_state_that_lacks_weights_is_refused() -> None:
     packed["generator/encoder.0.conv.weight"] = torch.zeros(1)
     with pytest.raises(ValueError, match=r"encoder\.0\.conv\.weight"):
         unpack_state(packed, models, optimizers)
+
+
+def test_a_file_from_before_late_levels_has_all_of_them_late(tmp_path: Path) -> None:
+    arguments = {"ngf": 4, "num_downs": 4, "sampling": "blur_late"}
+    torch.manual_seed(0)
+    model = UNetGenerator(**arguments, late_levels=None).eval()
+    save_generator(tmp_path / "old.safetensors", model, config={"generator": arguments})
+    x = torch.randn(1, 3, 16, 16)
+    found = load_generator(tmp_path / "old.safetensors")
+    assert torch.equal(found(x), model(x))
+    assert not torch.equal(UNetGenerator(**arguments).eval()(x), model(x))

@@ -264,11 +264,12 @@ def test_mean_and_deviation() -> None:
 
 
 def tiny(data: Path, out: Path, *words: str) -> list[str]:
-    size = ["--seeds", "1", "--epochs", "1", "--width", "8", "--train_limit", "30", "--limit", "8"]
+    size = ["--seeds", "1", "--epochs", "1", "--width", "8", "--train_limit", "30", "--limit", "4"]
     return ["--data", str(data), "--out", str(out), *size, "--device", "cpu", *words]
 
 
 def test_the_study_end_to_end(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eval.classifier_study.FEATURE_SHIFTS", (0, 1, 8))
     data, out = write_fashion_mnist(tmp_path / "data"), tmp_path / "out"
     document = tmp_path / "docs" / "classification.md"
     assert eval_classifiers(tiny(data, out, "--document", str(document))) == 0
