@@ -44,7 +44,7 @@ def draw_feature_grid(
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import Normalize
 
-        mappable = ScalarMappable(Normalize(0, top or 1), colormaps["turbo"])
+        mappable = ScalarMappable(Normalize(0, top or 1), colormaps["RdYlBu_r"])
         figure = new_figure(1.7 + 1.25 * len(models), 1.1 + 1.12 * len(rows))
         grid = figure.subplots(len(rows), len(models), squeeze=False)
         for row, name in enumerate(rows):
@@ -236,7 +236,7 @@ def _legend(figure: Any, names: Sequence[str]) -> None:
         [line_handle(index) for index in range(len(names))],
         [shorten(name, 34) for name in names],
         loc="outside lower center",
-        ncols=min(len(names), max(1, int(figure.get_figwidth() / 1.7))),
+        ncols=min(len(names), max(1, int(figure.get_figwidth() / (0.75 + 0.085 * max(map(len, names)))))),
         frameon=False,
     )
 

@@ -21,7 +21,6 @@ TITLE = "Classifiers: consistency, features, corruptions"
 LABELS = {"none": "none (plain)", "rect2": "Rect-2", "tri3": "Tri-3", "bin4": "Bin-4", "bin5": "Bin-5"}
 LABELS |= {"gated": "gated pooling"}
 NETWORKS = {"resnet18": "ResNet-18", "vgg11_bn": "VGG-11 (bn)"}
-FIRST = "resnet18"
 SHOWN_CURVES = 6
 Results = Mapping[str, Any]
 
@@ -34,6 +33,7 @@ def sections(results: Results, measures: Sequence[Results], pictures: Path) -> l
         _verdict(results),
         _diagonal(results, measures, pictures),
         _corruptions(results, pictures),
+        _ground(results),
         _flips(results),
         _features(results, measures, pictures),
         *_dense(measures),
@@ -52,8 +52,9 @@ def _setup(results: Results) -> Section:
         f"rate {r['learning_rate']}, one cosine), "
         + ("windows from anywhere on the canvas" if r["random_shifts"] else "the middle window alone")
         + (", mirrored at random." if r["flip"] else ".")
-        + f" {s['seeds']} seeds; networks of one seed start from the same weights and see the same pictures "
-        "in the same order. Figures are the mean over seeds ± their standard deviation.",
+        + f" {s['seeds']} seed{'s' if s['seeds'] > 1 else ''}; networks of one seed start from the same "
+        "weights and see the same pictures in the same order. Figures are the mean over seeds "
+        "± their standard deviation.",
         f"Made by `{results['command']}` in {results['minutes']:.0f} minutes of work on {results['threads']} "
         f"thread{'s' if results['threads'] != 1 else ''}.",
     ]
@@ -132,7 +133,8 @@ def _verdict(results: Results) -> Section:
 
 
 def _diagonal(results: Results, measures: Sequence[Results], pictures: Path) -> Section:
-    chosen = [m for m in measures if m["architecture"] == FIRST and m["seed"] == 0]
+    first = results["table"][0]["architecture"]
+    chosen = [m for m in measures if m["architecture"] == first and m["seed"] == 0]
     chosen.sort(key=lambda m: list(LABELS).index(m["row"]))
     values = {LABELS[m["row"]]: np.array(m["diagonal"]["curves"]) for m in chosen}
     plain = values[LABELS["none"]]
@@ -144,7 +146,7 @@ def _diagonal(results: Results, measures: Sequence[Results], pictures: Path) -> 
         {name: curves[shown] for name, curves in values.items()},
         chosen[0]["diagonal"]["shifts"],
         titles,
-        note=f"ResNet-18, seed 0; of {len(plain)} test pictures those on which the plain network moves most",
+        note=f"{NETWORKS[first]}, seed 0; of {len(plain)} test pictures where the plain network moves most",
     )
     rows = [
         [NETWORKS[row["architecture"]], LABELS[row["row"]], _percent(row["diagonal_step"])]
@@ -163,12 +165,15 @@ def _diagonal(results: Results, measures: Sequence[Results], pictures: Path) -> 
 
 
 def _corruptions(results: Results, pictures: Path) -> Section:
-    mine = [row for row in results["table"] if row["architecture"] == FIRST]
+    first = results["table"][0]["architecture"]
+    mine = [row for row in results["table"] if row["architecture"] == first]
     errors = {
         LABELS[row["row"]]: {kind: figure["mean"] for kind, figure in row["corruptions"].items()}
         for row in mine
     }
-    draw_corruptions(pictures / "corruptions.png", errors, note="ResNet-18, Fashion-MNIST, mean over seeds")
+    draw_corruptions(
+        pictures / "corruptions.png", errors, note=f"{NETWORKS[first]}, Fashion-MNIST, mean over seeds"
+    )
     heads = [f"{NETWORKS[row['architecture']]}, {LABELS[row['row']]}" for row in results["table"]]
     rows = [
         [kind.replace("_", " "), *(_percent(row["corruptions"][kind]) for row in results["table"])]
@@ -185,6 +190,39 @@ def _corruptions(results: Results, pictures: Path) -> Section:
         rows,
         [(pictures / "corruptions.png", "Error under each kind of corruption.")],
     )
+
+
+def _ground(results: Results) -> Section:
+    """How much of the corruption error is the colour of the ground."""
+    from eval.classifier_study import LIFT
+    from eval.corruptions import LIFTING
+
+    names = list(results["table"][0]["ground"])
+    rows = [
+        [
+            NETWORKS[row["architecture"]],
+            LABELS[row["row"]],
+            _plain(row["mce_ground_lifted"]),
+            _plain(row["mce_ground_black"]),
+            *(_percent(row["ground"][name]) for name in names),
+        ]
+        for row in results["table"]
+    ]
+    lifting = ", ".join(kind.replace("_", " ") for kind in LIFTING)
+    text = [
+        "Every training picture lies on black, so a network may rely on that. The mean corruption error "
+        f"again, over the kinds that brighten a black ground ({lifting}) and over those that leave it black; "
+        f"and the error in % with {LIFT} added to pictures of the range [0, 1], everywhere or where they are "
+        "not black.",
+    ]
+    columns = [
+        "network",
+        "filter",
+        "mCE, ground lifted",
+        "mCE, ground black",
+        *(f"error, {n}" for n in names),
+    ]
+    return Section("The colour of the ground", text, columns, rows)
 
 
 def _flips(results: Results) -> Section:
@@ -220,6 +258,7 @@ def _features(results: Results, measures: Sequence[Results], pictures: Path) -> 
             what = "heat maps" if kind == "grid" else "the mean over all shifts"
             found.append((file, f"Internal feature distance of {name}: {what}."))
     rows = []
+    kinds = list(dict.fromkeys(row["row"] for row in results["table"]))
     for architecture, name in NETWORKS.items():
         mine = [row for row in results["table"] if row["architecture"] == architecture]
         if not mine:
@@ -227,17 +266,18 @@ def _features(results: Results, measures: Sequence[Results], pictures: Path) -> 
         last = 1
         for layer, figures in mine[0]["features"].items():
             if figures["stride"] > last:
-                cells = [_plain(row["features"][layer]) for row in mine if row["row"] != "gated"]
-                rows.append([f"{name} {layer}", f"1/{figures['stride']}", *cells])
+                means = {row["row"]: _plain(row["features"][layer]) for row in mine}
+                rows.append(
+                    [f"{name} {layer}", f"1/{figures['stride']}", *(means.get(key, "") for key in kinds)]
+                )
             last = max(last, figures["stride"])
-    heads = [LABELS[row["row"]] for row in results["table"] if row["architecture"] == FIRST]
     return Section(
         "Where equivariance is lost",
         [
             "Cosine distance between a layer's shifted map and its map for the shifted input, the mean over "
             "circular shifts of 0 to 8 px along both axes. The table has the layers where resolution falls.",
         ],
-        ["layer", "size", *heads],
+        ["layer", "size", *(LABELS[kind] for kind in kinds)],
         rows,
         found,
     )
@@ -254,7 +294,7 @@ def _dense(measures: Sequence[Results]) -> list[Section]:
         ("none", "dense", "plain, evaluated densely"),
         ("bin5", "as it is", "Bin-5"),
     ):
-        mine = [m["dense"][kind] for m in measures if m["architecture"] == FIRST and m["row"] == row]
+        mine = [m["dense"][kind] for m in measures if m["row"] == row and "dense" in m]
         if not mine:
             continue
         count = mine[0]["accuracy"]["n_images"]

@@ -33,6 +33,7 @@ ROWS = {
     "resnet18": (BASELINE, "rect2", "tri3", "bin5"),
     "vgg11_bn": (BASELINE, "bin5", "gated"),
 }
+LIFT = 0.1  # on [0, 1]
 FEATURE_SHIFTS = tuple(range(9))  # a whole period of the deepest maps, and back at its start
 
 
@@ -90,12 +91,22 @@ class Run:
         )
 
 
-def runs(seeds: int, architectures: Sequence[str] = tuple(ROWS)) -> Iterator[Run]:
-    """Yield all networks, a whole seed before the next, so that a study that is cut can be read."""
+def runs(
+    seeds: int, architectures: Sequence[str] = tuple(ROWS), rows: Sequence[str] | None = None
+) -> Iterator[Run]:
+    """Yield all networks, a whole seed before the next, so that a study that is cut can be read.
+
+    Args:
+        seeds: how many.
+        architectures: keys of `ROWS`.
+        rows: those to take; None takes all, and the plain network, which others are held against, is always
+            among them.
+    """
     for seed in range(seeds):
         for architecture in architectures:
             for row in ROWS[architecture]:
-                yield Run(architecture, row, seed)
+                if rows is None or row in (BASELINE, *rows):
+                    yield Run(architecture, row, seed)
 
 
 class Study:
@@ -155,9 +166,10 @@ class Study:
         if kept.exists():
             found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
             if found.get("heading") == heading:
-                return found
+                return found | {"ground": self.ground_errors(load_classifier(file, self.device))}
         classifier = load_classifier(file, self.device, name=run.row)
         started = time.perf_counter()
+        ground = self.ground_errors(classifier)
         measured = self._measure(
             classifier, dense=run.row in (BASELINE, "bin5") and run.architecture == "resnet18"
         )
@@ -174,7 +186,27 @@ class Study:
         }
         text = json.dumps(figures, allow_nan=False) + "\n"
         write_whole(kept, functools.partial(Path.write_text, data=text, encoding="utf-8"))
-        return figures
+        return figures | {"ground": ground}
+
+    def ground_errors(self, classifier: Classifier) -> dict[str, float]:
+        """Return the errors with `LIFT` added everywhere, and where the picture is not black alone.
+
+        All training pictures lie on black. What of a corruption's error comes from the ground being another
+        colour shows in the difference. Takes a second, so it is measured anew each time.
+        """
+        import torch
+
+        pictures = self.test.first(self.settings.corrupted_images)
+        windows = self._windows(pictures).float() / 255
+        labels = torch.from_numpy(pictures.labels)
+        lifted = {
+            "as it is": windows,
+            "lifted everywhere": (windows + LIFT).clamp(0, 1),
+            "lifted but for the ground": torch.where(windows > 0, windows + LIFT, windows).clamp(0, 1),
+        }
+        return {
+            name: (classifier.predictions(x) != labels).double().mean().item() for name, x in lifted.items()
+        }
 
     def damaged(self) -> dict[str, list[Tensor]]:
         """Return the damaged windows, made once for all networks."""
@@ -315,7 +347,12 @@ def summarise(measures: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                     "diagonal_step": mean_std([m["diagonal"]["mean_step"] for m in mine]),
                     "error_corrupted": mean_std([_mean_error(m) for m in mine]),
                     "mce": _relative(mean_corruption_error, pairs, "corruptions"),
+                    "mce_ground_lifted": _relative(_part(mean_corruption_error, True), pairs, "corruptions"),
+                    "mce_ground_black": _relative(_part(mean_corruption_error, False), pairs, "corruptions"),
                     "mfr": _relative(mean_flip_rate, pairs, "flips"),
+                    "ground": {
+                        name: mean_std([m["ground"][name] for m in mine]) for name in mine[0]["ground"]
+                    },
                     "flips": {kind: mean_std([m["flips"][kind] for m in mine]) for kind in mine[0]["flips"]},
                     "corruptions": {
                         kind: mean_std([float(np.mean(m["corruptions"][kind])) for m in mine])
@@ -331,6 +368,16 @@ def summarise(measures: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 }
             )
     return table
+
+
+def _part(figure: Callable[[Any, Any], float], lifting: bool) -> Callable[[Any, Any], float]:
+    """Return the figure over those kinds alone that lift a black ground, or over the others."""
+    from eval.corruptions import LIFTING
+
+    def part(errors: Mapping[str, Any], baseline: Mapping[str, Any]) -> float:
+        return figure({kind: x for kind, x in errors.items() if (kind in LIFTING) == lifting}, baseline)
+
+    return part
 
 
 def _relative(

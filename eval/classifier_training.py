@@ -121,8 +121,8 @@ def train_classifier(
         if report:
             report(epoch + 1, float(np.mean(losses)))
         if epoch + 1 < recipe.epochs:
-            done = {"epoch": epoch + 1, "seconds": time.perf_counter() - started}
-            _save_state(out / STATE, {**heading, **done}, model, optimizer)
+            so_far = {"epoch": epoch + 1, "seconds": time.perf_counter() - started}
+            _save_state(out / STATE, {**heading, **so_far}, model, optimizer)
     seconds = round(time.perf_counter() - started, 1)
     provenance = {**classifier.provenance, "seconds": seconds}
     save_classifier(out / FILE, dataclasses.replace(classifier, provenance=provenance))

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 N_SEVERITIES = 5
+# Kinds that brighten a black ground; the others leave it black.
+LIFTING = ("gaussian_noise", "impulse_noise", "snow", "frost", "fog", "brightness", "contrast")
 Make = Callable[["Tensor", float, "Generator"], "Tensor"]
 
 

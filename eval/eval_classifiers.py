@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,6 +48,14 @@ def build_parser() -> Parser:
         "--limit", type=positive, default=5000, metavar="N", help="test pictures (default: 5000)"
     )
     parser.add_argument(
+        "--networks", default="resnet18,vgg11_bn", metavar="NAME,...", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--filters",
+        metavar="NAME,...",
+        help="of rect2, tri3, bin5, gated; none is always among them (default: all)",
+    )
+    parser.add_argument(
         "--random_shifts", action="store_true", help="train on windows from anywhere on the canvas"
     )
     parser.add_argument(
@@ -70,6 +77,7 @@ def main(argv: Sequence[str]) -> int:
     args = build_parser().parse(argv)
     if args.width % 8:
         raise InputError(f"--width {args.width}: expected a multiple of 8")
+    networks, filters = chosen(args)
     prepare_output(args.out)
     if args.document is not None:
         prepare_output(args.document.parent)
@@ -83,7 +91,7 @@ def main(argv: Sequence[str]) -> int:
         torch.set_num_threads(args.threads)
     settings = settings_of(args)
     study = Study(args.out, train, test, settings, pick_device(args.device))
-    todo = list(runs(settings.seeds))
+    todo = list(runs(settings.seeds, networks, filters))
     measures = []
     for place, run in enumerate(todo, 1):
         label = f"[{place}/{len(todo)}] {run.name}"
@@ -114,6 +122,28 @@ def main(argv: Sequence[str]) -> int:
     print((args.out / "classification.md").read_text(encoding="utf-8"), end="")
     print(f"wrote {args.out}/ results.json, classification.html, classification.md", file=sys.stderr)
     return 0
+
+
+def chosen(args: Any) -> tuple[list[str], list[str] | None]:
+    """Return which networks and which of their rows are asked for.
+
+    Raises:
+        InputError: naming one that is not in the study.
+    """
+    from eval.classifier_study import ROWS
+
+    networks = list(dict.fromkeys(args.networks.split(",")))
+    for name in networks:
+        if name not in ROWS:
+            raise InputError(f"--networks {name}: is not in the study; expected of {', '.join(ROWS)}")
+    if args.filters is None:
+        return networks, None
+    known = list(dict.fromkeys(row for name in networks for row in ROWS[name]))
+    filters = list(dict.fromkeys(args.filters.split(",")))
+    for name in filters:
+        if name not in known:
+            raise InputError(f"--filters {name}: is not in the study; expected of {', '.join(known)}")
+    return networks, filters
 
 
 def settings_of(args: Any) -> Settings:
@@ -172,8 +202,16 @@ def write_study(
         folder = document.parent / document.stem
         folder.mkdir(parents=True, exist_ok=True)
         for file in {file for part in parts for file, _ in part.pictures}:
-            write_whole(folder / file.name, functools.partial(shutil.copyfile, file))
+            write_whole(folder / file.name, functools.partial(_save_small, file))
         write_text(document, to_markdown(TITLE, beside(parts, Path(document.stem))))
+
+
+def _save_small(source: Path, path: Path) -> None:
+    """Write a chart with a palette, which takes a third of the bytes and looks the same."""
+    from PIL import Image
+
+    with Image.open(source) as image:
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def _shown(argv: Sequence[str]) -> list[str]:

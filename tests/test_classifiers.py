@@ -303,6 +303,17 @@ def test_the_study_end_to_end(tmp_path: Path, capsys: Capture, monkeypatch: pyte
     assert again["table"] == results["table"]
 
 
+def test_part_of_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eval.classifier_study.FEATURE_SHIFTS", (0, 1))
+    data, out = write_fashion_mnist(tmp_path / "data"), tmp_path / "out"
+    words = ["--networks", "vgg11_bn", "--filters", "bin5", "--random_shifts"]
+    assert eval_classifiers(tiny(data, out, *words)) == 0
+    results = json.loads((out / "results.json").read_text())
+    assert [row["row"] for row in results["table"]] == ["none", "bin5"]
+    assert "windows from anywhere" in (out / "classification.md").read_text()
+    assert "Dense evaluation" not in (out / "classification.md").read_text()
+
+
 def test_summaries_are_relative_to_the_plain_network_of_the_same_seed() -> None:
     def measured(row: str, seed: int, error: float, consistency: float) -> dict[str, Any]:
         return {
@@ -312,7 +323,8 @@ def test_summaries_are_relative_to_the_plain_network_of_the_same_seed() -> None:
             "accuracy": {"mean": 0.9},
             "consistency": {"crop": {"mean": consistency}, "roll": {"mean": 0.5}},
             "diagonal": {"mean_step": 0.1},
-            "corruptions": {"fog": [error] * 5},
+            "corruptions": {"fog": [error] * 5, "zoom_blur": [0.1] * 5},
+            "ground": {"as it is": error},
             "flips": {"noise": error},
             "features": {"layers": {"layer2.0": {"stride": 2, "mean": error}}},
         }
@@ -326,9 +338,11 @@ def test_summaries_are_relative_to_the_plain_network_of_the_same_seed() -> None:
         ]
     )
     ours = table[1]
-    assert ours["mce"]["mean"] == pytest.approx((0.5 + 1) / 2)
+    assert ours["mce_ground_lifted"]["mean"] == pytest.approx((0.5 + 1) / 2)
+    assert ours["mce_ground_black"]["mean"] == 1
+    assert ours["mce"]["mean"] == pytest.approx(((0.5 + 1) / 2 + (1 + 1) / 2) / 2)
     assert ours["consistency_gain"]["mean"] == pytest.approx((0.05 + 0.07) / 2)
-    assert ours["error_corrupted"]["mean"] == pytest.approx(0.25)
+    assert ours["error_corrupted"]["mean"] == pytest.approx((0.1 + 0.4 + 0.1 + 0.1) / 4)
     assert ours["features"]["layer2.0"]["stride"] == 2
 
 
@@ -359,6 +373,8 @@ def test_bad_input(tmp_path: Path, capsys: Capture) -> None:
         (["--data", str(tmp_path / "nowhere")], ["nowhere"]),
         (["--data", str(tmp_path / "empty")], ["empty", "no idx files"]),
         (["--data", str(data), "--width", "12"], ["--width 12"]),
+        (["--data", str(data), "--networks", "resnet18,vgg19"], ["vgg19"]),
+        (["--data", str(data), "--networks", "resnet18", "--filters", "gated"], ["gated", "bin5"]),
         (["--data", str(data), "--seeds", "0"], ["--seeds"]),
     ):
         assert eval_classifiers([*words, "--out", str(tmp_path / "out")]) == 2

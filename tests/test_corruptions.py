@@ -17,6 +17,7 @@ from data.errors import InputError
 from data.labelled import Labelled, open_labelled
 from eval.corruptions import (
     CORRUPTIONS,
+    LIFTING,
     N_SEVERITIES,
     corrupt,
     corruption_errors,
@@ -83,6 +84,15 @@ def test_damage_is_a_function_of_its_seed(kind: str, channels: int) -> None:
 @pytest.mark.parametrize("side", [9, 64])
 def test_any_size(kind: str, side: int) -> None:
     assert corrupt(picture(3, side), kind, 5).shape == (3, side, side)
+
+
+@pytest.mark.parametrize("kind", CORRUPTIONS)
+def test_which_kinds_brighten_a_black_ground(kind: str) -> None:
+    """Far from all that is bright: a small square in the middle of a large black picture."""
+    x = torch.zeros(1, 64, 64, dtype=torch.uint8)
+    x[:, 24:40, 24:40] = 200
+    corner = corrupt(x, kind, 3)[:, :8, :8].double().mean().item()
+    assert (corner > 2.5) == (kind in LIFTING)
 
 
 def test_unknown_words() -> None:
