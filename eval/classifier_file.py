@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.errors import InputError
-from eval.classifier_nets import ARCHITECTURES, ClassifierConfig, build_classifier
+from eval.classifier_nets import ClassifierConfig, build_classifier
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FILE = "classifier.safetensors"
 FORMAT = "steadypix.classifier.v1"
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-SIZES = {"window_px": 224, "canvas_px": 256}
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,8 @@ class Classifier:
     Attributes:
         name: in tables and charts.
         module: in eval mode; takes what `prepare` returns, gives logits (B, classes).
-        config: of the network.
+        config: what our own file says of it; None of torchvision's.
+        classes: how many it tells apart.
         window_px: side of what it sees.
         canvas_px: side of the pictures that windows are cut from.
         mean: of its training pictures, a number a channel, on [0, 1].
@@ -37,12 +36,18 @@ class Classifier:
 
     name: str
     module: nn.Module
-    config: ClassifierConfig
+    config: ClassifierConfig | None
+    classes: int
     window_px: int
     canvas_px: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     provenance: Mapping[str, Any]
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the pictures."""
+        return len(self.mean)
 
     def prepare(self, pixels: Tensor) -> Tensor:
         """Return what the network takes for windows (B, C, H, W): uint8, or floats in [0, 1]."""
@@ -70,6 +75,7 @@ def save_classifier(path: Path, classifier: Classifier) -> None:
     """Write a classifier, whole or not at all, so that `load_classifier` needs nothing else."""
     from gen.checkpoint import write_tensors
 
+    assert classifier.config is not None
     config = dataclasses.asdict(classifier.config)
     pictures = {
         "window_px": classifier.window_px,
@@ -118,6 +124,7 @@ def load_classifier(path: str | Path, device: str = "cpu", *, name: str | None =
         name or (path.parent.name if path.name == FILE else path.stem),
         module.to(device).eval(),
         built,
+        built.classes,
         sizes[0],
         sizes[1],
         numbers[0],
@@ -132,69 +139,6 @@ def build_on_meta(config: ClassifierConfig) -> nn.Module:
 
     with torch.device("meta"):
         return build_classifier(config)
-
-
-def load_torchvision(name: str, weights: Path | None, device: str = "cpu") -> Classifier:
-    """Load one of torchvision's networks with its ImageNet weights, never with random ones.
-
-    Args:
-        name: a key of `ARCHITECTURES`.
-        weights: torchvision's state dict; None takes it from torchvision's cache or server.
-        device: where to put it.
-
-    Raises:
-        InputError: if there is no such network, or the weights cannot be had.
-        CheckpointError: if the file is not that network's state dict.
-    """
-    from eval.vision import import_torchvision
-
-    if name not in ARCHITECTURES:
-        raise InputError(f"{name}: is unknown; expected one of {', '.join(ARCHITECTURES)}")
-    models = import_torchvision("torchvision.models")
-    build = getattr(models, name)
-    if weights is None:
-        try:
-            module = build(weights="DEFAULT")
-        except (OSError, RuntimeError) as error:  # no network, a full disk; a download whose hash is wrong
-            raise InputError(
-                f"{name}: its weights cannot be downloaded ({error}); expected network, or {name}=FILE"
-            ) from None
-        origin = {"weights": "torchvision"}
-    else:
-        from gen.checkpoint import check_fit
-        from gen.pickles import read_state
-
-        module = build(weights=None)
-        state = read_state(weights, f"expected torchvision's {name} as a state dict")
-        check_fit(weights, state, module.state_dict())
-        module.load_state_dict(state)
-        origin = {"weights": weights.name}
-    config = ClassifierConfig(architecture=name)
-    return Classifier(
-        name,
-        module.to(device).eval(),
-        config,
-        SIZES["window_px"],
-        SIZES["canvas_px"],
-        IMAGENET_MEAN,
-        IMAGENET_STD,
-        origin,
-    )
-
-
-def load_any(model: str, device: str = "cpu") -> Classifier:
-    """Load a classifier by what a user types: a run, a file, `resnet18`, or `resnet18=FILE`."""
-    name, found, file = model.partition("=")
-    if found and name in ARCHITECTURES:
-        return load_torchvision(name, Path(file), device)
-    if not Path(model).exists():
-        if model in ARCHITECTURES:
-            return load_torchvision(model, None, device)
-        raise InputError(
-            f"{model}: no such file; expected a run, its {FILE}, or a network known by name: "
-            f"{', '.join(ARCHITECTURES)}"
-        )
-    return load_classifier(model, device)
 
 
 def _floats(values: Any, count: int) -> tuple[float, ...]:

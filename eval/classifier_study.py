@@ -285,7 +285,7 @@ class Study:
             }
 
         found = {"as it is": both(classifier)}
-        if classifier.config.filter is None:
+        if classifier.config is not None and classifier.config.filter is None:
             dense = dataclasses.replace(classifier, module=copy.deepcopy(classifier.module))
             make_dense(dense.module)
             found["dense"] = both(dense)

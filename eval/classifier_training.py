@@ -89,6 +89,7 @@ def train_classifier(
         out.name,
         model,
         config,
+        config.classes,
         recipe.window_px,
         recipe.canvas_px,
         (mean,) * config.in_channels,

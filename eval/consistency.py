@@ -163,10 +163,10 @@ def check_labels(classifier: Classifier, pictures: Labelled) -> None:
     """
     if not pictures.classes:
         raise InputError(f"{pictures.source}: has no labels; expected a folder for each class")
-    if len(pictures.classes) != classifier.config.classes:
+    if len(pictures.classes) != classifier.classes:
         raise InputError(
             f"{pictures.source}: has {len(pictures.classes)} classes, but {classifier.name} knows "
-            f"{classifier.config.classes}"
+            f"{classifier.classes}"
         )
 
 

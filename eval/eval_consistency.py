@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
             raise InputError(f"--protocol {name}: is unknown; expected of {', '.join(PROTOCOLS)}")
     prepare_output(args.out)
 
-    from eval.classifier_file import load_any
+    from eval.classifier_models import load_any
 
     device = pick_device(args.device)
     measured: list[dict[str, Any]] = []
@@ -111,11 +111,9 @@ def open_pictures(classifier: Classifier, data: str | None, split: str) -> Label
     source = data or classifier.provenance.get("pictures")
     if not isinstance(source, str):
         raise InputError(f"{classifier.name}: does not know its pictures; expected --data DIR")
-    if classifier.config.in_channels not in (1, 3):
-        raise InputError(
-            f"{classifier.name}: takes {classifier.config.in_channels} channels; expected 1 or 3"
-        )
-    return open_labelled(source, split, channels=classifier.config.in_channels)
+    if classifier.in_channels not in (1, 3):
+        raise InputError(f"{classifier.name}: takes {classifier.in_channels} channels; expected 1 or 3")
+    return open_labelled(source, split, channels=classifier.in_channels)
 
 
 def measure(

@@ -193,7 +193,7 @@ def _is_generator(model: str) -> bool:
 
 def _classifiers(args: Any, device: str) -> list[Subject]:
     from data.labelled import open_labelled
-    from eval.classifier_file import load_any
+    from eval.classifier_models import load_any
 
     subjects = []
     for model in args.models:
@@ -201,7 +201,7 @@ def _classifiers(args: Any, device: str) -> list[Subject]:
         source = args.data or classifier.provenance.get("pictures")
         if not isinstance(source, str):
             raise InputError(f"{model}: does not know its pictures; expected --data DIR")
-        channels = classifier.config.in_channels
+        channels = classifier.in_channels
         if channels not in (1, 3):
             raise InputError(f"{model}: takes {channels} channels; expected 1 or 3")
         pictures = open_labelled(source, args.split or "test", channels=channels).first(args.limit)

@@ -43,7 +43,7 @@ def classifier(*, seed: int = 0, **words: object) -> Classifier:
     torch.manual_seed(seed)
     config = ClassifierConfig(**{"width": 8, "classes": 10, "in_channels": 1, "stem": "small", **words})  # type: ignore[arg-type]
     model = build_classifier(config).eval()
-    return Classifier("test", model, config, 32, 40, (0.3,), (0.3,), {})
+    return Classifier("test", model, config, config.classes, 32, 40, (0.3,), (0.3,), {})
 
 
 def write_classifier(folder: Path, **words: object) -> Path:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from data.errors import InputError
 from data.labelled import Labelled, open_labelled
 from eval import classifier_training
-from eval.classifier_file import FILE, load_any, load_classifier, load_torchvision, save_classifier
+from eval.classifier_file import FILE, load_classifier, save_classifier
+from eval.classifier_models import load_any, load_torchvision
 from eval.classifier_nets import ARCHITECTURES, ClassifierConfig, build_classifier
 from eval.classifier_study import ROWS, mean_std, summarise
 from eval.classifier_training import STATE, Recipe, schedule, train_classifier, windows_of
@@ -165,13 +166,26 @@ def test_torchvision_s_weights_from_a_file(tmp_path: Path) -> None:
 def test_random_weights_are_never_taken_for_trained_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     models = import_torchvision("torchvision.models")
 
-    def offline(weights: object = None) -> nn.Module:
+    def offline(name: str, weights: object = None) -> nn.Module:
         assert weights is not None
         raise OSError("no route to host")
 
-    monkeypatch.setattr(models, "resnet18", offline)
+    monkeypatch.setattr(models, "get_model", offline)
     with pytest.raises(InputError, match=r"resnet18: its weights cannot be downloaded.*resnet18=FILE"):
         load_any("resnet18")
+
+
+def test_the_real_squeezenet(real_data: Path) -> None:
+    """Trained on ImageNet, it is sure of what it sees; with random weights every class is about as likely."""
+    network = load_any(f"squeezenet1_1={real_data / 'weights' / 'squeezenet1_1_fp16rounded.pth'}")
+    assert (network.window_px, network.canvas_px, network.classes, network.in_channels) == (224, 256, 1000, 3)
+    photos = open_labelled(real_data / "facades", "test", channels=3).first(8)
+    windows = photos.canvases(range(8), 256)[..., 16:240, 16:240]
+    assert network.logits(windows).softmax(1).amax(1).mean() > 0.1
+    for module in network.module.modules():
+        if isinstance(module, nn.Conv2d):
+            module.reset_parameters()
+    assert network.logits(windows).softmax(1).amax(1).mean() < 0.02
 
 
 # ---- training ---------------------------------------------------------------------------------------

@@ -182,7 +182,7 @@ def test_bad_input(tmp_path: Path, capsys: Capture) -> None:
         ([run, "--protocol", "crop,shake"], ["shake"]),
         ([run, "--data", str(tmp_path / "nowhere")], ["nowhere"]),
         ([str(tmp_path / "damaged")], ["damaged", "no safetensors"]),
-        (["vgg19"], ["vgg19", "vgg16"]),
+        (["vgg20"], ["vgg20", "vgg16"]),
     ):
         assert eval_consistency([*words, "--device", "cpu", "--out", str(tmp_path / "out")]) == 2
         one_error_line(capsys, *culprits)

@@ -255,7 +255,7 @@ def test_bad_input(tmp_path: Path, capsys: Capture, checkpoints: list[Path]) -> 
     data = write_fashion_mnist(tmp_path / "data")
     run = str(write_classifier(tmp_path / "run"))
     for words, culprits in (
-        (["resnet19"], ["resnet19"]),
+        (["resnet19"], ["resnet19", "resnet18"]),
         ([run, "--shifts", "1/2"], ["1/2"]),
         ([run, "--data", str(tmp_path / "nowhere")], ["nowhere"]),
         ([run, "--data", str(data), "--shifts", "0..40"], ["0..40", "32 px"]),

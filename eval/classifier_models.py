@@ -1,0 +1,94 @@
+"""Classifiers by what a user types: a run of ours, or any of torchvision's networks by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from data.errors import InputError
+from eval.classifier_file import FILE, Classifier, load_classifier
+from eval.vision import import_torchvision
+
+
+def load_any(model: str, device: str = "cpu") -> Classifier:
+    """Load a classifier.
+
+    Args:
+        model: a run or its file, `resnet18` (torchvision's weights, from its cache or server), or
+            `resnet18=FILE` (a state dict of torchvision's).
+        device: where to put it.
+
+    Raises:
+        InputError: if there is no such file and no such network, or the weights cannot be had.
+        CheckpointError: if a file cannot be used.
+    """
+    if Path(model).exists():
+        return load_classifier(model, device)
+    name, found, file = model.partition("=")
+    if name not in known_names():
+        raise InputError(
+            f"{model}: no such file; expected a run, its {FILE}, or the name of one of torchvision's "
+            "classifiers such as resnet18 or vgg16_bn"
+        )
+    return load_torchvision(name, Path(file) if found else None, device)
+
+
+def known_names() -> list[str]:
+    """Return the names of torchvision's classifiers."""
+    models = import_torchvision("torchvision.models")
+    names: list[str] = models.list_models(module=models)
+    return names
+
+
+def load_torchvision(name: str, weights: Path | None, device: str = "cpu") -> Classifier:
+    """Load one of torchvision's networks with its ImageNet weights, never with random ones.
+
+    Window, canvas and normalisation are those its weights were published with.
+
+    Args:
+        name: of the network.
+        weights: torchvision's state dict; None takes it from torchvision's cache or server.
+        device: where to put it.
+
+    Raises:
+        InputError: if the weights cannot be had.
+        CheckpointError: if the file is not that network's state dict.
+    """
+    models = import_torchvision("torchvision.models")
+    published = models.get_model_weights(name).DEFAULT
+    if weights is None:
+        try:
+            module = models.get_model(name, weights=published)
+        except (OSError, RuntimeError) as error:  # no network, a full disk; a download whose hash is wrong
+            raise InputError(
+                f"{name}: its weights cannot be downloaded ({error}); expected network, or {name}=FILE"
+            ) from None
+        origin = {"weights": f"torchvision {published}"}
+    else:
+        from gen.checkpoint import check_fit
+        from gen.pickles import read_state
+
+        module = _unfilled(models, name)
+        state = read_state(weights, f"expected torchvision's {name} as a state dict")
+        check_fit(weights, state, module.state_dict())
+        module.load_state_dict(state)
+        origin = {"weights": weights.name}
+    rule = published.transforms()
+    window = rule.crop_size[0]
+    return Classifier(
+        name,
+        module.to(device).eval(),
+        None,
+        len(published.meta["categories"]),
+        window,
+        max(window, rule.resize_size[0]),
+        tuple(rule.mean),
+        tuple(rule.std),
+        origin,
+    )
+
+
+def _unfilled(models: Any, name: str) -> Any:
+    """Return a network whose weights are about to be replaced, without being warned of slow drawing."""
+    words = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    return models.get_model(name, weights=None, **words)
