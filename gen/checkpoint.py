@@ -197,17 +197,18 @@ def build_generator(path: Path, arguments: object, tensors: Mapping[str, Tensor]
     if name == "unet":
         arguments.setdefault("late_levels", None)  # a file from before the option has all levels late
     try:
-        # On the meta device first: a hostile width costs no memory before its shapes are compared.
+        # On the meta device: a hostile width costs no memory before its shapes are compared, and no weights
+        # are drawn that the file's replace.
         with torch.device("meta"):
-            claimed = ARCHITECTURES[name](**arguments)
-        check_fit(path, tensors, claimed.state_dict())
-        model = ARCHITECTURES[name](**arguments)
+            model = ARCHITECTURES[name](**arguments)
+        expected = model.state_dict()
+        check_fit(path, tensors, expected)
     except CheckpointError:
         raise
     except (TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: its generator configuration cannot be built ({reason})") from None
-    model.load_state_dict(tensors)
+    model.load_state_dict({key: x.to(expected[key].dtype) for key, x in tensors.items()}, assign=True)
     return model
 
 

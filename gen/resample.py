@@ -88,7 +88,8 @@ class _Blur(nn.Module):
             raise ValueError(f"channels must be at least 1, not {channels}")
         if padding not in PADDINGS:
             raise ValueError(f"padding {padding!r} is unknown; expected one of {', '.join(PADDINGS)}")
-        taps = torch.tensor(binomial_taps(filter), dtype=torch.float64)
+        # Also where a network is built on the meta device: the taps are in no file that could fill them in.
+        taps = torch.tensor(binomial_taps(filter), dtype=torch.float64, device="cpu")
         self.channels = channels
         self.filter = filter
         self.padding = padding
