@@ -18,7 +18,7 @@ from data.errors import InputError
 from data.files import write_whole
 from reproduce.document import Page, write_page
 from reproduce.plan import ORDER, SCALES, STUDIES, Run, runs
-from reproduce.training import is_done, train
+from reproduce.training import discriminator_loss, is_done, train
 
 STAGES = ("train", "measure", "write")
 SHOWN = ("baseline-0", "bin5-0", "blur_late2-0")  # in the pictures
@@ -123,6 +123,7 @@ def collect(args: argparse.Namespace, wanted: Sequence[Run]) -> Page:
         done,
         f"make reproduce STUDY={args.study} SCALE={args.scale}",
         {f"{args.study}/{file}": text for file, text in PICTURES.items() if shown},
+        {run.name: loss for run in begun if (loss := discriminator_loss(run, args.runs)) is not None},
     )
 
 

@@ -28,6 +28,7 @@ class Page:
         done: names of the runs that are trained to the end.
         command: what made all of it.
         pictures: file -> what it shows, in order.
+        losses: by run's name, the discriminator's mean loss in the last eighth of its training.
     """
 
     study: str
@@ -37,6 +38,7 @@ class Page:
     done: Sequence[str]
     command: str
     pictures: Mapping[str, str]
+    losses: Mapping[str, float]
 
 
 def write_page(page: Page) -> str:
@@ -51,6 +53,7 @@ def write_page(page: Page) -> str:
         _final_table(page, [name for name in names if name in page.finals]),
         _equal_table(page, names),
         *(f"![{text}]({file})\n\n*{text}*" for file, text in page.pictures.items()),
+        _against_the_paper(page, names),
         _along_training(page, names),
         _commands(page, names),
     ]
@@ -133,6 +136,53 @@ def _gained(found: Point | None, run: Sequence[Point], end: Point, level: float)
         return ["", f"all checkpoints are {side}: {sharpest.db:.2f} at TV {100 * sharpest.tv:.2f}", ""]
     half = (found.high_db - found.low_db) / 2
     return [f"{found.epoch:.1f}", f"{found.db:.2f} ± {half:.2f}", f"{found.db - end.db:+.2f}"]
+
+
+def _against_the_paper(page: Page, names: Sequence[str]) -> str:
+    """By how much our figures differ from the paper's, and what may be why."""
+    base, paper = page.finals.get("baseline-0"), VARIANTS["baseline"].paper
+    if base is None or paper is None:
+        return ""
+    rows = []
+    for name in names:
+        variant, _, seed = name.rpartition("-")
+        theirs = VARIANTS[variant].paper
+        if name not in page.finals or variant == "baseline":
+            continue
+        gain = _mean_db(page.finals[name]) - _mean_db(base)
+        ratio = mean_of(page.finals[name]["quality"]["tv"]) / mean_of(base["quality"]["tv"])
+        rows.append(
+            [
+                VARIANTS[variant].label,
+                seed,
+                f"{gain:+.2f} at {ratio:.2f}",
+                f"{theirs[0] - paper[0]:+.2f} at {theirs[1] / paper[1]:.2f}" if theirs else "",
+                f"{page.losses[name]:.3f}" if name in page.losses else "",
+            ]
+        )
+    columns = [
+        "sampling",
+        "seed",
+        "gain [dB] at TV / baseline's",
+        "in the paper",
+        "loss of the discriminator",
+    ]
+    loss = page.losses.get("baseline-0")
+    return (
+        "## Against the paper\n\n"
+        f"The baseline has {_mean_db(base):.1f} dB here and {paper[0]:.1f} dB in the paper, whose protocol "
+        "is not public: which shifts, how they enter at the border, which peak. Other differences: "
+        f"{SCALES[page.scale].means}; instance norm, and no dropout at test time; zero padding in all "
+        "convolutions. "
+        + (f"The baseline's discriminator ends at a loss of {loss:.3f}. " if loss is not None else "")
+        + "A loss near nothing says that outputs are told from photos at a glance, and the generator is then "
+        "driven by little else: a picture reduced to fewer pixels has more of its detail near the highest "
+        "frequency, which a low-passed generator cannot paint.\n\n" + (_table(columns, rows) if rows else "")
+    )
+
+
+def _mean_db(row: Mapping[str, Any]) -> float:
+    return float(summary_figure(list(next(iter(row["stability"].values())).values())[-1])["mean"])
 
 
 def _along_training(page: Page, names: Sequence[str]) -> str:

@@ -160,7 +160,7 @@ def test_bad_usage_is_one_line(words: list[str], says: str) -> None:
 
 
 def test_an_empty_page_says_what_is_missing() -> None:
-    page = Page("facades", "cpu", {}, {}, [], "make reproduce", {})
+    page = Page("facades", "cpu", {}, {}, [], "make reproduce", {}, {})
     text = write_page(page)
     assert "Not trained to the end yet: baseline-0, bin5-0" in text
     assert all(variant.paper is None or variant.paper[0] < 35 for variant in VARIANTS.values())
