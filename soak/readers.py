@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from configs.load import build_parser, parse, to_yaml
+from data.fashion_mnist import read_idx
 from data.paired import read_image
+from eval.classifier_file import load_classifier
 from eval.exchange import MANIFEST, load_outputs
 from eval.models import load_models
 from eval.partial import Partial
@@ -59,7 +61,8 @@ class Reader:
 def make_readers(work: Path) -> list[Reader]:
     """Return every reader, with sound files made below `work`."""
     folders = {}
-    for name in ("generators", "state", "published", "configs", "outputs", "partial", "images", "damaged"):
+    kinds = ("generators", "state", "published", "configs", "outputs", "partial", "images", "idx", "damaged")
+    for name in (*kinds, "classifiers"):
         folders[name] = work / name
         folders[name].mkdir(parents=True)
     damaged = folders["damaged"]
@@ -87,6 +90,15 @@ def make_readers(work: Path) -> list[Reader]:
             True,
             30.0,
         ),
+        Reader(
+            "classifier",
+            8,
+            seeds.classifiers(folders["classifiers"]),
+            anywhere,
+            _classifier,
+            {"": weights},
+        ),
+        Reader("idx", 4, seeds.idx(folders["idx"]), anywhere, _idx),
         Reader("published", 16, published, anywhere, _checkpoint, {"": (mutate_bytes, mutate_zip_or_bytes)}),
         Reader(
             "config",
@@ -156,6 +168,14 @@ def _checkpoint(path: Path) -> None:
     if models[0].format == "steadypix":  # of others the user says which pictures
         open_data(models, source=None, split=None, limit=None)
     json.dumps(models[0].describe(), allow_nan=False).encode()
+
+
+def _classifier(path: Path) -> None:
+    json.dumps(dict(load_classifier(path).provenance), allow_nan=False).encode()
+
+
+def _idx(path: Path) -> None:
+    read_idx(path)
 
 
 def _weights(path: Path) -> None:

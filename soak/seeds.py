@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from PIL import Image
 
 from configs.load import to_yaml
 from configs.schema import DataConfig, DiscriminatorConfig, GeneratorConfig, RunConfig, TrainConfig
+from eval.classifier_file import Classifier, save_classifier
+from eval.classifier_nets import ClassifierConfig, build_classifier
 from eval.eval_stability import main as eval_stability
 from eval.partial import Partial
 from gen import ResnetGenerator, UNetGenerator, save_generator
@@ -73,6 +76,27 @@ def published(folder: Path) -> Seeds:
             file = folder / f"{name}-{kind}.pth"
             torch.save(network.state_dict(), file, _use_new_zipfile_serialization=kind == "zip")
     return contents(folder, "*.pth")
+
+
+def classifiers(folder: Path) -> Seeds:
+    """Return a classifier as the study stores it."""
+    config = ClassifierConfig(classes=3, in_channels=1, width=8, stem="small", filter="tri3")
+    torch.manual_seed(0)
+    network = build_classifier(config)
+    provenance = {"seed": 0, "seconds": 1.5, "recipe": {"epochs": 1}}
+    made = Classifier("seed", network, config, 3, 32, 40, (0.3,), (0.3,), provenance)
+    save_classifier(folder / "classifier.safetensors", made)
+    return contents(folder, "*.safetensors")
+
+
+def idx(folder: Path) -> Seeds:
+    """Return pictures and labels in idx files, packed and not."""
+    numbers = np.random.default_rng(0).integers(0, 256, (4, 5, 6), dtype=np.uint8)
+    for name, part in (("pictures", numbers), ("labels", numbers[:, 0, 0])):
+        head = bytes((0, 0, 8, part.ndim)) + np.array(part.shape, ">u4").tobytes()
+        (folder / name).write_bytes(head + part.tobytes())
+        (folder / f"{name}.gz").write_bytes(gzip.compress(head + part.tobytes(), mtime=0))
+    return contents(folder, "*")
 
 
 def configs(folder: Path) -> Seeds:

@@ -20,6 +20,8 @@ NAMES = [
     "checkpoint",
     "weights",
     "state",
+    "classifier",
+    "idx",
     "published",
     "config",
     "results",
