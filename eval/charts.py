@@ -102,6 +102,14 @@ def save_chart(path: str | os.PathLike[str], figure: Figure) -> None:
     write_whole(Path(path), lambda temporary: temporary.write_bytes(buffer.getvalue()))
 
 
+def save_smaller(source: Path, path: Path) -> None:
+    """Write a chart again with a palette, which takes a third of the bytes and looks the same."""
+    from PIL import Image
+
+    with Image.open(source) as image:
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
 def plain_axes(axes: Axes) -> None:
     """Take away everything but two spines, the ticks' names and a pale grid."""
     axes.grid(color="#e4e4e7", lw=0.7)

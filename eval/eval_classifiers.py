@@ -188,6 +188,7 @@ def write_study(
     results: dict[str, Any], measures: Sequence[dict[str, Any]], out: Path, document: Path | None
 ) -> None:
     """Write results.json, the charts, the page as HTML and Markdown, and both again as a document."""
+    from eval.charts import save_smaller
     from eval.classifier_document import TITLE, sections
     from eval.page import beside, to_markdown, write_page
 
@@ -202,16 +203,8 @@ def write_study(
         folder = document.parent / document.stem
         folder.mkdir(parents=True, exist_ok=True)
         for file in {file for part in parts for file, _ in part.pictures}:
-            write_whole(folder / file.name, functools.partial(_save_small, file))
+            write_whole(folder / file.name, functools.partial(save_smaller, file))
         write_text(document, to_markdown(TITLE, beside(parts, Path(document.stem))))
-
-
-def _save_small(source: Path, path: Path) -> None:
-    """Write a chart with a palette, which takes a third of the bytes and looks the same."""
-    from PIL import Image
-
-    with Image.open(source) as image:
-        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def _shown(argv: Sequence[str]) -> list[str]:

@@ -122,7 +122,7 @@ def main(argv: Sequence[str]) -> int:
         record_pan(results, models, flicker, pan, canvas_px=wide.load_size)
     results = as_text(results)
     write_results(results, args.out)
-    draw(results, measurements, pairs, plan, args.out)
+    draw(results, measurements, pairs, plan, args.out, originals=not args.no_originals)
     if pan and wide is not None:
         draw_pan(results, models, flicker, panned, wide, plan, args.out)
     write_report(args.out)

@@ -96,8 +96,8 @@ def find_region(
 def draw_grid(
     path: str | os.PathLike[str],
     *,
-    source: Pixels,
-    target: Pixels,
+    source: Pixels | None,
+    target: Pixels | None,
     strips: Sequence[Strip],
     shifts: Sequence[str],
     reference: int = 0,
@@ -108,7 +108,7 @@ def draw_grid(
 
     Args:
         path: of the PNG; it appears whole or not at all.
-        source: (H, W, 3) or grey, uint8: the input, cut to the outputs' common area.
+        source: (H, W, 3) or grey, uint8: the input, cut to the outputs' common area; None leaves it out.
         target: the same of the ground truth.
         strips: the models, in the rows' order.
         shifts: a heading per shift, for example "3 px".
@@ -120,7 +120,8 @@ def draw_grid(
         ValueError: if shapes, dtypes or counts do not fit each other; it names the culprit.
     """
     outputs = _outputs(strips, shifts)
-    wholes = {"input": _rgb("source", source, 3), "target": _rgb("target", target, 3)}
+    known = (("input", "source", source), ("target", "target", target))
+    wholes = {title: _rgb(name, pixels, 3) for title, name, pixels in known if pixels is not None}
     shape = outputs[0].shape[1:]
     for name, whole in wholes.items():
         if whole.shape != shape:

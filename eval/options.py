@@ -89,6 +89,11 @@ def build_parser() -> Parser:
         "--worst", type=natural, default=0, metavar="K", help="name the K pictures that move most"
     )
     parser.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="where to write")
+    parser.add_argument(
+        "--no-originals",
+        action="store_true",
+        help="leave input and target out of grid.png: for pictures that may not be passed on",
+    )
     parser.add_argument("--json", action="store_true", help="print results.json instead of the table")
     parser.add_argument(
         "--baseline",

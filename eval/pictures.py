@@ -49,8 +49,12 @@ def draw(
     pairs: Pairs,
     plan: Plan,
     out: Path,
+    *,
+    originals: bool = True,
 ) -> None:
     """Write the charts of what was measured, grid.png, flicker.webp and frames/ to `out`.
+
+    Without `originals` the grid shows outputs alone: pictures that may not be passed on stay out of it.
 
     Without shifts (EQ-T alone) there are charts only. What an earlier evaluation drew there goes.
     """
@@ -79,8 +83,8 @@ def draw(
     reference = offsets.index((0, 0))
     draw_grid(
         out / "grid.png",
-        source=scene[0],
-        target=scene[1],
+        source=scene[0] if originals else None,
+        target=scene[1] if originals else None,
         strips=strips,
         shifts=labels,
         reference=reference,

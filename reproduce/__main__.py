@@ -7,6 +7,7 @@ python -m reproduce --data DIR --scale full --minutes 9       # one piece, say o
 from __future__ import annotations
 
 import argparse
+import functools
 import shutil
 import sys
 from collections.abc import Sequence
@@ -80,6 +81,7 @@ def _wanted(args: argparse.Namespace) -> list[Run]:
 
 def collect(args: argparse.Namespace, wanted: Sequence[Run]) -> Page:
     """Measure what has not been, draw, and return what the page is made from."""
+    from eval.charts import save_smaller
     from eval.curve import draw_curve
     from eval.tradeoff import draw_tradeoff
     from reproduce.measuring import checkpoints, evaluate, measure
@@ -106,7 +108,9 @@ def collect(args: argparse.Namespace, wanted: Sequence[Run]) -> Page:
     shown = [name for name in SHOWN if name in done]
     if shown:
         files = [ends[name] for name in shown]
-        together = evaluate(files, args.study, data=args.data, out=measured / "shown", words=limit)
+        # The page travels; the photos that were learnt from do not.
+        words = [*limit, "--no-originals"]
+        together = evaluate(files, args.study, data=args.data, out=measured / "shown", words=words)
         shutil.copy(measured / "shown" / "grid.png", pictures / "grid.png")
         together["models"] = [row for name, row in finals.items() if name.endswith("-0")]
         draw_curve(pictures / "curve.png", together)
@@ -115,6 +119,9 @@ def collect(args: argparse.Namespace, wanted: Sequence[Run]) -> Page:
         words = ["--limit", str(min(20, args.limit or 20)), "--map"]
         evaluate(files, args.study, data=args.data, out=measured / "map", words=words)
         shutil.copy(measured / "map" / "map.png", pictures / "map.png")
+        for name in ("curve", "tradeoff", "map"):  # documents travel with every clone
+            chart = pictures / f"{name}.png"
+            write_whole(chart, functools.partial(save_smaller, chart))
     return Page(
         args.study,
         args.scale,

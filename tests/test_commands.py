@@ -52,6 +52,24 @@ def size_of(path: Path) -> tuple[int, int]:
 # ---- train_pix2pix ----------------------------------------------------------------------------------
 
 
+def test_the_grid_without_originals(checkpoints: list[Path], tmp_path: Path) -> None:
+    """Input and target leave their places at the top; all else is drawn as before."""
+    run = [str(checkpoints[0]), "--shifts", "0..1", "--margins", "0", "--device", "cpu", "--limit", "1"]
+    assert eval_stability([*run, "--out", str(tmp_path / "all")]) == 0
+    assert eval_stability([*run, "--no-originals", "--out", str(tmp_path / "outputs")]) == 0
+    with (
+        Image.open(tmp_path / "all" / "grid.png") as one,
+        Image.open(tmp_path / "outputs" / "grid.png") as two,
+    ):
+        whole, part = np.array(one.convert("L")), np.array(two.convert("L"))
+    assert whole.shape == part.shape
+    differs = np.argwhere(whole != part)
+    assert differs[:, 0].max() < 24 + 24 + 272 + 8  # edge, title, whole picture
+
+    inked = [(picture[60:250] < 250).any(axis=0).sum() for picture in (whole, part)]
+    assert inked[1] < 0.5 * inked[0]
+
+
 def test_train_then_evaluate_then_generate(pair_folder: Path, tmp_path: Path, capsys: Capture) -> None:
     out = tmp_path / "run"
     assert train_pix2pix.main([*TINY, "--data.root", str(pair_folder), "--out", str(out)]) == 0
