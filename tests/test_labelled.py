@@ -52,6 +52,7 @@ GOOD = struct.pack(">BBBBI", 0, 0, 8, 1, 3) + b"abc"
         (gzip.compress(GOOD)[:-9], "damaged or cut short"),
         (b"plain text", "damaged or cut short"),
     ],
+    ids=["empty", "floats", "short", "long", "huge", "header", "cut", "no gzip"],
 )
 def test_damaged_idx_files(tmp_path: Path, content: bytes, culprit: str) -> None:
     path = tmp_path / "x.gz"
