@@ -7,6 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 
+def write_text(path: Path, text: str, *, errors: str = "strict") -> None:
+    """Write a text as UTF-8 with plain line ends, whole or not at all; see `write_whole`."""
+    data = text.encode("utf-8", errors)
+    write_whole(path, lambda temporary: temporary.write_bytes(data))
+
+
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write(temporary)` beside `path`, then rename: no half-written file is ever seen.
 

@@ -18,9 +18,7 @@ Results = Mapping[str, Any]
 MAX_ROWS = 12
 
 
-def draw_feature_grid(
-    path: str | os.PathLike[str], models: Sequence[Results], *, note: str = "", layers: Sequence[str] = ()
-) -> None:
+def draw_feature_grid(path: str | os.PathLike[str], models: Sequence[Results], *, note: str = "") -> None:
     """Draw heat maps of feature distance over (dx, dy): a row a layer, a column a model, one scale.
 
     Blue is equivariant, red is not (Zhang 2019, figure 5).
@@ -29,13 +27,12 @@ def draw_feature_grid(
         path: of the PNG.
         models: each with `name`, `dx`, `dy` and `layers`: name -> `distance` as rows of dy.
         note: second line of the title.
-        layers: rows to draw; empty takes all that the models share, thinned to `MAX_ROWS` of them.
 
     Raises:
         ValueError: if the models share no layer.
     """
     shared = [name for name in models[0]["layers"] if all(name in model["layers"] for model in models)]
-    rows = [name for name in layers if name in shared] or thinned(shared, models[0])
+    rows = thinned(shared, models[0])
     if not rows:
         raise ValueError("the models share no layer; expected networks of one architecture")
     top = max(np.max(model["layers"][name]["distance"]) for model in models for name in rows)

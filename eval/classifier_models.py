@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import InputError
+from data.labelled import Labelled, open_labelled
 from eval.classifier_file import FILE, Classifier, load_classifier
 from eval.vision import import_torchvision
 
@@ -86,6 +87,20 @@ def load_torchvision(name: str, weights: Path | None, device: str = "cpu") -> Cl
         tuple(rule.std),
         origin,
     )
+
+
+def open_pictures(classifier: Classifier, data: str | None, split: str) -> Labelled:
+    """Open the pictures a user names, else those that the network was trained on.
+
+    Raises:
+        InputError: if neither is there, or the network takes other channels than pictures have.
+    """
+    source = data or classifier.provenance.get("pictures")
+    if not isinstance(source, str):
+        raise InputError(f"{classifier.name}: does not know its pictures; expected --data DIR")
+    if classifier.in_channels not in (1, 3):
+        raise InputError(f"{classifier.name}: takes {classifier.in_channels} channels; expected 1 or 3")
+    return open_labelled(source, split, channels=classifier.in_channels)
 
 
 def _unfilled(models: Any, name: str) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
 import hashlib
 import json
 import time
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data.errors import InputError
-from data.files import write_whole
+from data.files import write_text
 from eval.classifier_file import FILE, Classifier, load_classifier
 from eval.classifier_nets import ClassifierConfig
 from eval.classifier_training import Recipe, train_classifier
@@ -185,7 +184,7 @@ class Study:
             **measured,
         }
         text = json.dumps(figures, allow_nan=False) + "\n"
-        write_whole(kept, functools.partial(Path.write_text, data=text, encoding="utf-8"))
+        write_text(kept, text)
         return figures | {"ground": ground}
 
     def ground_errors(self, classifier: Classifier) -> dict[str, float]:
@@ -239,21 +238,21 @@ class Study:
 
         settings = self.settings
         corrupted = self.test.first(settings.corrupted_images)
-        curves = diagonal_curves(classifier, self.test.first(settings.sequence_images), self.diagonal)
+        diagonal = list(protocol_of(classifier, "crop").room)
+        curves = diagonal_curves(classifier, self.test.first(settings.sequence_images), diagonal)
         figures: dict[str, Any] = {
             "accuracy": measure_accuracy(classifier, self.test),
             "consistency": {
                 name: measure_consistency(classifier, self.test, name) for name in ("crop", "roll")
             },
             "diagonal": {
-                "shifts": self.diagonal,
+                "shifts": diagonal,
                 **curve_summary(curves),
                 "curves": curves.round(5).tolist(),
             },
             "corruptions": corruption_errors(
                 classifier.predictions, self.damaged(), torch.from_numpy(corrupted.labels)
             ),
-            "clean_error": 1 - measure_accuracy(classifier, corrupted)["mean"],
             "flips": flip_rates(
                 classifier.predictions,
                 self.test.first(settings.sequence_images),
@@ -264,12 +263,6 @@ class Study:
             figures["dense"] = self._measure_dense(classifier)
         figures["features"] = self._measure_features(classifier)  # last: it changes the borders
         return figures
-
-    @property
-    def diagonal(self) -> list[int]:
-        """Shifts along the diagonal that the canvas has room for, in px."""
-        room = self.settings.recipe.canvas_px - self.settings.recipe.window_px
-        return list(range(-(room - room // 2), room // 2 + 1))
 
     def _measure_dense(self, classifier: Classifier) -> dict[str, Any]:
         """Return accuracy and consistency on few pictures; of a plain network, also evaluated densely."""
@@ -295,8 +288,7 @@ class Study:
         from eval.eval_features import classifier_subject, measure_subject
 
         subject = classifier_subject(classifier, self.test.first(self.settings.feature_images), circular=True)
-        moves = [(dx, dy) for dy in FEATURE_SHIFTS for dx in FEATURE_SHIFTS]
-        found = measure_subject(subject, FEATURE_SHIFTS, moves)
+        found = measure_subject(subject, FEATURE_SHIFTS)
         for layer in found["layers"].values():
             layer["distance"] = np.round(layer["distance"], 6).tolist()
         return found

@@ -37,8 +37,7 @@ def draw_pair(protocol: Protocol, seed: int, index: int, pair: int) -> NDArray[n
     rng = np.random.default_rng((seed, index, pair))
     if protocol.name == "roll":
         return rng.integers(0, protocol.window_px, (2, 2))
-    room_after = protocol.canvas_px - protocol.window_px - protocol.origin_px
-    return rng.integers(-room_after, protocol.origin_px + 1, (2, 2))
+    return rng.integers(protocol.room.start, protocol.room.stop, (2, 2))
 
 
 def measure_consistency(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from data.command import Parser, command, natural, pick_device, positive, version
 from data.errors import InputError
 from data.fashion_mnist import NAME
-from data.files import write_whole
+from data.files import write_text, write_whole
 from eval.results import prepare_output, to_json
 
 if TYPE_CHECKING:
@@ -191,9 +191,6 @@ def write_study(
     from eval.charts import save_smaller
     from eval.classifier_document import TITLE, sections
     from eval.page import beside, to_markdown, write_page
-
-    def write_text(path: Path, text: str) -> None:
-        write_whole(path, functools.partial(Path.write_text, data=text, encoding="utf-8"))
 
     write_text(out / "results.json", to_json(results))
     parts = sections(results, measures, out)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,8 @@ from data.command import (
     version,
 )
 from data.errors import InputError
-from data.files import write_whole
+from data.files import write_text
+from eval.consistency import PROTOCOLS
 from eval.results import prepare_output, to_json
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 DESCRIPTION = """Measure classification consistency (Zhang 2019): how often two random shifts of a picture get
 the same class, beside accuracy; and how the right class's probability moves along diagonal shifts."""
 SCHEMA_VERSION = 1
-PROTOCOLS = ("crop", "roll")
 CURVES = 6
 
 
@@ -70,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
             raise InputError(f"--protocol {name}: is unknown; expected of {', '.join(PROTOCOLS)}")
     prepare_output(args.out)
 
-    from eval.classifier_models import load_any
+    from eval.classifier_models import load_any, open_pictures
 
     device = pick_device(args.device)
     measured: list[dict[str, Any]] = []
@@ -98,22 +97,6 @@ def main(argv: Sequence[str]) -> int:
     print(table(measured, protocols))
     print(f"wrote {args.out}/ consistency.json, consistency.html and pictures", file=sys.stderr)
     return 0
-
-
-def open_pictures(classifier: Classifier, data: str | None, split: str) -> Labelled:
-    """Open the pictures a user names, else those that the network was trained on.
-
-    Raises:
-        InputError: if neither is there, or the network takes other channels than pictures have.
-    """
-    from data.labelled import open_labelled
-
-    source = data or classifier.provenance.get("pictures")
-    if not isinstance(source, str):
-        raise InputError(f"{classifier.name}: does not know its pictures; expected --data DIR")
-    if classifier.in_channels not in (1, 3):
-        raise InputError(f"{classifier.name}: takes {classifier.in_channels} channels; expected 1 or 3")
-    return open_labelled(source, split, channels=classifier.in_channels)
 
 
 def measure(
@@ -150,11 +133,9 @@ def curves_of(
     classifier: Classifier, pictures: Labelled, count: int = CURVES
 ) -> tuple[list[int], np.ndarray, list[str]]:
     """Return shifts, probabilities of the right class of some pictures, and what they show."""
-    from eval.consistency import diagonal_curves
+    from eval.consistency import diagonal_curves, protocol_of
 
-    room_before = (classifier.canvas_px - classifier.window_px) // 2
-    room_after = classifier.canvas_px - classifier.window_px - room_before
-    shifts = list(range(-room_after, room_before + 1))
+    shifts = list(protocol_of(classifier, "crop").room)
     shown = pictures.first(count)
     titles = [shown.classes[int(label)] for label in shown.labels]
     return shifts, diagonal_curves(classifier, shown, shifts), titles
@@ -172,7 +153,7 @@ def write_consistency(
     from eval.page import Section, write_page
 
     text = to_json(results)
-    write_whole(out / "consistency.json", functools.partial(Path.write_text, data=text, encoding="utf-8"))
+    write_text(out / "consistency.json", text)
     protocols = list(results["models"][0]["consistency"])
     pictures = []
     if all("accuracy" in model for model in results["models"]):

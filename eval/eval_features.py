@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from data.command import (
     version,
 )
 from data.errors import InputError
-from data.files import write_whole
+from data.files import write_text
 from eval.offsets import is_whole, parse_shifts
 from eval.results import prepare_output, to_json
 
@@ -107,14 +106,13 @@ def main(argv: Sequence[str]) -> int:
     torch.manual_seed(args.seed)
     device = pick_device(args.device)
     subjects = load_subjects(args, device)
-    moves = [(dx, dy) for dy in whole for dx in whole]
     for subject in subjects:
         if max(map(abs, whole)) >= min(subject.inputs.shape[-2:]):
             raise InputError(
                 f"--shifts {args.shifts}: reach beyond the {subject.inputs.shape[-1]} px picture"
             )
     measured = [
-        measure_subject(subject, whole, moves, depth=args.depth, batch_size=args.batch_size)
+        measure_subject(subject, whole, depth=args.depth, batch_size=args.batch_size)
         for subject in progress(subjects, len(subjects), unit="network")
     ]
     results = {
@@ -136,14 +134,14 @@ def main(argv: Sequence[str]) -> int:
 def measure_subject(
     subject: Subject,
     shifts: Sequence[int],
-    moves: Sequence[tuple[int, int]],
     *,
     depth: int = 2,
     batch_size: int = 8,
 ) -> dict[str, Any]:
-    """Return a network's distances as JSON has them; `moves` are all (dx, dy) of `shifts`, dy outermost."""
+    """Return a network's distances as JSON has them, for every (dx, dy) of `shifts`."""
     from eval.features import FeatureDistance, downsampling_layers, layer_names
 
+    moves = [(dx, dy) for dy in shifts for dx in shifts]
     names = layer_names(subject.module, subject.inputs[:1], depth=depth)
     if not names:
         raise InputError(f"{subject.name}: has no layers with maps at --depth {depth}")
@@ -192,19 +190,12 @@ def _is_generator(model: str) -> bool:
 
 
 def _classifiers(args: Any, device: str) -> list[Subject]:
-    from data.labelled import open_labelled
-    from eval.classifier_models import load_any
+    from eval.classifier_models import load_any, open_pictures
 
     subjects = []
     for model in args.models:
         classifier = load_any(model, device)
-        source = args.data or classifier.provenance.get("pictures")
-        if not isinstance(source, str):
-            raise InputError(f"{model}: does not know its pictures; expected --data DIR")
-        channels = classifier.in_channels
-        if channels not in (1, 3):
-            raise InputError(f"{model}: takes {channels} channels; expected 1 or 3")
-        pictures = open_labelled(source, args.split or "test", channels=channels).first(args.limit)
+        pictures = open_pictures(classifier, args.data, args.split or "test").first(args.limit)
         subjects.append(classifier_subject(classifier, pictures, circular=args.borders == "circular"))
     return _named_apart(subjects, args.models)
 
@@ -261,7 +252,7 @@ def write_features(results: dict[str, Any], out: Path) -> None:
     from eval.page import write_page
 
     text = to_json(results)
-    write_whole(out / "features.json", functools.partial(Path.write_text, data=text, encoding="utf-8"))
+    write_text(out / "features.json", text)
     section = feature_section(results, out)
     write_page(out / "features.html", "Internal feature distance", [section])
 
@@ -291,7 +282,9 @@ def feature_section(results: dict[str, Any], out: Path, *, stem: str = "features
         "Internal feature distance",
         [
             "1 - cosine between a layer's shifted map and its map for the shifted input, both at the input's "
-            "size, mean over positions, pictures and circular shifts. 0 is equivariant.",
+            "size, mean over positions, pictures and circular shifts. 0 is equivariant. A map that circular "
+            "borders make constant, such as one of 2 x 2 blurred, is rounding alone after a norm, and scores "
+            "near 1.",
         ],
         ["layer", "size", *(model["name"] for model in models)],
         rows,

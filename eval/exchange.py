@@ -15,7 +15,6 @@ Pictures of 8 bits are rounded: where outputs are not equal, even a perfect netw
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from data.errors import InputError
-from data.files import write_whole
+from data.files import write_text
 from data.images import read_image
 from data.transforms import to_pixels, to_tensor
 from eval.canvases import canvases
@@ -133,9 +132,7 @@ def export_inputs(
         )
     manifest = {"format": FORMAT, "data": data, "files": files}
     words = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
-    write_whole(
-        out / MANIFEST, functools.partial(Path.write_text, data=words, encoding="utf-8", errors="replace")
-    )
+    write_text(out / MANIFEST, words, errors="replace")
     return len(files)
 
 

@@ -48,11 +48,9 @@ def sequence(canvas: Tensor, kind: str, protocol: Protocol, *, seed: int = 0) ->
         noise = torch.randn(FRAMES, *base.shape, generator=generator)
         return _rounded(base + SIGMA * noise)
     if kind == "translate":
-        room_after = protocol.canvas_px - protocol.window_px - protocol.origin_px
-        shifts = range(-room_after, protocol.origin_px + 1)
-        if len(shifts) < 2:
+        if len(protocol.room) < 2:
             raise InputError(f"translate: the {protocol.window_px} px window has no room on its canvas")
-        return torch.stack([protocol.shifted(canvas, (shift, shift)) for shift in shifts])
+        return torch.stack([protocol.shifted(canvas, (shift, shift)) for shift in protocol.room])
     if kind == "rotate":
         return _warped(canvas, protocol, [_rotation(degrees) for degrees in np.linspace(-8, 8, FRAMES)])
     if kind == "scale":

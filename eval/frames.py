@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from data.errors import InputError
-from data.files import write_whole
+from data.files import write_text, write_whole
 from eval.drawing import Pixels
 from eval.grid import Strip, find_region
 from eval.json_checks import (
@@ -97,9 +97,7 @@ def write_frames(
     for file, pixels in zip(["input.webp", "target.webp", *files], sheets, strict=True):
         write_whole(folder / file, functools.partial(_save, pixels=pixels))
     words = json.dumps(index, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    write_whole(
-        folder / INDEX, functools.partial(Path.write_text, data=words, encoding="utf-8", errors="replace")
-    )
+    write_text(folder / INDEX, words, errors="replace")
 
 
 def _geometry(tiles: Sequence[Strip], reference: int) -> dict[str, Any]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from data.files import write_whole
+from data.files import write_text
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -35,18 +34,23 @@ class Section:
     pictures: Sequence[tuple[Path, str]] = field(default_factory=list)
 
 
-def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
-    """Write the page with its pictures in it, whole or not at all; equal content gives equal bytes."""
-    environment = Environment(
+def templates() -> Environment:
+    """Return what renders our templates: everything escaped, a name that is not given an error."""
+    return Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
+    """Write the page with its pictures in it, whole or not at all; equal content gives equal bytes."""
+    environment = templates()
     environment.filters["data_uri"] = _data_uri
     page = environment.get_template("page.html").render(title=title, sections=sections)
-    write_whole(path, functools.partial(Path.write_text, data=page, encoding="utf-8", newline="\n"))
+    write_text(path, page)
 
 
 def to_markdown(title: str, sections: Sequence[Section]) -> str:

@@ -8,7 +8,6 @@ it names.
 from __future__ import annotations
 
 import base64
-import functools
 import hashlib
 import sys
 from collections.abc import Sequence
@@ -16,20 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from data.command import Parser, command
 from data.errors import InputError
-from data.files import write_whole
+from data.files import write_text
 from eval.curve import OFF_SCALE_DB
 from eval.drawing import heat
 from eval.frames import read_frames
+from eval.page import TEMPLATES, templates
 from eval.results import summary_figure
 from eval.results_schema import read_results
 from eval.verdict import leading_panel, margin_words, shift_words, verdict
 
 REPORT = "report.html"
-TEMPLATES = Path(__file__).with_name("templates")
 SCRIPTS = ("pictures.js", "charts.js", "page.js")
 # Shown if measured: key, title, unit, digits, which end is better.
 QUALITY = (
@@ -60,7 +58,7 @@ def write_report(folder: Path) -> Path:
             )
     page = render(results, frames)
     path = folder / REPORT
-    write_whole(path, functools.partial(Path.write_text, data=page, encoding="utf-8", newline="\n"))
+    write_text(path, page)
     return path
 
 
@@ -71,29 +69,26 @@ def render(results: dict[str, Any], frames: dict[str, Any] | None = None) -> str
         results: as in results.json.
         frames: as `read_frames` returns them; without, the page has no slider.
     """
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     script = "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    return environment.get_template(REPORT).render(
-        results=results,
-        frames=frames,
-        verdict=verdict(results),
-        panels=panels(results),
-        columns=columns(results),
-        rows=rows(results),
-        checkpoints=[(model["name"], facts(model)) for model in results["models"]],
-        shifts=shift_words(results),
-        data=page_data(results, frames),
-        # Our own files, which hold no one's names: the only text that the template marks as safe.
-        style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
-        script=script,
-        script_hash=digest,
+    return (
+        templates()
+        .get_template(REPORT)
+        .render(
+            results=results,
+            frames=frames,
+            verdict=verdict(results),
+            panels=panels(results),
+            columns=columns(results),
+            rows=rows(results),
+            checkpoints=[(model["name"], facts(model)) for model in results["models"]],
+            shifts=shift_words(results),
+            data=page_data(results, frames),
+            # Our own files, which hold no one's names: the only text that the template marks as safe.
+            style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
+            script=script,
+            script_hash=digest,
+        )
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import io
 import json
 import math
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import InputError
-from data.files import write_whole
+from data.files import write_text
 
 SCHEMA_VERSION = 1
 EQUALLY_SHARP = 1.1  # two models' TV may differ by this factor before a comparison says so
@@ -42,7 +41,7 @@ def prepare_output(out: Path) -> None:
 def write_results(results: dict[str, Any], out: Path) -> None:
     """Write results.json and results.csv."""
     for name, text in (("results.json", to_json(results)), ("results.csv", to_csv(results))):
-        write_whole(out / name, functools.partial(Path.write_text, data=text, encoding="utf-8"))
+        write_text(out / name, text)
 
 
 def as_text(results: dict[str, Any]) -> dict[str, Any]:

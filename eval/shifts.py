@@ -42,6 +42,11 @@ class Protocol(ABC):
         self.window_px = window_px
         self.origin_px = (canvas_px - window_px) // 2
 
+    @property
+    def room(self) -> range:
+        """Whole shifts along an axis, in px, at which the window lies on its canvas."""
+        return range(self.window_px + self.origin_px - self.canvas_px, self.origin_px + 1)
+
     def base(self, canvas: Tensor) -> Tensor:
         """Return the unshifted window of `canvas`."""
         return self._window(canvas, 0, 0)
@@ -92,12 +97,11 @@ class Crop(Protocol):
                 f"shift {_listed(offset)} px: {self.name} slices, so it takes whole px; "
                 "expected whole shifts, or the protocol subpixel"
             )
-        room_after = self.canvas_px - self.window_px - self.origin_px
         for shift in offset:
-            if shift > self.origin_px or -shift > room_after:
+            if not self.room[0] <= shift <= self.room[-1]:
                 raise InputError(
                     f"shift {shift} px: the {self.window_px} px window would leave the {self.canvas_px} px "
-                    f"canvas; expected {-room_after}..{self.origin_px}"
+                    f"canvas; expected {self.room[0]}..{self.room[-1]}"
                 )
         left = self.compared_px(offset)
         if left <= 0:
