@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from soak.fuzz import HangError, judge, make_input, try_input
+from soak.fuzz import HangError, judge, make_input, peak_mb, try_input
 from soak.readers import Reader, make_readers
 
 NAMES = [
@@ -98,7 +98,8 @@ def warn(path: Path) -> None:
 
 
 def hoard(path: Path) -> None:
-    bytearray(b"x") * (600 << 20)
+    # More than this process has ever held, whatever other tests it ran before.
+    bytearray(b"x") * int((peak_mb() + 200) * 2**20)
 
 
 def two_lines(path: Path) -> int:
