@@ -272,6 +272,7 @@ def build_discriminator(config: DiscriminatorConfig, in_channels: int, crop_px: 
             n_layers=config.n_layers,
             norm=config.norm,
             filter=config.filter,
+            input_filter=config.input_filter,
         )
 
     try:

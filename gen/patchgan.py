@@ -50,6 +50,9 @@ class PatchDiscriminator(nn.Module):
         n_layers: number of stride-2 layers.
         norm: `instance`, `batch`, `group` or `none`; none after the first layer and the last conv.
         filter: low-pass taps by name for an anti-aliased discriminator; None is the published one.
+        input_filter: low-pass taps by name that everything passes before it is judged; None is the
+            published one. Nothing is then gained by detail near the highest frequency, which an
+            anti-aliased generator can only paint as images of its coarser maps, locked to their grid.
 
     Shape:
         (B, in_channels, H, W) in [-1, 1] -> (B, 1, H', W') logits; 256 px give 30 x 30.
@@ -66,12 +69,15 @@ class PatchDiscriminator(nn.Module):
         n_layers: int = 3,
         norm: str = "instance",
         filter: str | None = None,
+        input_filter: str | None = None,
     ) -> None:
         super().__init__()
         if n_layers < 1:
             raise ValueError(f"n_layers must be at least 1, not {n_layers}")
         bias = conv_needs_bias(norm)
         widths = [ndf * min(2**layer, 8) for layer in range(n_layers + 1)]
+        soft = BlurPool2d(in_channels, filter=input_filter, stride=1) if input_filter else None
+        self.input_blur = soft or nn.Identity()
         self.layers = nn.ModuleList()
         for layer, width in enumerate(widths):
             first, last = layer == 0, layer == n_layers
@@ -90,6 +96,7 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Score the patches of `x`, the input and the (real or generated) image along channels."""
+        x = self.input_blur(x)
         for layer in self.layers:
             x = layer(x)
         return _dense(x, self.head)

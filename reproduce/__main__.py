@@ -12,7 +12,6 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from data.command import command
 from data.errors import InputError
@@ -22,7 +21,7 @@ from reproduce.plan import ORDER, SCALES, STUDIES, Run, runs
 from reproduce.training import discriminator_loss, is_done, train
 
 STAGES = ("train", "measure", "write")
-SHOWN = ("baseline-0", "bin5-0", "blur_late2-0")  # in the pictures
+SHOWN = ("baseline-0", "bin5-0", "blur_late-0")  # in the pictures
 PICTURES = {
     "tradeoff.png": "Stability against sharpness along training, every variant.",
     "curve.png": "Stability by shift, at the end of training.",
@@ -89,20 +88,16 @@ def collect(args: argparse.Namespace, wanted: Sequence[Run]) -> Page:
     begun = [run for run in wanted if checkpoints(run, args.runs)]
     if not begun:
         raise InputError(f"{args.runs}: no run of {args.study} at scale {args.scale} has a generator yet")
-    limit = [] if args.limit is None else ["--limit", str(args.limit)]
-    rows = {run.name: measure(run, data=args.data, root=args.runs, limit=args.limit) for run in begun}
+    lpips = ["--quality", "ssim,lpips", "--lpips-net", "squeeze", "--lpips-weights", str(args.lpips_weights)]
+    last = lpips if args.lpips_weights else []
+    rows = {
+        run.name: measure(run, data=args.data, root=args.runs, limit=args.limit, last=last) for run in begun
+    }
     ends = {run.name: checkpoints(run, args.runs)[max(checkpoints(run, args.runs))] for run in begun}
     done = [run.name for run in begun if is_done(run, args.runs)]
+    finals = {name: {**rows[name][-1], "name": name} for name in done}
     measured = args.runs / f"{args.study}-{args.scale}" / "measured"
-    finals: dict[str, Any] = {}
-    for name in done:
-        finals[name] = {**rows[name][-1], "name": name}
-        if args.lpips_weights:
-            words = [*limit, "--quality", "ssim,lpips", "--lpips-net", "squeeze"]
-            words += ["--lpips-weights", str(args.lpips_weights)]
-            out = measured / name / "final"
-            again = evaluate([ends[name]], args.study, data=args.data, out=out, words=words)
-            finals[name] = {**again["models"][0], "name": name}
+    limit = [] if args.limit is None else ["--limit", str(args.limit)]
     pictures = args.out / args.study
     pictures.mkdir(parents=True, exist_ok=True)
     shown = [name for name in SHOWN if name in done]

@@ -9,10 +9,16 @@ from typing import Any
 
 from eval.results import summary_figure
 from reproduce.measuring import mean_of, points
-from reproduce.plan import ORDER, PAPER_TARGET_TV, SCALES, STUDIES, VARIANTS, Run
+from reproduce.plan import INPUT_FILTER, ORDER, PAPER_TARGET_TV, SCALES, STUDIES, VARIANTS, Run, baseline_of
 from reproduce.sharpness import Point, at_sharpness
 
 PAPER_RATIO = 0.84  # the paper's Bin-5 has this share of its baseline's TV
+PUBLISHED = (
+    " The published one soon does so with a low-passed generator: by detail at the highest frequencies, "
+    "which such a generator can only paint as images of its half-rate maps, locked to their grid. Pressed to "
+    "do so it gives up its stability at all shifts but those that keep the outer grids, multiples of 4 px. "
+    "Behind a filter there is nothing to be gained by them."
+)
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]  # by run: its checkpoints, in the order of training
 
 
@@ -75,13 +81,13 @@ def _what_is_missing(page: Page) -> str:
 
 def _final_table(page: Page, names: Sequence[str]) -> str:
     """The table of the paper: every variant at the end of its training."""
-    base = page.finals.get("baseline-0")
     columns = ["sampling", "seed", "stability [dB]", "full frame [dB]", "L1", "LPIPS", "TV x 100"]
     columns += ["TV / baseline's", "paper [dB]", "paper, TV / baseline's"]
     rows = []
     for name in names:
         variant, _, seed = name.rpartition("-")
         row, paper = page.finals[name], VARIANTS[variant].paper
+        base = page.finals.get(baseline_of(variant))
         quality = row["quality"]
         tv = mean_of(quality["tv"])
         rows.append(
@@ -106,26 +112,26 @@ def _final_table(page: Page, names: Sequence[str]) -> str:
 
 def _equal_table(page: Page, names: Sequence[str]) -> str:
     """What is gained where outputs are as detailed as the paper's Bin-5, relative to the baseline's end."""
-    base = page.rows.get("baseline-0")
-    if not base or "baseline-0" not in page.done:
-        return ""
-    end = points(base)[-1]
-    level = PAPER_RATIO * end.tv
-    rows = []
+    rows, ends = [], {}
     for name in names:
         variant, _, seed = name.rpartition("-")
-        run = points(page.rows[name])
-        found = at_sharpness(run, level)
-        if variant == "baseline" or not run:
+        base = baseline_of(variant)
+        if variant.startswith("baseline") or base not in page.done:
             continue
-        rows.append([VARIANTS[variant].label, seed, *_gained(found, run, end, level)])
-    columns = ["sampling", "seed", "epoch", "stability [dB]", "gain over the baseline [dB]"]
+        ends[base] = end = points(page.rows[base])[-1]
+        level = PAPER_RATIO * end.tv
+        run = points(page.rows[name])
+        cells = _gained(at_sharpness(run, level), run, end, level)
+        rows.append([VARIANTS[variant].label, seed, f"{100 * level:.2f}", *cells])
+    if not rows:
+        return ""
+    columns = ["sampling", "seed", "TV x 100", "epoch", "stability [dB]", "gain over the baseline [dB]"]
+    stand = ", ".join(f"{end.db:.2f} dB (`{base}`)" for base, end in ends.items())
     return (
         "## At equal sharpness\n\n"
-        f"A soft picture is stable for free, so here every variant stands where its outputs' TV x 100 passes "
-        f"{100 * level:.2f}, {PAPER_RATIO} of the baseline's at its end (the paper's Bin-5 has that "
-        f"share), between two checkpoints. The baseline at its end: {end.db:.2f} dB.\n\n"
-        + _table(columns, rows)
+        "A soft picture is stable for free, so here every variant stands where its outputs' TV passes "
+        f"{PAPER_RATIO} of its baseline's at the end (the paper's Bin-5 has that share), between two "
+        f"checkpoints. The baseline at its end: {stand}.\n\n" + _table(columns, rows)
     )
 
 
@@ -146,20 +152,8 @@ def _against_the_paper(page: Page, names: Sequence[str]) -> str:
     rows = []
     for name in names:
         variant, _, seed = name.rpartition("-")
-        theirs = VARIANTS[variant].paper
-        if name not in page.finals or variant == "baseline":
-            continue
-        gain = _mean_db(page.finals[name]) - _mean_db(base)
-        ratio = mean_of(page.finals[name]["quality"]["tv"]) / mean_of(base["quality"]["tv"])
-        rows.append(
-            [
-                VARIANTS[variant].label,
-                seed,
-                f"{gain:+.2f} at {ratio:.2f}",
-                f"{theirs[0] - paper[0]:+.2f} at {theirs[1] / paper[1]:.2f}" if theirs else "",
-                f"{page.losses[name]:.3f}" if name in page.losses else "",
-            ]
-        )
+        if name in page.finals and baseline_of(variant) in page.finals:
+            rows.append([VARIANTS[variant].label, seed, *_gain_cells(page, name, paper)])
     columns = [
         "sampling",
         "seed",
@@ -167,18 +161,29 @@ def _against_the_paper(page: Page, names: Sequence[str]) -> str:
         "in the paper",
         "loss of the discriminator",
     ]
-    loss = page.losses.get("baseline-0")
     return (
         "## Against the paper\n\n"
         f"The baseline has {_mean_db(base):.1f} dB here and {paper[0]:.1f} dB in the paper, whose protocol "
         "is not public: which shifts, how they enter at the border, which peak. Other differences: "
         f"{SCALES[page.scale].means}; instance norm, and no dropout at test time; zero padding in all "
-        "convolutions. "
-        + (f"The baseline's discriminator ends at a loss of {loss:.3f}. " if loss is not None else "")
-        + "A loss near nothing says that outputs are told from photos at a glance, and the generator is then "
-        "driven by little else: a picture reduced to fewer pixels has more of its detail near the highest "
-        "frequency, which a low-passed generator cannot paint.\n\n" + (_table(columns, rows) if rows else "")
+        f"convolutions; and the discriminator, which sees everything through {INPUT_FILTER} "
+        f"(`--discriminator.input_filter {INPUT_FILTER}`) unless a row says that it is the published one. "
+        "A loss near nothing says that it tells outputs from photos at a glance."
+        + (PUBLISHED if "bin5_published-0" in page.finals else "")
+        + "\n\n"
+        + _table(columns, rows)
     )
+
+
+def _gain_cells(page: Page, name: str, paper: tuple[float, float]) -> list[str]:
+    """Return what a run gains here and in the paper, and its discriminator's loss."""
+    variant = name.rpartition("-")[0]
+    row, base, theirs = page.finals[name], page.finals[baseline_of(variant)], VARIANTS[variant].paper
+    ratio = mean_of(row["quality"]["tv"]) / mean_of(base["quality"]["tv"])
+    gain = f"{_mean_db(row) - _mean_db(base):+.2f} at {ratio:.2f}"
+    published = f"{theirs[0] - paper[0]:+.2f} at {theirs[1] / paper[1]:.2f}" if theirs else ""
+    loss = f"{page.losses[name]:.3f}" if name in page.losses else ""
+    return ["", "", loss] if variant.startswith("baseline") else [gain, published, loss]
 
 
 def _mean_db(row: Mapping[str, Any]) -> float:

@@ -39,7 +39,9 @@ def checkpoints(run: Run, root: Path) -> dict[float, Path]:
     return dict(sorted(found.items()))
 
 
-def measure(run: Run, *, data: Path, root: Path, limit: int | None) -> list[dict[str, Any]]:
+def measure(
+    run: Run, *, data: Path, root: Path, limit: int | None, last: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """Return the row of every kept generator of a run, named `run@epoch`; measure what has not been.
 
     Args:
@@ -47,11 +49,13 @@ def measure(run: Run, *, data: Path, root: Path, limit: int | None) -> list[dict
         data: folder of the pictures.
         root: folder of the runs.
         limit: pictures measured; None: all.
+        last: words for the evaluation of the last generator, such as for slow metrics, once all is trained.
     """
     rows = []
     for epoch, file in checkpoints(run, root).items():
         out = root / f"{run.study}-{run.scale}" / "measured" / run.name / f"{epoch:g}"
-        results = evaluate([file], run.study, data=data, out=out, words=_limit(limit))
+        words = [*_limit(limit), *(last if epoch == SCALES[run.scale].epochs else ())]
+        results = evaluate([file], run.study, data=data, out=out, words=words)
         row = results["models"][0]
         row["name"] = f"{run.name}@{epoch:g}"
         row["epoch"] = epoch

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gen.filters import FILTERS
+from gen.filters import FILTERS, binomial_taps
 from gen.norms import NORMS
 from gen.patchgan import PatchDiscriminator, PixelDiscriminator
 
@@ -93,6 +94,27 @@ def test_taps_are_in_no_state_dict() -> None:
     plain, blurred = PatchDiscriminator(ndf=2), PatchDiscriminator(ndf=2, filter="bin5")
     assert list(plain.state_dict()) == list(blurred.state_dict())
     blurred.load_state_dict(plain.state_dict(), strict=True)
+
+
+@pytest.mark.parametrize("filter", FILTERS)
+def test_an_input_filter_blurs_what_is_judged_and_nothing_else(filter: str) -> None:
+    plain, soft = PatchDiscriminator(ndf=2), PatchDiscriminator(ndf=2, input_filter=filter)
+    soft.load_state_dict(plain.state_dict(), strict=True)
+    x = noise(2, 6, 64, 48)
+    taps = torch.tensor(binomial_taps(filter))
+    before, after = (len(taps) - 1) // 2, len(taps) // 2
+    kernel = torch.outer(taps, taps).expand(6, 1, -1, -1)
+    blurred = F.conv2d(F.pad(x, (before, after, before, after), mode="reflect"), kernel, groups=6)
+    torch.testing.assert_close(soft(x), plain(blurred))
+
+
+def test_an_input_filter_hides_the_finest_pattern() -> None:
+    """A checkerboard is at the highest frequency, where a binomial filter lets nothing through."""
+    soft = PatchDiscriminator(ndf=2, norm="none", input_filter="bin5")
+    x = noise(1, 6, 40, 40)
+    checkerboard = (-1.0) ** (torch.arange(40)[:, None] + torch.arange(40))
+    torch.testing.assert_close(soft(x + checkerboard), soft(x))
+    assert (PatchDiscriminator(ndf=2, norm="none")(checkerboard.expand(1, 6, 40, 40)) != 0).any()
 
 
 @pytest.mark.parametrize("build", [PatchDiscriminator, PixelDiscriminator])
