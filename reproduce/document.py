@@ -52,7 +52,7 @@ def write_page(page: Page) -> str:
     names = [f"{variant}-{seed}" for variant, seed in ORDER if f"{variant}-{seed}" in page.rows]
     parts = [
         f"# {STUDIES[page.study].title}",
-        f"Made by `{page.command}`. Scale `{page.scale}`: {SCALES[page.scale].means}. Stability is the mean "
+        f"Made by `{page.command}`. Scale `{page.scale}`: {_means(page)}. Stability is the mean "
         f"over odd shifts of 1 to 7 px with its 95 % interval over images, protocol `crop` with "
         f"{_margin_px(page)} px of margin; full frame is without margin.",
         _what_is_missing(page),
@@ -64,6 +64,10 @@ def write_page(page: Page) -> str:
         _commands(page, names),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _means(page: Page) -> str:
+    return f"{SCALES[page.scale].means}; {Run(page.study, page.scale, 'baseline', 0).epochs} epochs"
 
 
 def _margin_px(page: Page) -> str:
@@ -165,7 +169,7 @@ def _against_the_paper(page: Page, names: Sequence[str]) -> str:
         "## Against the paper\n\n"
         f"The baseline has {_mean_db(base):.1f} dB here and {paper[0]:.1f} dB in the paper, whose protocol "
         "is not public: which shifts, how they enter at the border, which peak. Other differences: "
-        f"{SCALES[page.scale].means}; instance norm, and no dropout at test time; zero padding in all "
+        f"{_means(page)}; instance norm, and no dropout at test time; zero padding in all "
         f"convolutions; and the discriminator, which sees everything through {INPUT_FILTER} "
         f"(`--discriminator.input_filter {INPUT_FILTER}`) unless a row says that it is the published one. "
         "A loss near nothing says that it tells outputs from photos at a glance."

@@ -14,7 +14,7 @@ from typing import Any
 from eval.results import lead_figure
 from eval.results_schema import read_results
 from gen.checkpoint import GENERATOR_FILE
-from reproduce.plan import SCALES, STUDIES, Run
+from reproduce.plan import STUDIES, Run
 from reproduce.sharpness import Point
 from reproduce.training import is_done
 
@@ -35,7 +35,7 @@ def checkpoints(run: Run, root: Path) -> dict[float, Path]:
         if number := re.fullmatch(r"generator-(\d+)", file.stem):
             found[float(number[1])] = file
     if is_done(run, root):
-        found[float(SCALES[run.scale].epochs)] = folder / GENERATOR_FILE
+        found[float(run.epochs)] = folder / GENERATOR_FILE
     return dict(sorted(found.items()))
 
 
@@ -54,7 +54,7 @@ def measure(
     rows = []
     for epoch, file in checkpoints(run, root).items():
         out = root / f"{run.study}-{run.scale}" / "measured" / run.name / f"{epoch:g}"
-        words = [*_limit(limit), *(last if epoch == SCALES[run.scale].epochs else ())]
+        words = [*_limit(limit), *(last if epoch == run.epochs else ())]
         results = evaluate([file], run.study, data=data, out=out, words=words)
         row = results["models"][0]
         row["name"] = f"{run.name}@{epoch:g}"

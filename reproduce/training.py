@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gen.checkpoint import GENERATOR_FILE
 from gen.header import check_header
-from reproduce.plan import SCALES, Run
+from reproduce.plan import Run
 
 TERMINATED = 143
 
@@ -33,14 +33,14 @@ def epoch_of(run: Run, root: Path) -> float:
 
 def is_done(run: Run, root: Path) -> bool:
     """Whether all epochs of a run are trained."""
-    return epoch_of(run, root) >= SCALES[run.scale].epochs
+    return epoch_of(run, root) >= run.epochs
 
 
 def discriminator_loss(run: Run, root: Path) -> float | None:
     """Return the discriminator's mean loss in the last eighth of a run; None if none was logged."""
     lines = (run.directory(root) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     entries = [entry for entry in map(json.loads, lines) if entry["kind"] == "train"]
-    after = SCALES[run.scale].epochs * 7 / 8
+    after = run.epochs * 7 / 8
     found = [entry["loss_d"] for entry in entries if entry["epoch"] > after]
     return sum(found) / len(found) if found else None
 
