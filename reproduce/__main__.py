@@ -12,10 +12,11 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from data.command import command
+from data.command import Parser, command, positive
 from data.errors import InputError
-from data.files import write_whole
+from data.files import write_text, write_whole
 from reproduce.document import Page, write_page
 from reproduce.plan import ORDER, SCALES, STUDIES, Run, runs
 from reproduce.training import discriminator_loss, is_done, train
@@ -34,21 +35,29 @@ PICTURES = {
 @command("reproduce")
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return 0, or 3 if time ran out and the same command would go on."""
-    parser = argparse.ArgumentParser(prog="reproduce", description=(__doc__ or "").splitlines()[0])
+    parser = Parser(prog="reproduce", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds facades/ and maps/")
     parser.add_argument("--study", choices=STUDIES, default="facades")
     parser.add_argument("--scale", choices=SCALES, default="cpu")
     parser.add_argument("--stages", default=",".join(STAGES), help=f"of {','.join(STAGES)}")
-    parser.add_argument("--only", metavar="RUN,...", help="these runs, such as baseline-0,bin5-1")
+    parser.add_argument(
+        "--only",
+        metavar="RUN,...",
+        help="train and measure these alone, such as baseline-0,bin5-1; the page has all that there are",
+    )
     parser.add_argument("--minutes", type=float, help="train for so long at most, then save and stop")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
     parser.add_argument("--out", type=Path, default=Path("docs/results"), metavar="DIR")
     parser.add_argument("--lpips-weights", metavar="FILE", help="SqueezeNet's, for LPIPS in the table")
-    parser.add_argument("--limit", type=int, help="measure so many pictures (default: all)")
-    args = parser.parse_args(argv)
+    parser.add_argument("--limit", type=positive, help="measure so many pictures (default: all)")
+    args = parser.parse(argv)
     stages = args.stages.split(",")
     if unknown := set(stages) - set(STAGES):
-        raise InputError(f"--stages: {', '.join(sorted(unknown))} unknown; expected some of {args.stages}")
+        raise InputError(
+            f"--stages: {', '.join(sorted(unknown))} unknown; expected some of {','.join(STAGES)}"
+        )
+    if args.lpips_weights and not Path(args.lpips_weights).is_file():
+        raise InputError(f"--lpips-weights {args.lpips_weights}: no such file")
     wanted = _wanted(args)
     folder = args.data / STUDIES[args.study].folder
     if not folder.is_dir():
@@ -56,14 +65,13 @@ def main(argv: Sequence[str]) -> int:
     if "train" in stages and not train(wanted, data=args.data, root=args.runs, minutes=args.minutes):
         print("reproduce: stopped in a training; the same command goes on", file=sys.stderr)
         return 3
-    if "measure" in stages or "write" in stages:
-        page = collect(args, wanted)
-        if "write" in stages:
-            args.out.mkdir(parents=True, exist_ok=True)
-            text = write_page(page)
-            path = args.out / f"{args.study}.md"
-            write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-            print(path)
+    if "measure" in stages:
+        for run in wanted:
+            _measure(run, args)
+    if "write" in stages:
+        path = args.out / f"{args.study}.md"
+        write_text(path, write_page(collect(args)))
+        print(path)
     return 0
 
 
@@ -78,21 +86,25 @@ def _wanted(args: argparse.Namespace) -> list[Run]:
     return [run for run in every if run.name in names]
 
 
-def collect(args: argparse.Namespace, wanted: Sequence[Run]) -> Page:
-    """Measure what has not been, draw, and return what the page is made from."""
+def _measure(run: Run, args: argparse.Namespace) -> list[dict[str, Any]]:
+    from reproduce.measuring import measure
+
+    slow = ["--quality", "ssim,lpips", "--lpips-net", "squeeze", "--lpips-weights", str(args.lpips_weights)]
+    last = slow if args.lpips_weights else []
+    return measure(run, data=args.data, root=args.runs, limit=args.limit, last=last)
+
+
+def collect(args: argparse.Namespace) -> Page:
+    """Measure what has not been, of all runs that there are; draw, and return what the page is made from."""
     from eval.charts import save_smaller
     from eval.curve import draw_curve
     from eval.tradeoff import draw_tradeoff
-    from reproduce.measuring import checkpoints, evaluate, measure
+    from reproduce.measuring import checkpoints, evaluate
 
-    begun = [run for run in wanted if checkpoints(run, args.runs)]
+    begun = [run for run in runs(args.study, args.scale) if checkpoints(run, args.runs)]
     if not begun:
         raise InputError(f"{args.runs}: no run of {args.study} at scale {args.scale} has a generator yet")
-    lpips = ["--quality", "ssim,lpips", "--lpips-net", "squeeze", "--lpips-weights", str(args.lpips_weights)]
-    last = lpips if args.lpips_weights else []
-    rows = {
-        run.name: measure(run, data=args.data, root=args.runs, limit=args.limit, last=last) for run in begun
-    }
+    rows = {run.name: _measure(run, args) for run in begun}
     ends = {run.name: checkpoints(run, args.runs)[max(checkpoints(run, args.runs))] for run in begun}
     done = [run.name for run in begun if is_done(run, args.runs)]
     finals = {name: {**rows[name][-1], "name": name} for name in done}
@@ -123,10 +135,18 @@ def collect(args: argparse.Namespace, wanted: Sequence[Run]) -> Page:
         rows,
         finals,
         done,
-        f"make reproduce STUDY={args.study} SCALE={args.scale}",
+        _command(args),
         {f"{args.study}/{file}": text for file, text in PICTURES.items() if shown},
         {run.name: loss for run in begun if (loss := discriminator_loss(run, args.runs)) is not None},
     )
+
+
+def _command(args: argparse.Namespace) -> str:
+    """Return the command that makes the page, with all that its figures depend on."""
+    words = [] if args.limit is None else [f"--limit {args.limit}"]
+    words += ["--lpips-weights FILE"] if args.lpips_weights else []
+    more = f' REPRODUCE="{" ".join(words)}"' if words else ""
+    return f"make reproduce DATA=DATA STUDY={args.study} SCALE={args.scale}{more}"
 
 
 if __name__ == "__main__":

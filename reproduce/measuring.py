@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data.files import write_text
 from eval.results import lead_figure
 from eval.results_schema import read_results
 from gen.checkpoint import GENERATOR_FILE
@@ -75,12 +76,13 @@ def evaluate(
     arguments = [*map(str, files), *SHIFTS, "--data", str(data / of.folder), "--split", of.split, *words]
     asked = {"arguments": arguments, "sha256": [sha256(file) for file in files]}
     note = out / "asked.json"
-    if not (note.exists() and json.loads(note.read_text(encoding="utf-8")) == asked):
+    if _read_note(note) != asked:
+        note.unlink(missing_ok=True)  # what is cut short from here on passes for nobody's results
         command = [sys.executable, "-m", "eval.eval_stability", *arguments, "--out", str(out)]
         done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
         if done.returncode:
             raise MeasuringFailed(f"eval_stability {' '.join(arguments)}: exit code {done.returncode}")
-        note.write_text(json.dumps(asked), encoding="utf-8")
+        write_text(note, json.dumps(asked))
     return read_results(out / "results.json")
 
 
@@ -98,6 +100,13 @@ def points(rows: Iterable[Mapping[str, Any]]) -> list[Point]:
 def sha256(file: Path) -> str:
     """Return the hash of a file."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _read_note(note: Path) -> Any:
+    try:
+        return json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def _limit(limit: int | None) -> list[str]:

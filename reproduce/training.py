@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import functools
 import json
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+from configs.load import build_parser, parse
+from configs.resume import contradiction
+from data.errors import InputError
 from gen.checkpoint import GENERATOR_FILE
 from gen.header import check_header
 from reproduce.plan import Run
@@ -24,11 +31,31 @@ class TrainingFailed(RuntimeError):
 
 
 def epoch_of(run: Run, root: Path) -> float:
-    """Return how many epochs a run has behind it; 0 if it has not begun."""
+    """Return how many epochs a run has behind it; 0 if it has not begun.
+
+    Raises:
+        InputError: if what lies in its place was trained by another recipe, say that of an older plan.
+    """
     file = run.directory(root) / GENERATOR_FILE
     if not file.exists():
         return 0.0
-    return float(check_header(file)["provenance"]["epoch"])
+    header = check_header(file)
+    theirs = header.get("config") or {}
+    clash = contradiction(recipe(run), theirs, sharing=True)
+    if clash is None and theirs["train"]["epochs"] != run.epochs:
+        clash = f"train.epochs: the run has {theirs['train']['epochs']}, this command {run.epochs}"
+    if clash:
+        raise InputError(f"{file.parent}: is of another recipe ({clash}); move it away or give other --runs")
+    return float(header["provenance"]["epoch"])
+
+
+@functools.cache
+def recipe(run: Run) -> Mapping[str, Any]:
+    """Return the configuration that a run is trained with."""
+    parser = build_parser("train_pix2pix", "")
+    parser.add_argument("--out")
+    config, _ = parse(parser, run.words(Path("data"), Path("runs")))
+    return dataclasses.asdict(config)
 
 
 def is_done(run: Run, root: Path) -> bool:
@@ -39,9 +66,12 @@ def is_done(run: Run, root: Path) -> bool:
 def discriminator_loss(run: Run, root: Path) -> float | None:
     """Return the discriminator's mean loss in the last eighth of a run; None if none was logged."""
     lines = (run.directory(root) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    entries = [entry for entry in map(json.loads, lines) if entry["kind"] == "train"]
+    entries = []
+    for line in lines:
+        with contextlib.suppress(ValueError):  # a kill cut the last one short
+            entries.append(json.loads(line))
     after = run.epochs * 7 / 8
-    found = [entry["loss_d"] for entry in entries if entry["epoch"] > after]
+    found = [entry["loss_d"] for entry in entries if entry["kind"] == "train" and entry["epoch"] > after]
     return sum(found) / len(found) if found else None
 
 
@@ -80,11 +110,14 @@ def _train_one(words: list[str], left_s: float | None) -> bool:
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGTERM)  # it saves, and goes on from there
         code = process.wait()
+    except KeyboardInterrupt:  # the terminal told it as well; a second signal would keep it from saving
+        process.wait()
+        raise
     except BaseException:
         process.send_signal(signal.SIGTERM)
         process.wait()
         raise
-    if code == TERMINATED:
+    if code in (TERMINATED, -signal.SIGTERM):  # the latter from one that has not begun
         return False
     if code:
         raise TrainingFailed(f"train_pix2pix {' '.join(words)}: exit code {code}")

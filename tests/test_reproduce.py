@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,12 +16,14 @@ from hypothesis import strategies as st
 from configs.load import build_parser, parse
 from configs.schema import RunConfig
 from data.cli import write_pairs
+from data.errors import InputError
 from eval.results import lead_score_db
 from reproduce.__main__ import main
 from reproduce.document import Page, write_page
-from reproduce.plan import SCALES, STUDIES, VARIANTS, Run, runs
+from reproduce.measuring import MeasuringFailed, evaluate
+from reproduce.plan import SCALES, STUDIES, Run, runs
 from reproduce.sharpness import Point, at_sharpness
-from reproduce.training import epoch_of, is_done, train
+from reproduce.training import _train_one, discriminator_loss, epoch_of, is_done, recipe, train
 from tests.conftest import REPOSITORY
 
 # --- at equal sharpness ------------------------------------------------------------------------------
@@ -130,6 +133,8 @@ def test_it_trains_measures_and_writes_and_goes_on(data: Path, tmp_path: Path) -
     row = json.loads(measured.read_text())["models"][0]
     stability = lead_score_db(row)
     assert f"| `baseline-0` | 2 | {stability:.2f} |" in second
+    assert main([*words, "--only", "bin5-0"]) == 0
+    assert (out / "facades.md").read_text() == second  # the page has all that there are, whatever was asked
     for name in ("grid.png", "curve.png", "tradeoff.png", "map.png"):
         assert (out / "facades" / name).stat().st_size > 1000
         assert f"(facades/{name})" in second
@@ -138,17 +143,73 @@ def test_it_trains_measures_and_writes_and_goes_on(data: Path, tmp_path: Path) -
 def test_a_training_stops_in_time_and_goes_on(data: Path, tmp_path: Path) -> None:
     run = Run("facades", "smoke", "baseline", 0)
     assert epoch_of(run, tmp_path) == 0
+    assert not train([run], data=data, root=tmp_path, minutes=0.1 / 60)  # while it is still importing
+    assert epoch_of(run, tmp_path) == 0
+    longer = [*run.words(data, tmp_path), "--train.epochs", "100000"]
+    state = run.directory(tmp_path) / "last" / "state.safetensors"
+    for seconds in (4, 8, 16, 32, 64):  # until a busy machine has come to its first steps
+        assert not _train_one(longer, seconds)
+        if state.exists():
+            break
+    assert state.exists()
+
+    shutil.rmtree(run.directory(tmp_path))
     assert train([run], data=data, root=tmp_path, minutes=None)
     assert is_done(run, tmp_path)
     assert epoch_of(run, tmp_path) == 2
     assert train([run], data=data, root=tmp_path, minutes=0)  # nothing is left to do
+
+    # A run of an older plan is not written up as one of this.
+    for change, says in (
+        ("--train.epochs 3", "train.epochs: the run has 2, this command 3"),
+        (
+            "--discriminator.input_filter bin5",
+            "discriminator.input_filter: the run has tri3, this command bin5",
+        ),
+    ):
+        key, value = change.split()
+        with pytest.MonkeyPatch.context() as patch:
+            words = [*run.words(data, tmp_path), key, value]
+            patch.setattr(Run, "words", lambda *_, words=words: words)
+            if "epochs" in key:
+                patch.setattr(Run, "epochs", int(value))
+            recipe.cache_clear()
+            with pytest.raises(InputError, match=says):
+                is_done(run, tmp_path)
+    recipe.cache_clear()
+
+    with open(run.directory(tmp_path) / "metrics.jsonl", "a") as metrics:
+        metrics.write('{"kind": "tra')  # a kill while a line was being written
+    discriminator_loss(run, tmp_path)
+
+
+def test_a_cut_note_is_no_result(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "generator.safetensors"
+    file.write_bytes(b"some")
+    note = tmp_path / "out" / "asked.json"
+    note.parent.mkdir()
+    note.write_text('{"argum')
+    commands = []
+
+    def fail(command: list[str], **_: object) -> argparse.Namespace:
+        commands.append(command)
+        return argparse.Namespace(returncode=2)
+
+    monkeypatch.setattr("reproduce.measuring.subprocess.run", fail)
+    with pytest.raises(MeasuringFailed):
+        evaluate([file], "facades", data=data, out=note.parent)
+    assert len(commands) == 1
+    assert not note.exists()
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (["--data", "nowhere"], "nowhere/facades: no such folder; expected the pairs of facades"),
-        (["--data", ".", "--stages", "cook"], "--stages: cook unknown; expected some of"),
+        (["--data", ".", "--stages", "cook"], "--stages: cook unknown; expected some of train,measure,write"),
+        (["--data", ".", "--scale", "big"], "invalid choice: 'big'"),
+        (["--data", ".", "--lpips-weights", "nowhere.pth"], "--lpips-weights nowhere.pth: no such file"),
+        (["--data", ".", "--limit", "0"], "expected a whole number of at least 1"),
         (["--data", ".", "--only", "bin9-0"], "--only: bin9-0 unknown; expected some of baseline-0"),
     ],
 )
@@ -164,4 +225,3 @@ def test_an_empty_page_says_what_is_missing() -> None:
     page = Page("facades", "cpu", {}, {}, [], "make reproduce", {}, {})
     text = write_page(page)
     assert "Not trained to the end yet: baseline-0, bin5-0" in text
-    assert all(variant.paper is None or variant.paper[0] < 35 for variant in VARIANTS.values())
