@@ -49,7 +49,8 @@ class Page:
 
 def write_page(page: Page) -> str:
     """Return the page as Markdown."""
-    names = [f"{variant}-{seed}" for variant, seed in ORDER if f"{variant}-{seed}" in page.rows]
+    # In the paper's order, whatever was trained first.
+    names = [name for variant in VARIANTS for name in sorted(page.rows) if name.rpartition("-")[0] == variant]
     parts = [
         f"# {STUDIES[page.study].title}",
         f"Made by `{page.command}`. Scale `{page.scale}`: {_means(page)}. Stability is the mean "
@@ -91,7 +92,7 @@ def _final_table(page: Page, names: Sequence[str]) -> str:
     for name in names:
         variant, _, seed = name.rpartition("-")
         row, paper = page.finals[name], VARIANTS[variant].paper
-        base = page.finals.get(baseline_of(variant))
+        base = _baseline(page, variant)
         quality = row["quality"]
         tv = mean_of(quality["tv"])
         rows.append(
@@ -103,7 +104,7 @@ def _final_table(page: Page, names: Sequence[str]) -> str:
                 f"{mean_of(quality['l1']):.4f}",
                 f"{mean_of(quality['lpips']):.4f}" if quality.get("lpips") else "",
                 f"{100 * tv:.2f}",
-                f"{tv / mean_of(base['quality']['tv']):.2f}" if base else "",
+                f"{tv / base.tv:.2f}" if base else "",
                 f"{paper[0]:.1f}" if paper else "",
                 f"{paper[1] / _paper_base_tv():.2f}" if paper else "",
             ]
@@ -114,49 +115,99 @@ def _final_table(page: Page, names: Sequence[str]) -> str:
     return "## At the end of training\n\n" + _table(columns, rows) + (f"\n\n{note}" if note else "")
 
 
+@dataclass(frozen=True)
+class Baseline:
+    """The baseline at the end of its training: the mean of its seeds.
+
+    Args:
+        db: stability.
+        tv: total variation of its outputs.
+        seeds: how many.
+    """
+
+    db: float
+    tv: float
+    seeds: int
+
+
+def _baseline(page: Page, variant: str) -> Baseline | None:
+    """Return what a variant is compared with, or None if that is not trained yet."""
+    wanted = baseline_of(variant)
+    ends = [points(page.rows[name])[-1] for name in page.done if name.rpartition("-")[0] == wanted]
+    if not ends:
+        return None
+    count = len(ends)
+    return Baseline(sum(end.db for end in ends) / count, sum(end.tv for end in ends) / count, count)
+
+
 def _equal_table(page: Page, names: Sequence[str]) -> str:
     """What is gained where outputs are as detailed as the paper's Bin-5, relative to the baseline's end."""
-    rows, ends = [], {}
+    rows, bases = [], {}
     for name in names:
         variant, _, seed = name.rpartition("-")
-        base = baseline_of(variant)
-        if variant.startswith("baseline") or base not in page.done:
+        base = _baseline(page, variant)
+        if variant == baseline_of(variant) or base is None:
             continue
-        ends[base] = end = points(page.rows[base])[-1]
-        level = PAPER_RATIO * end.tv
-        run = points(page.rows[name])
-        cells = _gained(at_sharpness(run, level), run, end, level)
+        bases[VARIANTS[baseline_of(variant)].label] = base
+        level = PAPER_RATIO * base.tv
+        cells = _gained(points(page.rows[name]), base, level)
         rows.append([VARIANTS[variant].label, seed, f"{100 * level:.2f}", *cells])
     if not rows:
         return ""
     columns = ["sampling", "seed", "TV x 100", "epoch", "stability [dB]", "gain over the baseline [dB]"]
-    stand = ", ".join(f"{end.db:.2f} dB (`{base}`)" for base, end in ends.items())
+    stand = "; ".join(
+        f"{label}: {base.db:.2f} dB at {100 * base.tv:.2f} (seeds: {base.seeds})"
+        for label, base in bases.items()
+    )
     return (
         "## At equal sharpness\n\n"
         "A soft picture is stable for free, so here every variant stands where its outputs' TV passes "
         f"{PAPER_RATIO} of its baseline's at the end (the paper's Bin-5 has that share), between two "
-        f"checkpoints. The baseline at its end: {stand}.\n\n" + _table(columns, rows)
+        f"checkpoints. The mean of the baselines at their end: {stand}.\n\n"
+        + _table(columns, rows)
+        + _late_table(page)
     )
 
 
-def _gained(found: Point | None, run: Sequence[Point], end: Point, level: float) -> list[str]:
+def _gained(run: Sequence[Point], base: Baseline, level: float) -> list[str]:
+    found = at_sharpness(run, level)
     if found is None:
         sharpest = max(run, key=lambda point: point.tv)
         side = "softer" if sharpest.tv < level else "sharper"
         return ["", f"all checkpoints are {side}: {sharpest.db:.2f} at TV {100 * sharpest.tv:.2f}", ""]
     half = (found.high_db - found.low_db) / 2
-    return [f"{found.epoch:.1f}", f"{found.db:.2f} ± {half:.2f}", f"{found.db - end.db:+.2f}"]
+    return [f"{found.epoch:.1f}", f"{found.db:.2f} ± {half:.2f}", f"{found.db - base.db:+.2f}"]
+
+
+def _late_table(page: Page) -> str:
+    """Return how far `blur_late` lies over Bin-5 at the sharpness of each of Bin-5's checkpoints."""
+    late = points(page.rows.get("blur_late-0", []))
+    rows = []
+    for name in (name for name in page.rows if name.rpartition("-")[0] == "bin5"):
+        for point in points(page.rows[name]):
+            found = at_sharpness(late, point.tv)
+            if found is None:
+                continue
+            db = [f"{point.db:.2f}", f"{found.db:.2f}", f"{found.db - point.db:+.2f}"]
+            rows.append([f"`{name}`", f"{point.epoch:g}", f"{100 * point.tv:.2f}", *db])
+    if not rows:
+        return ""
+    columns = ["run", "epoch", "TV x 100", "Bin-5 [dB]", "`blur_late` [dB]", "more [dB]"]
+    return (
+        "\n\n`blur_late` (seed 0) where its outputs are as sharp as those of each checkpoint of Bin-5:\n\n"
+        + _table(columns, rows)
+    )
 
 
 def _against_the_paper(page: Page, names: Sequence[str]) -> str:
     """By how much our figures differ from the paper's, and what may be why."""
-    base, paper = page.finals.get("baseline-0"), VARIANTS["baseline"].paper
+    base, paper = _baseline(page, "baseline"), VARIANTS["baseline"].paper
     if base is None or paper is None:
         return ""
     rows = []
     for name in names:
         variant, _, seed = name.rpartition("-")
-        if name in page.finals and baseline_of(variant) in page.finals:
+        if name in page.finals and _baseline(page, variant):
             rows.append([VARIANTS[variant].label, seed, *_gain_cells(page, name, paper)])
     columns = [
         "sampling",
@@ -167,7 +218,7 @@ def _against_the_paper(page: Page, names: Sequence[str]) -> str:
     ]
     return (
         "## Against the paper\n\n"
-        f"The baseline has {_mean_db(base):.1f} dB here and {paper[0]:.1f} dB in the paper, whose protocol "
+        f"The baseline has {base.db:.1f} dB here and {paper[0]:.1f} dB in the paper, whose protocol "
         "is not public: which shifts, how they enter at the border, which peak. Other differences: "
         f"{_means(page)}; instance norm, and no dropout at test time; zero padding in all "
         f"convolutions; and the discriminator, which sees everything through {INPUT_FILTER} "
@@ -182,12 +233,14 @@ def _against_the_paper(page: Page, names: Sequence[str]) -> str:
 def _gain_cells(page: Page, name: str, paper: tuple[float, float]) -> list[str]:
     """Return what a run gains here and in the paper, and its discriminator's loss."""
     variant = name.rpartition("-")[0]
-    row, base, theirs = page.finals[name], page.finals[baseline_of(variant)], VARIANTS[variant].paper
-    ratio = mean_of(row["quality"]["tv"]) / mean_of(base["quality"]["tv"])
-    gain = f"{_mean_db(row) - _mean_db(base):+.2f} at {ratio:.2f}"
-    published = f"{theirs[0] - paper[0]:+.2f} at {theirs[1] / paper[1]:.2f}" if theirs else ""
     loss = f"{page.losses[name]:.3f}" if name in page.losses else ""
-    return ["", "", loss] if variant.startswith("baseline") else [gain, published, loss]
+    base = _baseline(page, variant)
+    if base is None or variant == baseline_of(variant):
+        return ["", "", loss]
+    row, theirs = page.finals[name], VARIANTS[variant].paper
+    gain = f"{_mean_db(row) - base.db:+.2f} at {mean_of(row['quality']['tv']) / base.tv:.2f}"
+    published = f"{theirs[0] - paper[0]:+.2f} at {theirs[1] / paper[1]:.2f}" if theirs else ""
+    return [gain, published, loss]
 
 
 def _mean_db(row: Mapping[str, Any]) -> float:

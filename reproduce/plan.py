@@ -180,8 +180,8 @@ class Run:
 
 
 def baseline_of(variant: str) -> str:
-    """Return the run that a variant's gains are counted from: of the same discriminator."""
-    return "baseline_published-0" if VARIANTS[variant].published else "baseline-0"
+    """Return the variant that a variant's gains are counted from: of the same discriminator."""
+    return "baseline_published" if VARIANTS[variant].published else "baseline"
 
 
 def runs(study: str, scale: str) -> Iterator[Run]:
