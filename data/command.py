@@ -14,7 +14,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from types import FrameType
 from typing import NoReturn, Protocol, TypeVar
 
@@ -182,8 +182,16 @@ class Parser(argparse.ArgumentParser):
         return self.parse_args(words)
 
 
-def add_common_options(parser: argparse.ArgumentParser, *, batch_size: int) -> None:
-    """Add the options every command on pictures has: device, batch size, workers, seed, version."""
+def add_common_options(
+    parser: argparse.ArgumentParser, *, batch_size: int, without: Collection[str] = ()
+) -> None:
+    """Add the options commands on pictures have: device, batch size, workers, seed, version.
+
+    Args:
+        parser: to add them to.
+        batch_size: the default.
+        without: `workers` or `seed`, of a command that has no use for them.
+    """
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to run"
     )
@@ -194,10 +202,12 @@ def add_common_options(parser: argparse.ArgumentParser, *, batch_size: int) -> N
         metavar="N",
         help="windows in one forward pass",
     )
-    parser.add_argument(
-        "--workers", type=natural, default=0, metavar="N", help="processes that decode pictures"
-    )
-    parser.add_argument("--seed", type=natural, default=0, metavar="N", help="of everything random")
+    if "workers" not in without:
+        parser.add_argument(
+            "--workers", type=natural, default=0, metavar="N", help="processes that decode pictures"
+        )
+    if "seed" not in without:
+        parser.add_argument("--seed", type=natural, default=0, metavar="N", help="of everything random")
     parser.add_argument("--version", action="version", version=f"steadypix {version()}")
 
 

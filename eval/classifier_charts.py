@@ -87,38 +87,41 @@ def thinned(names: Sequence[str], model: Results) -> list[str]:
 
 
 def draw_feature_curve(path: str | os.PathLike[str], models: Sequence[Results], *, note: str = "") -> None:
-    """Draw the mean distance through the layers, one line a model; where resolution falls is marked."""
-    longest = max(models, key=lambda model: len(model["layers"]))["layers"]
-    names = list(longest)
-    places = {name: place for place, name in enumerate(names)}
+    """Draw the mean distance through the layers, one line a model; where resolution falls is marked.
+
+    Models of the same layers share a panel, others have their own, at one scale.
+    """
+    panels: dict[tuple[str, ...], list[int]] = {}
+    for index, model in enumerate(models):
+        panels.setdefault(tuple(model["layers"]), []).append(index)
     with chart_style():
-        figure = new_figure(max(6.4, 2.2 + 0.34 * len(names)), 4.4)
-        axes = figure.subplots()
-        for index, model in enumerate(models):
-            known = [name for name in names if name in model["layers"]]
-            axes.plot(
-                [places[name] for name in known],
-                [model["layers"][name]["mean"] for name in known],
-                **line_look(index),
-            )
-        plain_axes(axes)
-        axes.set_xticks(range(len(names)), [shorten(name, 22) for name in names], rotation=60, ha="right")
-        axes.tick_params(axis="x", labelsize=8)
-        axes.set_ylabel("mean cosine distance")
-        axes.set_ylim(bottom=0)
-        last = 1
-        for name in names:
-            stride = longest[name]["stride"]
-            if stride > last:
-                axes.axvline(places[name], color="#b4b4bb", lw=0.8, ls=":", zorder=0)
-                axes.annotate(
-                    f"1/{stride}", (places[name], 1), xycoords=("data", "axes fraction"), fontsize=8,
-                    color="#696970", ha="center", va="bottom",
-                )  # fmt: skip
-            last = max(last, stride)
+        figure = new_figure(max(6.4, 2.2 + 0.34 * max(map(len, panels))), 0.6 + 3.8 * len(panels))
+        grid = figure.subplots(len(panels), sharey=True, squeeze=False)[:, 0]
+        for axes, (names, members) in zip(grid, panels.items(), strict=True):
+            for index in members:
+                means = [models[index]["layers"][name]["mean"] for name in names]
+                axes.plot(range(len(names)), means, **line_look(index))
+            plain_axes(axes)
+            axes.set_xticks(range(len(names)), [shorten(name, 22) for name in names], rotation=60, ha="right")
+            axes.tick_params(axis="x", labelsize=8)
+            axes.set_ylabel("mean cosine distance")
+            axes.set_ylim(bottom=0)
+            _mark_strides(axes, [models[members[0]]["layers"][name]["stride"] for name in names])
         _legend(figure, [model["name"] for model in models])
         figure.suptitle("Where equivariance is lost: mean over all shifts" + _second_line(note))
         save_chart(path, figure)
+
+
+def _mark_strides(axes: Axes, strides: Sequence[int]) -> None:
+    last = 1
+    for place, stride in enumerate(strides):
+        if stride > last:
+            axes.axvline(place, color="#b4b4bb", lw=0.8, ls=":", zorder=0)
+            axes.annotate(
+                f"1/{stride}", (place, 1), xycoords=("data", "axes fraction"), fontsize=8,
+                color="#696970", ha="center", va="bottom",
+            )  # fmt: skip
+        last = max(last, stride)
 
 
 def draw_scatter(
@@ -157,8 +160,7 @@ def draw_scatter(
 
 def draw_diagonals(
     path: str | os.PathLike[str],
-    curves: Mapping[str, Any],
-    shifts: Sequence[int],
+    curves: Mapping[str, tuple[Sequence[int], Any]],
     titles: Sequence[str],
     *,
     note: str = "",
@@ -167,8 +169,7 @@ def draw_diagonals(
 
     Args:
         path: of the PNG.
-        curves: network -> (pictures, shifts) in [0, 1].
-        shifts: in px.
+        curves: network -> its shifts in px, and (pictures, shifts) in [0, 1].
         titles: of the pictures.
         note: second line of the title.
     """
@@ -178,7 +179,7 @@ def draw_diagonals(
         figure = new_figure(1.0 + 3.0 * columns, 1.2 + 2.1 * rows)
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for place, (axes, title) in enumerate(zip(grid, titles, strict=False)):
-            for index, values in enumerate(curves.values()):
+            for index, (shifts, values) in enumerate(curves.values()):
                 axes.plot(shifts, values[place], **{**line_look(index), "ms": 3})
             plain_axes(axes)
             axes.set_title(title, fontsize=9.5)

@@ -143,8 +143,10 @@ def _diagonal(results: Results, measures: Sequence[Results], pictures: Path) -> 
     titles = [results["test_classes"][place] for place in shown.tolist()]
     draw_diagonals(
         pictures / "diagonal.png",
-        {name: curves[shown] for name, curves in values.items()},
-        chosen[0]["diagonal"]["shifts"],
+        {
+            name: (m["diagonal"]["shifts"], curves[shown])
+            for (name, curves), m in zip(values.items(), chosen, strict=True)
+        },
         titles,
         note=f"{NETWORKS[first]}, seed 0; of {len(plain)} test pictures where the plain network moves most",
     )

@@ -66,9 +66,8 @@ def measure_consistency(
     Raises:
         InputError: if there is no room for two different shifts.
     """
+    check_room(classifier, name)
     protocol = protocol_of(classifier, name)
-    if name == "crop" and protocol.canvas_px == protocol.window_px:
-        raise InputError(f"crop: the {protocol.window_px} px window fills its canvas; expected a larger one")
     agree = np.zeros((len(pictures), pairs))
     at_once = max(1, batch_size // (2 * pairs))
     for start in range(0, len(pictures), at_once):
@@ -154,6 +153,24 @@ def proportion(values: NDArray[Any]) -> dict[str, Any]:
     return {"mean": float(values.mean()), "stderr": stderr, "n_images": count}
 
 
+def check_room(classifier: Classifier, name: str) -> None:
+    """Refuse a protocol that has no room for two different shifts.
+
+    Raises:
+        InputError: naming the network.
+    """
+    if name == "crop" and classifier.canvas_px == classifier.window_px:
+        raise InputError(
+            f"{classifier.name}: its {classifier.window_px} px window fills its canvas, so crop cannot move "
+            "it; expected --protocol roll"
+        )
+
+
+def knows_labels(classifier: Classifier, pictures: Labelled) -> bool:
+    """Tell whether pictures have labels, as many as the network knows classes."""
+    return len(pictures.classes) == classifier.classes
+
+
 def check_labels(classifier: Classifier, pictures: Labelled) -> None:
     """Refuse pictures whose labels are missing or not the network's.
 
@@ -162,7 +179,7 @@ def check_labels(classifier: Classifier, pictures: Labelled) -> None:
     """
     if not pictures.classes:
         raise InputError(f"{pictures.source}: has no labels; expected a folder for each class")
-    if len(pictures.classes) != classifier.classes:
+    if not knows_labels(classifier, pictures):
         raise InputError(
             f"{pictures.source}: has {len(pictures.classes)} classes, but {classifier.name} knows "
             f"{classifier.classes}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,9 @@ the same class, beside accuracy; and how the right class's probability moves alo
 SCHEMA_VERSION = 1
 CURVES = 6
 
+Network = tuple["Classifier", "Labelled"]  # with the pictures it is measured on
+Curves = dict[str, tuple[list[int], "np.ndarray"]]  # network -> shifts in px, (pictures, shifts) in [0, 1]
+
 
 def build_parser() -> Parser:
     """Return the command line."""
@@ -46,7 +50,8 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--data",
         metavar="DIR",
-        help="Fashion-MNIST, class folders, or pictures without labels (default: the networks' own)",
+        help="Fashion-MNIST, class folders, or pictures without labels (default: the networks' own); a "
+        "network that knows another number of classes is measured without accuracy",
     )
     parser.add_argument("--split", default="test", help="folder name (default: %(default)s)")
     parser.add_argument("--protocol", default="crop,roll", help="of crop, roll (default: %(default)s)")
@@ -55,7 +60,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--limit", type=positive, metavar="N", help="use the first N pictures")
     parser.add_argument("--out", type=Path, default=Path("results/consistency"), metavar="DIR")
-    add_common_options(parser, batch_size=256)
+    add_common_options(parser, batch_size=256, without=("workers",))
     return parser
 
 
@@ -69,23 +74,12 @@ def main(argv: Sequence[str]) -> int:
             raise InputError(f"--protocol {name}: is unknown; expected of {', '.join(PROTOCOLS)}")
     prepare_output(args.out)
 
-    from eval.classifier_models import load_any, open_pictures
-
-    device = pick_device(args.device)
-    measured: list[dict[str, Any]] = []
-    curves: dict[str, np.ndarray] = {}
-    titles: list[str] = []
-    shifts: list[int] = []
-    for model in progress(args.models, len(args.models), unit="network"):
-        classifier = load_any(model, device)
-        pictures = open_pictures(classifier, args.data, args.split).first(args.limit)
-        measured.append(
-            measure(
-                classifier, pictures, protocols, pairs=args.pairs, seed=args.seed, batch_size=args.batch_size
-            )
-        )
-        if pictures.classes and classifier.canvas_px > classifier.window_px:
-            shifts, curves[measured[-1]["name"]], titles = curves_of(classifier, pictures)
+    networks = load_networks(args, pick_device(args.device))
+    check_networks(networks, protocols)
+    measured = [
+        measure(classifier, pictures, protocols, pairs=args.pairs, seed=args.seed, batch_size=args.batch_size)
+        for classifier, pictures in progress(networks, len(networks), unit="network")
+    ]
     results = {
         "schema_version": SCHEMA_VERSION,
         "steadypix": version(),
@@ -93,10 +87,48 @@ def main(argv: Sequence[str]) -> int:
         "seed": args.seed,
         "models": measured,
     }
-    write_consistency(results, args.out, curves, shifts, titles)
+    write_consistency(results, args.out, *curves_of(networks))
     print(table(measured, protocols))
     print(f"wrote {args.out}/ consistency.json, consistency.html and pictures", file=sys.stderr)
     return 0
+
+
+def load_networks(args: Any, device: str) -> list[Network]:
+    """Load the networks under names of their own, and open their pictures."""
+    from eval.classifier_models import load_any, open_pictures
+    from eval.models import named_apart
+
+    networks = []
+    for model in args.models:
+        classifier = load_any(model, device)
+        networks.append((classifier, open_pictures(classifier, args.data, args.split).first(args.limit)))
+    names = named_apart([classifier.name for classifier, _ in networks], args.models)
+    return [
+        (replace(classifier, name=name), pictures)
+        for (classifier, pictures), name in zip(networks, names, strict=True)
+    ]
+
+
+def check_networks(networks: Sequence[Network], protocols: Sequence[str]) -> None:
+    """See, before anything is measured, what can be; say on stderr whose accuracy cannot.
+
+    Raises:
+        InputError: naming a network whose windows have no room to move.
+    """
+    from eval.consistency import check_room, knows_labels
+
+    for classifier, _ in networks:
+        for name in protocols:
+            check_room(classifier, name)
+    for classifier, pictures in networks:
+        if pictures.classes and not knows_labels(classifier, pictures):
+            print(
+                printable(
+                    f"{classifier.name}: knows {classifier.classes} classes, but {pictures.source} has "
+                    f"{len(pictures.classes)}; measured without accuracy"
+                ),
+                file=sys.stderr,
+            )
 
 
 def measure(
@@ -108,8 +140,8 @@ def measure(
     seed: int = 0,
     batch_size: int = 256,
 ) -> dict[str, Any]:
-    """Return consistency under each protocol, and accuracy where there are labels."""
-    from eval.consistency import measure_accuracy, measure_consistency
+    """Return consistency under each protocol, and accuracy where there are labels that the network knows."""
+    from eval.consistency import knows_labels, measure_accuracy, measure_consistency
 
     row: dict[str, Any] = {
         "name": classifier.name,
@@ -124,28 +156,38 @@ def measure(
             for name in protocols
         },
     }
-    if pictures.classes:
+    if knows_labels(classifier, pictures):
         row["accuracy"] = measure_accuracy(classifier, pictures, batch_size=batch_size)
     return row
 
 
-def curves_of(
-    classifier: Classifier, pictures: Labelled, count: int = CURVES
-) -> tuple[list[int], np.ndarray, list[str]]:
-    """Return shifts, probabilities of the right class of some pictures, and what they show."""
-    from eval.consistency import diagonal_curves, protocol_of
+def curves_of(networks: Sequence[Network], count: int = CURVES) -> tuple[Curves, list[str]]:
+    """Return how the right class's probability of some pictures moves, and what they show.
 
-    shifts = list(protocol_of(classifier, "crop").room)
-    shown = pictures.first(count)
-    titles = [shown.classes[int(label)] for label in shown.labels]
-    return shifts, diagonal_curves(classifier, shown, shifts), titles
+    Of all networks that know the labels and have room to move, and see the pictures the first of them sees.
+    """
+    from eval.consistency import diagonal_curves, knows_labels, protocol_of
+
+    fitting = [
+        (classifier, pictures.first(count))
+        for classifier, pictures in networks
+        if knows_labels(classifier, pictures) and classifier.canvas_px > classifier.window_px
+    ]
+    if not fitting:
+        return {}, []
+    shown = fitting[0][1]
+    curves: Curves = {}
+    for classifier, pictures in fitting:
+        if pictures.source == shown.source:
+            shifts = list(protocol_of(classifier, "crop").room)
+            curves[classifier.name] = shifts, diagonal_curves(classifier, pictures, shifts)
+    return curves, [shown.classes[int(label)] for label in shown.labels]
 
 
 def write_consistency(
     results: dict[str, Any],
     out: Path,
-    curves: dict[str, np.ndarray],
-    shifts: Sequence[int],
+    curves: Curves,
     titles: Sequence[str],
 ) -> None:
     """Write consistency.json, its charts, and the page they stand on."""
@@ -168,7 +210,7 @@ def write_consistency(
         draw_scatter(out / "scatter.png", points, protocol=protocols[0])
         pictures.append((out / "scatter.png", "Accuracy against consistency."))
     if curves:
-        draw_diagonals(out / "diagonal.png", curves, shifts, titles)
+        draw_diagonals(out / "diagonal.png", curves, titles)
         pictures.append((out / "diagonal.png", "The right class's probability along the diagonal."))
     rows = [_row(model, protocols) for model in results["models"]]
     heads = ["network", *(f"consistency, {name} [%]" for name in protocols), "accuracy [%]"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +87,7 @@ def build_parser() -> Parser:
         help="let convs and pools wrap around, so that sampling alone breaks equivariance; or as trained",
     )
     parser.add_argument("--out", type=Path, default=Path("results/features"), metavar="DIR")
-    add_common_options(parser, batch_size=8)
+    add_common_options(parser, batch_size=8, without=("workers", "seed"))
     return parser
 
 
@@ -101,9 +101,6 @@ def main(argv: Sequence[str]) -> int:
     whole = [int(shift) for shift in shifts]
     prepare_output(args.out)
 
-    import torch
-
-    torch.manual_seed(args.seed)
     device = pick_device(args.device)
     subjects = load_subjects(args, device)
     for subject in subjects:
@@ -191,22 +188,31 @@ def _is_generator(model: str) -> bool:
 
 def _classifiers(args: Any, device: str) -> list[Subject]:
     from eval.classifier_models import load_any, open_pictures
+    from eval.models import named_apart
 
     subjects = []
     for model in args.models:
         classifier = load_any(model, device)
         pictures = open_pictures(classifier, args.data, args.split or "test").first(args.limit)
         subjects.append(classifier_subject(classifier, pictures, circular=args.borders == "circular"))
-    return _named_apart(subjects, args.models)
+    names = named_apart([subject.name for subject in subjects], args.models)
+    return [replace(subject, name=name) for subject, name in zip(subjects, names, strict=True)]
 
 
 def classifier_subject(classifier: Classifier, pictures: Labelled, *, circular: bool) -> Subject:
-    """Return a classifier with the middle windows of pictures; `circular` changes its borders for good."""
+    """Return a classifier with the middle windows of pictures; `circular` changes its borders for good.
+
+    Raises:
+        InputError: naming a network whose borders cannot be circular.
+    """
     from eval.consistency import protocol_of
     from gen.circular import make_circular
 
     if circular:
-        make_circular(classifier.module)
+        try:
+            make_circular(classifier.module)
+        except ValueError as error:
+            raise InputError(f"{classifier.name}: {error}; expected --borders own") from None
     canvases = pictures.canvases(range(len(pictures)), classifier.canvas_px)
     inputs = classifier.prepare(protocol_of(classifier, "crop").base(canvases))
     origin = {"weights": dict(classifier.provenance), "source": pictures.source}
@@ -237,16 +243,6 @@ def _generators(args: Any, device: str) -> list[Subject]:
     return subjects
 
 
-def _named_apart(subjects: list[Subject], models: Sequence[str]) -> list[Subject]:
-    names = [subject.name for subject in subjects]
-    if len(set(names)) == len(names):
-        return subjects
-    return [
-        Subject(model, subject.module, subject.inputs, subject.origin)
-        for model, subject in zip(models, subjects, strict=True)
-    ]
-
-
 def write_features(results: dict[str, Any], out: Path) -> None:
     """Write features.json, the two charts, and the page they stand on."""
     from eval.page import write_page
@@ -272,11 +268,10 @@ def feature_section(results: dict[str, Any], out: Path, *, stem: str = "features
         pictures.append((out / f"{stem}_grid.png", "Heat maps: blue is equivariant, red is not; one scale."))
     draw_feature_curve(out / f"{stem}_curve.png", models, note=note)
     pictures.append((out / f"{stem}_curve.png", "The mean over all shifts, through the layers."))
-    longest = max(models, key=lambda model: len(model["layers"]))
     rows = [
-        [name, f"1/{longest['layers'][name]['stride']}"]
+        [name, _sizes(models, name)]
         + [f"{m['layers'][name]['mean']:.4f}" if name in m["layers"] else "" for m in models]
-        for name in longest["layers"]
+        for name in layers_of(models)
     ]
     return Section(
         "Internal feature distance",
@@ -292,9 +287,20 @@ def feature_section(results: dict[str, Any], out: Path, *, stem: str = "features
     )
 
 
+def layers_of(models: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the names of all layers of all networks, in the order of their first appearance."""
+    return list(dict.fromkeys(name for model in models for name in model["layers"]))
+
+
+def _sizes(models: Sequence[dict[str, Any]], name: str) -> str:
+    # An anti-aliased layer may work densely up to its blur, and other architectures reuse a name.
+    strides = [model["layers"][name]["stride"] for model in models if name in model["layers"]]
+    return ", ".join(f"1/{stride}" for stride in dict.fromkeys(strides))
+
+
 def table(models: Sequence[dict[str, Any]]) -> str:
     """Return the table that people read: the mean distance of every layer of every network."""
-    names = list(max(models, key=lambda model: len(model["layers"]))["layers"])
+    names = layers_of(models)
     width = max(map(len, names))
     heads = [printable(model["name"]) for model in models]
     lines = [" ".join(["layer".ljust(width), *(head.rjust(max(8, len(head))) for head in heads)])]

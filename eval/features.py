@@ -45,7 +45,11 @@ def layer_names(module: nn.Module, x: Tensor, *, depth: int = 2) -> list[str]:
         if len(parts) == depth or not inner:
             names.append(name)
     found = feature_maps(module, x, names)
-    return [name for name, shape in found.items() if len(shape.shape) == 4 and shape[0, 0].numel() > 1]
+    return list(dict.fromkeys(key.partition(":")[0] for key, output in found.items() if _is_map(output)))
+
+
+def _is_map(output: Tensor) -> bool:
+    return output.ndim == 4 and output[0, 0].numel() > 1
 
 
 def feature_maps(module: nn.Module, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
@@ -109,10 +113,11 @@ def _resized(x: Tensor, axis: int, side: int) -> Tensor:
     import torch
 
     old = x.shape[axis]
+    # Places are found on the CPU, in doubles, which MPS lacks.
     place = (torch.arange(side, dtype=torch.float64) + 0.5) * old / side - 0.5
     low = place.floor()
     weight = (place - low).to(x).reshape((-1, 1) if axis == -2 else (-1,))
-    first, second = (x.index_select(axis, (low.long() + step) % old) for step in (0, 1))
+    first, second = (x.index_select(axis, ((low.long() + step) % old).to(x.device)) for step in (0, 1))
     return torch.lerp(first, second, weight)
 
 
@@ -120,10 +125,12 @@ def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
     """Return 1 - cos over the channels of two maps (B, C, H, W), as (B, H, W) in [0, 2].
 
     Computed as half the squared distance of the normalised vectors, which is exactly 0 for equal ones. A
-    vector of zeros lies at distance 0 from another, and at 1 from anything else.
+    vector of zeros lies at distance 0 from another, and at 1 from anything else. Computed in doubles, on the
+    CPU where the maps are on MPS, which has none.
     """
     import torch
 
+    a, b = (part.cpu() if part.device.type == "mps" else part for part in (a, b))
     lengths = [part.double().norm(dim=1, keepdim=True) for part in (a, b)]
     unit = [part.double() / length.clamp_min(1e-30) for part, length in zip((a, b), lengths, strict=True)]
     distance = (unit[0] - unit[1]).square().sum(1) / 2
@@ -176,7 +183,9 @@ class FeatureDistance:
         return self._factors
 
     def _upsampled(self, x: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
-        maps = feature_maps(self.module, x, self.names)
+        # A layer that is called again may give something else than a map then.
+        outputs = feature_maps(self.module, x, self.names)
+        maps = {name: output for name, output in outputs.items() if _is_map(output)}
         for name, found in maps.items():
             self._factors.setdefault(name, max(1, round(size[0] / found.shape[-2])))
         return {name: upsample_circular(found, size) for name, found in maps.items()}

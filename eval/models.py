@@ -173,6 +173,18 @@ def short_names(files: Sequence[Path]) -> list[str]:
     return [str(file) for file in files]
 
 
+def named_apart(names: Sequence[str], models: Sequence[str]) -> list[str]:
+    """Return the names of classifiers, or where two are equal, for all of them what the user typed.
+
+    Raises:
+        InputError: if the user typed one of them twice.
+    """
+    for place, model in enumerate(models):
+        if model in models[:place]:
+            raise InputError(f"{model}: is named twice")
+    return list(names) if len(set(names)) == len(names) else list(models)
+
+
 def _name_parts(file: Path) -> list[str]:
     if ":" in file.name:  # a callable has no suffix and no folder
         return [str(file)]

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 
 from data.errors import InputError
 from data.labelled import Labelled, open_labelled
-from eval.classifier_file import Classifier
+from eval import classifier_charts
+from eval.classifier_file import FILE, Classifier, save_classifier
 from eval.consistency import (
     curve_summary,
     diagonal_curves,
@@ -26,6 +28,7 @@ from eval.consistency import (
     proportion,
     protocol_of,
 )
+from eval.eval_consistency import curves_of
 from eval.eval_consistency import main as eval_consistency
 from eval.shifts import make_protocol
 from tests.classifiers import classifier, write_classifier, write_fashion_mnist
@@ -131,7 +134,7 @@ def test_accuracy_of_labels_that_are_not_there(pictures: Labelled) -> None:
 
 
 def test_a_window_without_room(pictures: Labelled) -> None:
-    with pytest.raises(InputError, match="32 px window fills its canvas"):
+    with pytest.raises(InputError, match=r"test: its 32 px window fills its canvas.*--protocol roll"):
         measure_consistency(fixed(Constant(), canvas_px=32), pictures, "crop")
     with pytest.raises(InputError, match="protocol 'shake' is unknown"):
         protocol_of(classifier(), "shake")
@@ -173,12 +176,99 @@ def test_the_command(tmp_path: Path, capsys: Capture) -> None:
     assert page.count("data:image/png;base64,") == 2
 
 
+def run_of(folder: Path, **changes: int) -> str:
+    """A run whose windows or canvases have another size."""
+    save_classifier(folder / FILE, dataclasses.replace(classifier(), **changes))
+    return str(folder)
+
+
+def test_networks_of_different_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is drawn against its own shifts; one whose window fills its canvas has none."""
+    data = write_fashion_mnist(tmp_path / "data")
+    runs = [
+        run_of(tmp_path / "narrow", window_px=24),
+        run_of(tmp_path / "full", canvas_px=32),
+        run_of(tmp_path / "usual"),
+    ]
+    figures: list[Any] = []
+    save = classifier_charts.save_chart
+
+    def keep(path: Path, figure: Any) -> None:
+        figures.append(figure)
+        save(path, figure)
+
+    monkeypatch.setattr(classifier_charts, "save_chart", keep)
+    words = ["--data", str(data), "--device", "cpu", "--protocol", "roll", "--limit", "8"]
+    assert eval_consistency([*runs, *words, "--out", str(tmp_path / "out")]) == 0
+    panels = [axes for axes in figures[-1].axes if axes.lines]
+    assert len(panels) == 6
+    for axes in panels:
+        assert [list(line.get_xdata()) for line in axes.lines] == [list(range(-8, 9)), list(range(-4, 5))]
+
+
+def test_networks_on_pictures_of_their_own(tmp_path: Path) -> None:
+    """The diagonal shows the first one's pictures, and so the others' curves only where they are the same."""
+    subjects = []
+    for name, count in (("one", 4), ("two", 3), ("three", 4)):
+        data = write_fashion_mnist(tmp_path / str(count), test=count)
+        subjects.append((dataclasses.replace(classifier(), name=name), open_labelled(data)))
+    curves, titles = curves_of(subjects)
+    assert list(curves) == ["one", "three"]
+    assert len(titles) == 4
+
+
+def test_classifiers_of_one_name_are_told_apart(tmp_path: Path, capsys: Capture) -> None:
+    data = write_fashion_mnist(tmp_path / "data")
+    runs = [str(write_classifier(tmp_path / name / "run", seed=seed)) for seed, name in enumerate("ab")]
+    out = tmp_path / "out"
+    assert eval_consistency([*runs, "--data", str(data), "--device", "cpu", "--out", str(out)]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == runs
+    models = json.loads((out / "consistency.json").read_text())["models"]
+    assert [model["name"] for model in models] == runs
+
+
+def test_other_classes_leave_out_accuracy_alone(tmp_path: Path, capsys: Capture) -> None:
+    """And that is said before anything is measured."""
+    data = write_fashion_mnist(tmp_path / "data")
+    runs = [str(write_classifier(tmp_path / "ten")), str(write_classifier(tmp_path / "three", classes=3))]
+    words = ["--data", str(data), "--device", "cpu", "--out", str(tmp_path / "out")]
+    assert eval_consistency([*runs, *words]) == 0
+    printed = capsys.readouterr()
+    note = f"three: knows 3 classes, but {data} has 10; measured without accuracy"
+    assert printed.err.splitlines()[0] == note
+    ten, three = json.loads((tmp_path / "out" / "consistency.json").read_text())["models"]
+    assert "accuracy" in ten
+    assert "accuracy" not in three
+    assert three["consistency"]["crop"]["n_images"] == 20
+    assert printed.out.splitlines()[-1].split()[-1] == "-"
+
+
+def test_workers_would_change_nothing_and_are_no_option(capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        eval_consistency(["--help"])
+    shown = capsys.readouterr().out
+    assert "--seed" in shown
+    assert "--workers" not in shown
+
+
+def test_no_room_is_found_before_anything_is_measured(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_fashion_mnist(tmp_path / "data")
+    runs = [run_of(tmp_path / "usual"), run_of(tmp_path / "full", canvas_px=32)]
+    monkeypatch.setattr("eval.eval_consistency.measure", None)  # to call it is a traceback
+    words = ["--data", str(data), "--device", "cpu", "--out", str(tmp_path / "out")]
+    assert eval_consistency([*runs, *words]) == 2
+    one_error_line(capsys, "full", "--protocol roll")
+
+
 def test_bad_input(tmp_path: Path, capsys: Capture) -> None:
     run = str(write_classifier(tmp_path / "run"))
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "classifier.safetensors").write_bytes(b"x" * 100)
     for words, culprits in (
         ([run], ["--data"]),
+        ([run, run, "--data", str(write_fashion_mnist(tmp_path / "data"))], [run, "named twice"]),
         ([run, "--protocol", "crop,shake"], ["shake"]),
         ([run, "--data", str(tmp_path / "nowhere")], ["nowhere"]),
         ([str(tmp_path / "damaged")], ["damaged", "no safetensors"]),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from data.errors import InputError
-from eval.classifier_charts import draw_feature_grid, thinned
+from data.labelled import open_labelled
+from eval import classifier_charts
+from eval.classifier_charts import draw_feature_curve, draw_feature_grid, thinned
+from eval.eval_features import classifier_subject, feature_section, table
 from eval.eval_features import main as eval_features
 from eval.features import (
     FeatureDistance,
@@ -28,7 +34,7 @@ from eval.features import (
 )
 from gen.antialias import antialias
 from gen.circular import make_circular
-from tests.classifiers import write_classifier, write_fashion_mnist
+from tests.classifiers import classifier, write_classifier, write_fashion_mnist
 from tests.test_commands import one_error_line
 
 Capture = pytest.CaptureFixture[str]
@@ -76,6 +82,29 @@ def test_other_sizes_are_linear_between_circular_neighbours() -> None:
                 for j in (math.floor(z), math.floor(z) + 1):
                     total += (1 - abs(y - i)) * (1 - abs(z - j)) * x[0, 0, i % 4, j % 4].item()
             assert got[0, 0, row, column].item() == pytest.approx(total, abs=1e-6)
+
+
+def test_other_sizes_on_cuda() -> None:
+    """Torch's fake tensors refuse what lies on another device, and need none."""
+    with FakeTensorMode():
+        got = upsample_circular(torch.empty(1, 2, 4, 4, device="cuda"), (7, 6))
+    assert got.shape == (1, 2, 7, 6)
+    assert got.device.type == "cuda"
+
+
+def test_cosine_distance_without_doubles_on_the_device() -> None:
+    class OnMPS(Tensor):
+        device = torch.device("mps")  # type: ignore[assignment]
+
+        def cpu(self) -> Tensor:  # type: ignore[override]
+            return self.as_subclass(Tensor)
+
+        def double(self) -> Tensor:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+
+    a, b = picture(2, 5, 4, 4), picture(2, 5, 4, 4, seed=1)
+    got = cosine_distance(a.as_subclass(OnMPS), b.as_subclass(OnMPS))
+    torch.testing.assert_close(got, cosine_distance(a, b), rtol=0, atol=0)
 
 
 def test_cosine_distance_against_torch() -> None:
@@ -192,6 +221,22 @@ def test_what_is_kept_is_a_copy_and_calls_are_counted() -> None:
     torch.testing.assert_close(found["conv"], -x)  # before the activation wrote into it
 
 
+def test_a_layer_called_again_is_named_once_and_measured_where_it_gives_maps() -> None:
+    class Reused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 2, 3, padding=1)
+            self.relu = nn.ReLU()
+
+        def forward(self, x: Tensor) -> Tensor:
+            maps = self.relu(self.conv(self.relu(x)))
+            return self.relu(self.relu(maps.mean((-2, -1), keepdim=True)).flatten(1))
+
+    model, x = Reused().eval(), picture(1, 1, 8, 8)
+    assert layer_names(model, x) == ["relu", "conv"]
+    assert list(distances(model, x, [(1, 0)])) == ["relu", "conv", "relu:2"]
+
+
 def test_where_resolution_falls() -> None:
     assert downsampling_layers({"a": 1, "b": 2, "c": 2, "d": 1, "e": 4}) == ["b", "e"]
 
@@ -209,6 +254,58 @@ def test_a_grid_of_many_layers_is_thinned(tmp_path: Path) -> None:
         assert min(image.size) > 200
     with pytest.raises(ValueError, match="share no layer"):
         draw_feature_grid(tmp_path / "x.png", [model, {**model, "layers": {"other": layers["l0"]}}])
+
+
+def measured(name: str, **means: float) -> dict[str, Any]:
+    layers = {
+        layer: {"stride": 2 + place, "mean": mean, "distance": [[0.0, mean]] * 2}
+        for place, (layer, mean) in enumerate(means.items())
+    }
+    return {"name": name, "dx": [0, 1], "dy": [0, 1], "layers": layers}
+
+
+def test_networks_of_different_layers_lose_none(tmp_path: Path) -> None:
+    models = [measured("one", stem=0.1, late=0.2), measured("two", a=0.3, late=0.4, b=0.5)]
+    assert [line.split() for line in table(models).splitlines()] == [
+        ["layer", "one", "two"],
+        ["stem", "0.1000", "-"],
+        ["late", "0.2000", "0.4000"],
+        ["a", "-", "0.3000"],
+        ["b", "-", "0.5000"],
+    ]
+    section = feature_section({"models": models, "borders": "own", "n_images": 1}, tmp_path)
+    assert section.rows == [
+        ["stem", "1/2", "0.1000", ""],
+        ["late", "1/3", "0.2000", "0.4000"],
+        ["a", "1/2", "", "0.3000"],
+        ["b", "1/4", "", "0.5000"],
+    ]
+    clash = [measured("one", late=0.2), measured("two", stem=0.3, late=0.4)]
+    assert (
+        feature_section({"models": clash, "borders": "own", "n_images": 1}, tmp_path).rows[0][1] == "1/2, 1/3"
+    )
+
+
+def test_curves_have_a_panel_for_each_set_of_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Any] = []
+    monkeypatch.setattr(classifier_charts, "save_chart", lambda path, figure: figures.append(figure))
+    models = [
+        measured("a", x=0.1, y=0.2),
+        measured("b", u=0.3, v=0.4, w=0.5),
+        measured("c", x=0.6, y=0.7),
+    ]
+    draw_feature_curve("unused.png", models)
+    panels = figures[0].axes
+    names = [[text.get_text() for text in axes.get_xticklabels()] for axes in panels]
+    assert names == [["x", "y"], ["u", "v", "w"]]
+    # Lines of two points or more; the others mark where resolution falls.
+    drawn = [
+        {line.get_color(): list(line.get_ydata()) for line in axes.lines if line.get_marker() != "None"}
+        for axes in panels
+    ]
+    assert [list(lines.values()) for lines in drawn] == [[[0.1, 0.2], [0.6, 0.7]], [[0.3, 0.4, 0.5]]]
+    handles = [handle.get_color() for handle in figures[0].legends[0].legend_handles]
+    assert [*drawn[0], *drawn[1]] == [handles[0], handles[2], handles[1]]
 
 
 # ---- the command ------------------------------------------------------------------------------------
@@ -233,6 +330,32 @@ def test_classifiers_end_to_end(tmp_path: Path, capsys: Capture) -> None:
     page = (out / "features.html").read_text()
     assert page.count("data:image/png;base64,") == 2
     assert "layer4.0" in page
+
+
+def test_blocks_that_call_a_layer_twice(tmp_path: Path) -> None:
+    data, run = write_fashion_mnist(tmp_path / "data"), write_classifier(tmp_path / "run")
+    words = ["--data", str(data), "--shifts", "0,1", "--limit", "1", "--device", "cpu"]
+    assert eval_features([str(run), *words, "--depth", "3", "--out", str(tmp_path / "out")]) == 0
+    layers = json.loads((tmp_path / "out" / "features.json").read_text())["models"][0]["layers"]
+    assert {"layer1.0.relu", "layer1.0.relu:2", "layer4.1.bn2"} <= set(layers)
+
+
+def test_a_network_that_cannot_be_circular_is_named(tmp_path: Path) -> None:
+    pictures = open_labelled(write_fashion_mnist(tmp_path / "data")).first(1)
+    module = nn.Sequential(nn.ConvTranspose2d(1, 1, 2))
+    network = dataclasses.replace(classifier(), name="odd", module=module)
+    with pytest.raises(InputError, match=r"^odd: 0: a transposed conv .*; expected --borders own$"):
+        classifier_subject(network, pictures, circular=True)
+    assert classifier_subject(network, pictures, circular=False).name == "odd"
+
+
+def test_what_would_change_nothing_is_no_option(capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        eval_features(["--help"])
+    shown = capsys.readouterr().out
+    assert "--batch_size" in shown
+    assert "--workers" not in shown
+    assert "--seed" not in shown
 
 
 def test_generators(checkpoints: list[Path], tmp_path: Path) -> None:
@@ -260,6 +383,7 @@ def test_bad_input(tmp_path: Path, capsys: Capture, checkpoints: list[Path]) -> 
         ([run, "--data", str(tmp_path / "nowhere")], ["nowhere"]),
         ([run, "--data", str(data), "--shifts", "0..40"], ["0..40", "32 px"]),
         ([run, str(checkpoints[0]), "--data", str(data)], ["another kind"]),
+        ([run, run, "--data", str(data)], [run, "named twice"]),
         (["resnet18=" + str(tmp_path / "none.pth"), "--data", str(data)], ["none.pth"]),
     ):
         assert eval_features([*words, "--device", "cpu", "--out", str(tmp_path / "out")]) == 2
