@@ -78,6 +78,11 @@ class DiscriminatorConfig:
 
     def __post_init__(self) -> None:
         _at_least(1, "discriminator.", ndf=self.ndf, n_layers=self.n_layers)
+        for name, taps in (("filter", self.filter), ("input_filter", self.input_filter)):
+            if taps and self.kind != "patch":
+                raise ValueError(
+                    f"discriminator.{name} {taps} needs discriminator.kind patch, not {self.kind}"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

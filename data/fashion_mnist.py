@@ -41,7 +41,7 @@ def read_fashion_mnist(
         Pictures (N, 28, 28) uint8, and labels (N,) uint8, indices into `CLASSES`.
 
     Raises:
-        InputError: naming the file that is missing, damaged, or does not belong to the other.
+        InputError: naming the file that is missing, damaged, empty, or does not belong to the other.
     """
     if split not in PREFIX:
         raise InputError(f"split {split!r} is unknown; expected one of {', '.join(PREFIX)}")
@@ -53,7 +53,9 @@ def read_fashion_mnist(
             f"{files[1]}: holds numbers of shape {labels.shape}; expected a label for each of the "
             f"{pictures.shape[0]} pictures in {files[0].name}"
         )
-    if labels.size and labels.max() >= len(CLASSES):
+    if not pictures.size:
+        raise InputError(f"{files[0]}: holds no pictures; expected at least one of at least 1 x 1 px")
+    if labels.max() >= len(CLASSES):
         raise InputError(f"{files[1]}: holds the label {labels.max()}; expected 0 to {len(CLASSES) - 1}")
     return pictures, labels
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,17 @@ class Labelled:
         return Labelled(
             self.source, self.classes, self.labels[:count], pixels, self.files[:count], self.channels
         )
+
+    def sha256(self) -> str:
+        """Return the hash of all pictures, pixels or whole files, and their labels, wherever they lie."""
+        digest = hashlib.sha256(self.labels.tobytes())
+        if self.pixels is not None:
+            digest.update(f"{self.pixels.shape}".encode())
+            digest.update(self.pixels.tobytes())
+        for path in self.files:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()
 
 
 def open_labelled(source: str | Path, split: str = "test", *, channels: int = 1) -> Labelled:

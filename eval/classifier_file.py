@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 FILE = "classifier.safetensors"
 FORMAT = "steadypix.classifier.v1"
+LEAST_STD = 1e-6  # what is divided by stays a number in float32
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ def load_classifier(path: str | Path, device: str = "cpu", *, name: str | None =
         raise CheckpointError(f"{path}: is no steadypix classifier (no {FORMAT} metadata in it)")
     try:
         built = ClassifierConfig(**config)
-        numbers = [_floats(pictures[key], built.in_channels) for key in ("mean", "std")]
+        mean = _floats("mean", pictures["mean"], built.in_channels, 0)
+        std = _floats("std", pictures["std"], built.in_channels, LEAST_STD)
         sizes = [pictures[key] for key in ("window_px", "canvas_px")]
         if not all(type(size) is int and 0 < size <= 1 << 14 for size in sizes) or sizes[0] > sizes[1]:
             raise ValueError(f"sizes {sizes}")
@@ -127,8 +129,8 @@ def load_classifier(path: str | Path, device: str = "cpu", *, name: str | None =
         built.classes,
         sizes[0],
         sizes[1],
-        numbers[0],
-        numbers[1],
+        mean,
+        std,
         provenance if isinstance(provenance, dict) else {},
     )
 
@@ -141,7 +143,10 @@ def build_on_meta(config: ClassifierConfig) -> nn.Module:
         return build_classifier(config)
 
 
-def _floats(values: Any, count: int) -> tuple[float, ...]:
+def _floats(name: str, values: Any, count: int, least: float) -> tuple[float, ...]:
+    """Return `count` numbers from `least` to 1; NaN is none, nor is `true` or a text that reads as one."""
     if not isinstance(values, list) or len(values) != count:
-        raise ValueError(f"{count} numbers expected, not {values!r}")
-    return tuple(float(value) for value in values)
+        raise ValueError(f"{name} {values!r}: {count} numbers expected")
+    if not all(type(value) in (int, float) and least <= value <= 1 for value in values):
+        raise ValueError(f"{name} {values!r}: numbers from {least:g} to 1 expected")
+    return tuple(map(float, values))

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data.errors import InputError
 from data.labelled import Labelled, open_labelled
 from eval.classifier_file import FILE, Classifier, load_classifier
 from eval.vision import import_torchvision
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# A part of a dense layer as torchvision's own files name it: `norm.1.weight`, of what is now `norm1`.
+DENSE_PART = re.compile(r"(.*\bdenselayer\d+\.(?:norm|relu|conv))\.([12]\..+)")
 
 
 def load_any(model: str, device: str = "cpu") -> Classifier:
@@ -69,8 +77,9 @@ def load_torchvision(name: str, weights: Path | None, device: str = "cpu") -> Cl
         from gen.checkpoint import check_fit
         from gen.pickles import read_state
 
-        module = _unfilled(models, name)
+        module = _unfilled(models, name, published)
         state = read_state(weights, f"expected torchvision's {name} as a state dict")
+        state = _as_today(state, module.state_dict())
         check_fit(weights, state, module.state_dict())
         module.load_state_dict(state)
         origin = {"weights": weights.name}
@@ -103,7 +112,19 @@ def open_pictures(classifier: Classifier, data: str | None, split: str) -> Label
     return open_labelled(source, split, channels=classifier.in_channels)
 
 
-def _unfilled(models: Any, name: str) -> Any:
-    """Return a network whose weights are about to be replaced, without being warned of slow drawing."""
-    words = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+def _unfilled(models: Any, name: str, published: Any) -> Any:
+    """Return a network whose weights are about to be replaced, as torchvision builds it for `published`."""
+    words: dict[str, Any] = {}
+    if name in ("googlenet", "inception_v3"):
+        # Trained on pictures normalised in another way, which the network itself brings about; and without
+        # being warned of slow drawing.
+        words = {"transform_input": True, "init_weights": False}
+    elif name.startswith("vit_"):  # the shapes of its weights follow the picture's size
+        words = {"image_size": published.meta["min_size"][0]}
     return models.get_model(name, weights=None, **words)
+
+
+def _as_today(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict as of today, of one that may be from before torch counted batches."""
+    counts = {key: count for key, count in expected.items() if key.endswith(".num_batches_tracked")}
+    return counts | {DENSE_PART.sub(r"\1\2", key): tensor for key, tensor in state.items()}

@@ -132,7 +132,7 @@ class Study:
         return self.out / "runs" / run.name
 
     def fit(self, run: Run, report: Callable[[int, float], None] | None = None) -> None:
-        """Train a network, unless its file is there and was made in the same way."""
+        """Train a network, unless its file is there and was made in the same way of the same pictures."""
         config = run.config(self.settings.width, len(self.train.classes))
         folder = self.directory(run)
         if (folder / FILE).exists():
@@ -141,6 +141,7 @@ class Study:
                 "seed": run.seed,
                 "recipe": dataclasses.asdict(self.settings.recipe),
                 "n_images": len(self.train),
+                "pictures_sha256": self.train.sha256(),
             }
             if found.config == config and made.items() <= dict(found.provenance).items():
                 return
@@ -159,6 +160,7 @@ class Study:
         file = self.directory(run) / FILE
         heading = {
             "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+            "pictures_sha256": self.test.sha256(),
             "settings": {**json.loads(json.dumps(dataclasses.asdict(self.settings))), "seeds": None},
         }
         kept = self.directory(run) / MEASURES

@@ -94,7 +94,13 @@ def train_classifier(
         recipe.canvas_px,
         (mean,) * config.in_channels,
         (std,) * config.in_channels,
-        {"seed": seed, "recipe": asdict(recipe), "pictures": pictures.source, "n_images": len(pictures)},
+        {
+            "seed": seed,
+            "recipe": asdict(recipe),
+            "pictures": pictures.source,
+            "n_images": len(pictures),
+            "pictures_sha256": pictures.sha256(),
+        },
     )
     heading = {"config": asdict(config), "provenance": dict(classifier.provenance)}
     labels = torch.from_numpy(pictures.labels)

@@ -27,7 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from gen.filters import binomial_taps
-from gen.resample import PADDINGS, BlurPool2d
+from gen.gated_pool import GatedPool2d
+from gen.resample import PADDINGS, BlurPool2d, BlurUpsample2d, MaxBlurPool2d
 
 SAMPLINGS = ("blur", "preblur")
 ACTIVATIONS: tuple[type[nn.Module], ...] = (
@@ -43,7 +44,8 @@ FUNCTIONAL_ACTIVATIONS = {
     for name in ("relu", "relu_", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "hardswish")
 }
 FUNCTIONAL_ACTIVATIONS |= {torch.relu, torch.relu_, torch.sigmoid, torch.tanh}
-FUNCTIONAL_POOLS = {F.max_pool2d, F.avg_pool2d, torch.max_pool2d, torch.nn.functional.lp_pool2d}
+FUNCTIONAL_POOLS = {F.max_pool2d, F.avg_pool2d, torch.max_pool2d, F.lp_pool2d}
+UNCHANGED_POOLS = (nn.LPPool2d, GatedPool2d)
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Left:
     """A layer that subsamples and was left as it is.
 
     Attributes:
-        module: its name, or the function in the network's graph.
+        module: its name, or the function in the network's graph; empty for the network itself.
         reason: why.
     """
 
@@ -92,7 +94,7 @@ class Retrofit:
 
     def __str__(self) -> str:
         lines = [f"{c.module or '(root)'}: {c.kind} stride {c.stride}, {c.blur}" for c in self.changes]
-        return "\n".join(lines + [f"{item.module}: left, {item.reason}" for item in self.left])
+        return "\n".join(lines + [f"{item.module or '(root)'}: left, {item.reason}" for item in self.left])
 
 
 def antialias(
@@ -103,7 +105,7 @@ def antialias(
     sampling: str = "blur",
     skip: Collection[str] = (),
 ) -> Retrofit:
-    """Rewrite a network's strided convs, pools and transposed convs, in place.
+    """Rewrite a network's strided convs, pools and transposed convs, in place; those rewritten before stay.
 
     Args:
         model: any network on maps (B, C, H, W). Weights, names and the shapes of all outputs are kept.
@@ -137,13 +139,15 @@ def antialias(
 
     changes: list[Change] = []
     left = [Left(name, "a function, not a module") for name in graph.functional_pools]
+    if not graph.whole:
+        left.append(Left("", "cannot be traced in full: pools that are functions may be in it"))
     for name, module in modules.items():
         if any(name == kept or name.startswith(f"{kept}.") for kept in skip):
             continue
         stride, reason = _stride(module)
         if reason:
             left.append(Left(name, reason))
-        if stride == 1:
+        if stride == 1 or _is_blurred(module):
             continue
         kind = type(module).__name__
         if isinstance(module, nn.ConvTranspose2d):
@@ -172,14 +176,18 @@ class Graph:
 
     Args:
         model: the network; one that cannot be traced has no graph, and every answer is None.
+
+    Attributes:
+        whole: whether all of the network's own code was traced, and not only what is between its modules.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.modules = dict(model.named_modules())
-        try:
-            self.nodes = list(_Tracer().trace(model).nodes)
-        except Exception:  # control flow that depends on data fails in whatever way the network's code does
-            self.nodes = []
+        self.whole = True
+        self.nodes = _trace(model, inside=True)
+        if not self.nodes:
+            self.whole = False
+            self.nodes = _trace(model, inside=False)
         self.calls: dict[str, list[fx.Node]] = {}
         for node in self.nodes:
             if node.op == "call_module":
@@ -188,7 +196,7 @@ class Graph:
     @property
     def functional_pools(self) -> list[str]:
         """Names of pools that are function calls."""
-        return [node.name for node in self.nodes if node.target in FUNCTIONAL_POOLS and _subsamples(node)]
+        return [node.name for node in self.nodes if node.target in FUNCTIONAL_POOLS and subsamples(node)]
 
     def module_of(self, node: fx.Node) -> nn.Module | None:
         """Return the module a node calls; None if it calls none, or one that is called elsewhere too."""
@@ -216,25 +224,56 @@ class Graph:
         return None
 
 
+# Known for what they are, also where a class of the user's own inherits from them.
+LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.MaxPool2d, nn.AvgPool2d)
+LEAVES = (*LAYERS, *UNCHANGED_POOLS, *ACTIVATIONS, *POINTWISE, BlurPool2d, BlurUpsample2d, MaxBlurPool2d)
+
+
 class _Tracer(fx.Tracer):
+    def __init__(self, *, inside: bool) -> None:
+        super().__init__()
+        self.inside = inside
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Look into modules that are made of others alone."""
-        return super().is_leaf_module(m, module_qualified_name) or not any(m.children())
+        """Look into modules that are made of others; if `inside`, into all but torch's and ours."""
+        if isinstance(m, LEAVES) or super().is_leaf_module(m, module_qualified_name):
+            return True
+        return not self.inside and not list(m.children())
 
 
-def _subsamples(pool: fx.Node) -> bool:
+def _trace(model: nn.Module, *, inside: bool) -> list[fx.Node]:
+    try:
+        return list(_Tracer(inside=inside).trace(model).nodes)
+    except Exception:  # control flow that depends on data fails in whatever way the network's code does
+        return []
+
+
+def subsamples(pool: fx.Node) -> bool:
     """Return whether a call of a pooling function has a stride; without one, its window is its stride."""
-    words = dict(zip(("kernel_size", "stride"), pool.args[1:], strict=False)) | pool.kwargs
+    first = 2 if pool.target is F.lp_pool2d else 1  # behind the map, and the norm of a power average
+    words = dict(zip(("kernel_size", "stride"), pool.args[first:], strict=False)) | pool.kwargs
     return (words.get("stride") or words.get("kernel_size")) not in (1, (1, 1))
+
+
+def _is_blurred(module: nn.Module) -> bool:
+    """Return whether an earlier call gave a blur to a layer that keeps its stride.
+
+    Before a conv there may also lie the blur of the conv before it, which has that one's stride.
+    """
+    place = "blur_after" if isinstance(module, nn.ConvTranspose2d) else "blur_before"
+    blurs = getattr(module, place, nn.Identity()).modules()
+    return any(isinstance(blur, BlurPool2d) and blur.stride == 1 for blur in blurs)
 
 
 def _stride(module: nn.Module) -> tuple[int, str]:
     """Return what a module subsamples by, and why it is left alone if that cannot be helped."""
-    if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.MaxPool2d | nn.AvgPool2d):
+    if not isinstance(module, (*LAYERS, *UNCHANGED_POOLS)):
         return 1, ""
-    pair = (module.stride,) * 2 if isinstance(module.stride, int) else tuple(module.stride)
+    pair = _pair(module.stride or module.kernel_size)  # a power-average pool may state its kernel alone
     if pair == (1, 1):
         return 1, ""
+    if isinstance(module, UNCHANGED_POOLS):
+        return 1, f"{type(module).__name__} has no low-pass counterpart here"
     if pair[0] != pair[1]:
         return 1, f"its strides {pair[0]} and {pair[1]} differ"
     if isinstance(module, nn.MaxPool2d) and module.return_indices:

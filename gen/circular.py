@@ -6,7 +6,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from gen.antialias import CeilPool
+from gen.gated_pool import GatedPool2d
 from gen.resample import BlurPool2d, BlurUpsample2d
+
+POOLS = (nn.MaxPool2d, nn.AvgPool2d, GatedPool2d)
 
 
 def make_circular(model: nn.Module) -> None:
@@ -24,15 +28,21 @@ def make_circular(model: nn.Module) -> None:
             module.padding_mode = "circular"
         elif isinstance(module, BlurPool2d | BlurUpsample2d):
             module.padding = "circular"
-        elif isinstance(module, nn.MaxPool2d | nn.AvgPool2d) and module.padding not in (0, (0, 0)):
+        elif isinstance(module, POOLS) and module.padding not in (0, (0, 0)):
             height, width = (
                 (module.padding,) * 2 if isinstance(module.padding, int) else tuple(module.padding)
             )
-            if module.ceil_mode:
+            if _rounds_up(module):
                 raise ValueError(f"{name}: a pool with padding and ceil_mode cannot be made circular")
             module.add_module("wrap", nn.CircularPad2d((width, width, height, height)))
             module.padding = 0
             module.register_forward_pre_hook(_wrap)
+
+
+def _rounds_up(pool: Any) -> bool:
+    """Return whether a pool's `ceil_mode` may add a window: never with a stride of 1 that was not larger."""
+    strided = pool.stride not in (1, (1, 1)) or isinstance(getattr(pool, "blur_after", None), CeilPool)
+    return strided and getattr(pool, "ceil_mode", False)
 
 
 def _wrap(module: Any, args: tuple[Any, ...]) -> tuple[Tensor, ...]:

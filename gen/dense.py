@@ -11,7 +11,10 @@ from typing import Any
 
 from torch import fx, nn
 
-LAYERS = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
+from gen.antialias import FUNCTIONAL_POOLS, subsamples
+from gen.gated_pool import GatedPool2d
+
+LAYERS = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, GatedPool2d)
 
 
 def make_dense(model: nn.Module) -> int:
@@ -22,13 +25,13 @@ def make_dense(model: nn.Module) -> int:
     near there differs.
 
     Args:
-        model: can be traced symbolically (`torch.fx`), each conv and pool called once.
+        model: can be traced symbolically (`torch.fx`), each conv and pool a module that is called once.
 
     Returns:
         The product of the strides along the deepest path.
 
     Raises:
-        ValueError: naming a layer that cannot be dilated, or that is called twice.
+        ValueError: naming a layer that cannot be dilated or is called twice, or a pool that is a function.
     """
     modules = dict(model.named_modules())
     rates: dict[fx.Node, int] = {}
@@ -41,6 +44,8 @@ def make_dense(model: nn.Module) -> int:
         if len(found) > 1:
             raise ValueError(f"{node.name}: joins maps of strides {sorted(found)}; cannot be dense")
         rate = found.pop() if found else 1
+        if node.target in FUNCTIONAL_POOLS and (rate > 1 or subsamples(node)):
+            raise ValueError(f"{node.name}: a function, not a module; cannot be dense")
         module = modules.get(str(node.target)) if node.op == "call_module" else None
         if isinstance(module, LAYERS):
             name = str(node.target)
@@ -48,11 +53,14 @@ def make_dense(model: nn.Module) -> int:
                 raise ValueError(f"{name}: is called twice; cannot be dense")
             if any(child != "wrap" for child, _ in module.named_children()):
                 raise ValueError(f"{name}: blurs; expected a network that is not anti-aliased")
-            if isinstance(module, nn.AvgPool2d) and rate > 1:
-                raise ValueError(f"{name}: an average pool cannot be dilated")
+            if isinstance(module, nn.AvgPool2d | GatedPool2d) and rate > 1:
+                kind = "an average" if isinstance(module, nn.AvgPool2d) else "a gated"
+                raise ValueError(f"{name}: {kind} pool cannot be dilated")
             done.add(name)
             todo.append((module, rate))
             rate *= _stride(module)
+        elif hasattr(module, "stride"):
+            raise ValueError(f"{node.target}: {type(module).__name__} cannot be dense")
         rates[node] = rate
         deepest = max(deepest, rate)
     for module, rate in todo:

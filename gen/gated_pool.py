@@ -45,15 +45,21 @@ class GatedPool2d(nn.Module):
 
 
 def gate_pools(model: nn.Module) -> list[str]:
-    """Replace every square max and average pool in a network by a gated one, in place; return their names."""
+    """Replace every square max and average pool in a network by a gated one, in place; return their names.
+
+    A pool whose kernel, stride or padding differs between the axes stays, as do `ceil_mode` and dilation.
+    """
     replaced = []
     for parent_name, parent in list(model.named_modules()):
         for name, child in list(parent.named_children()):
-            plain = isinstance(child, nn.MaxPool2d | nn.AvgPool2d) and not child.ceil_mode
-            if not plain or not isinstance(child.kernel_size, int) or getattr(child, "dilation", 1) != 1:
+            if not isinstance(child, nn.MaxPool2d | nn.AvgPool2d) or child.ceil_mode:
                 continue
-            assert isinstance(child.stride, int)
-            assert isinstance(child.padding, int)
-            setattr(parent, name, GatedPool2d(child.kernel_size, stride=child.stride, padding=child.padding))
+            # Each may be stated once for both axes, or twice.
+            stated = (child.kernel_size, child.stride, child.padding, getattr(child, "dilation", 1))
+            sides = [{value} if isinstance(value, int) else set(value) for value in stated]
+            if any(len(side) > 1 for side in sides) or sides[3] != {1}:
+                continue
+            kernel, stride, padding = (side.pop() for side in sides[:3])
+            setattr(parent, name, GatedPool2d(kernel, stride=stride, padding=padding))
             replaced.append(f"{parent_name}.{name}".lstrip("."))
     return replaced

@@ -187,6 +187,9 @@ def test_a_residual_block() -> None:
     ]
 
 
+UNTRACED = "cannot be traced in full: pools that are functions may be in it"
+
+
 class DataDependent(nn.Module):
     """Control flow that no symbolic trace can follow."""
 
@@ -206,6 +209,7 @@ def test_without_a_graph_the_blur_follows_the_conv() -> None:
     dense = F.conv2d(x, model.conv.weight, model.conv.bias, padding=1)
     torch.testing.assert_close(model(x), BlurPool2d(1)(dense).relu())
     assert retrofit.changes[0].blur == "blurred after"
+    assert str(retrofit).splitlines()[1] == f"(root): left, {UNTRACED}"
 
 
 # ---- any network ------------------------------------------------------------------------------------
@@ -275,15 +279,40 @@ def test_skip_leaves_modules_alone() -> None:
         antialias(model, skip=("layer9",))
 
 
-def test_twice_is_once() -> None:
-    model = torchvision_model("resnet18")
-    antialias(model)
-    x = picture(1, 3, 64, 64)
-    with torch.no_grad():
-        before = model(x)
-        again = antialias(model)
-        assert again.changes == ()
-        assert torch.equal(model(x), before)
+@pytest.mark.parametrize("sampling", ["blur", "preblur"])
+def test_twice_is_once(sampling: str) -> None:
+    resnet = torchvision_model("resnet18")
+    hourglass = nn.Sequential(nn.Conv2d(3, 2, 3, 2, 1), nn.ReLU(), nn.ConvTranspose2d(2, 3, 4, 2, 1))
+    for model in (resnet, hourglass):
+        antialias(model, sampling=sampling)
+        x = picture(1, 3, 64, 64)
+        with torch.no_grad():
+            before = model(x)
+            again = antialias(model, sampling=sampling)
+            assert again.changes == ()
+            assert torch.equal(model(x), before)
+
+
+def test_a_blur_of_the_conv_before_is_not_a_conv_s_own() -> None:
+    """The second conv, left alone at first, carries what the first is blurred by."""
+
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(1, 2, 3, stride=2, padding=1)
+            self.second = nn.Conv2d(2, 2, 3, stride=2, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(self.first(x).relu()).relu()
+
+    torch.manual_seed(0)
+    at_once = Twice()
+    in_steps = copy.deepcopy(at_once)
+    antialias(at_once)
+    assert [change.module for change in antialias(in_steps, skip=("second",)).changes] == ["first"]
+    assert [change.module for change in antialias(in_steps).changes] == ["second"]
+    x = picture(1, 1, 16, 16)
+    torch.testing.assert_close(in_steps(x), at_once(x))
 
 
 def test_gradients_reach_every_parameter() -> None:
@@ -326,6 +355,51 @@ def test_what_cannot_be_changed_is_said() -> None:
         ("uneven", "its strides 2 and 1 differ"),
         ("indices", "it returns indices"),
     ]
+
+
+class Halve(nn.Module):
+    """A pool in a class of its own, made of no other module."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(x, 2)
+
+
+class Rare(nn.Module):
+    """Made of no other module, and with control flow that depends on data."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(x, 2) if x.sum() > 0 else F.max_pool2d(-x, 2)
+
+
+class PowerAverage(nn.Module):
+    """Its stride is its fourth argument, where other pools have it as the third."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.lp_pool2d(x, 1, 3, self.stride)
+
+
+@pytest.mark.parametrize(
+    ("pool", "left"),
+    [
+        (Halve(), ("max_pool2d", "a function, not a module")),
+        (Rare(), ("", UNTRACED)),
+        (PowerAverage(2), ("lp_pool2d", "a function, not a module")),
+        (PowerAverage(1), None),
+        (nn.LPPool2d(2, 2), ("2", "LPPool2d has no low-pass counterpart here")),
+        (nn.LPPool2d(2, 3, stride=1), None),
+        (GatedPool2d(2), ("2", "GatedPool2d has no low-pass counterpart here")),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_pools_that_stay_are_said(pool: nn.Module, left: tuple[str, str] | None) -> None:
+    """Whatever they are made of, and without the conv's activation going out of sight."""
+    retrofit = antialias(nn.Sequential(nn.Conv2d(1, 1, 3, 2, 1), nn.ReLU(), pool))
+    assert [(item.module, item.reason) for item in retrofit.left] == ([] if left is None else [left])
+    assert [change.blur for change in retrofit.changes] == ["blurred after 1"]
 
 
 @pytest.mark.parametrize(
@@ -379,6 +453,38 @@ def test_circular_pools_and_convs() -> None:
     torch.testing.assert_close(model(x), expected)
 
 
+@pytest.mark.parametrize(
+    "pool",
+    [
+        GatedPool2d(3, stride=2, padding=1),
+        nn.MaxPool2d(3, 1, 1, ceil_mode=True),
+        nn.AvgPool2d(3, (1, 1), 1, ceil_mode=True),
+    ],
+    ids=lambda pool: type(pool).__name__,
+)
+def test_a_padded_pool_wraps(pool: Any) -> None:
+    torch.manual_seed(0)
+    if isinstance(pool, GatedPool2d):
+        nn.init.normal_(pool.mask)
+    without_padding = copy.deepcopy(pool)
+    without_padding.padding = 0
+    x = picture(2, 3, 8, 10)
+    expected = without_padding(F.pad(x, (1, 1, 1, 1), mode="circular"))
+    model = nn.Sequential(pool)
+    for _ in range(2):  # the second changes nothing
+        make_circular(model)
+        torch.testing.assert_close(model(x), expected)
+
+
+def test_a_padded_pool_that_rounds_up_cannot_wrap() -> None:
+    model = nn.Sequential(nn.MaxPool2d(3, 2, 1, ceil_mode=True))
+    with pytest.raises(ValueError, match="0: a pool with padding and ceil_mode"):
+        make_circular(model)
+    antialias(model)  # its stride is 1 now, but its blur continues the map as the pool would have done
+    with pytest.raises(ValueError, match="0: a pool with padding and ceil_mode"):
+        make_circular(model)
+
+
 def test_a_transposed_conv_cannot_wrap() -> None:
     with pytest.raises(ValueError, match="0: a transposed conv"):
         make_circular(nn.Sequential(nn.ConvTranspose2d(1, 1, 4)))
@@ -428,6 +534,11 @@ def test_dense_maps_move_with_the_input() -> None:
     [
         (nn.Sequential(nn.Conv2d(1, 1, 3, 2), nn.AvgPool2d(2)), "average pool"),
         (nn.Sequential(nn.Conv2d(1, 1, 3, (2, 1))), "differ"),
+        (nn.Sequential(nn.Conv2d(1, 1, 3), Halve()), "max_pool2d: a function"),
+        (nn.Sequential(nn.Conv2d(1, 1, 3, 2), PowerAverage(1)), "lp_pool2d: a function"),
+        (nn.Sequential(nn.Conv2d(1, 1, 3, 2), GatedPool2d(2)), "1: a gated pool cannot be dilated"),
+        (nn.Sequential(nn.LPPool2d(2, 2)), "0: LPPool2d cannot be dense"),
+        (nn.Sequential(nn.ConvTranspose2d(1, 1, 2, 2)), "0: ConvTranspose2d cannot be dense"),
         (Branches(), None),
     ],
 )
@@ -437,6 +548,27 @@ def test_what_cannot_be_dense_is_said(model: nn.Module, culprit: str | None) -> 
         return
     with pytest.raises(ValueError, match=culprit):
         make_dense(model)
+
+
+def test_what_cannot_be_dense_stays_as_it_is() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 1, 3, 2), GatedPool2d(2))
+    with pytest.raises(ValueError, match="gated"):
+        make_dense(model)
+    assert model[0].stride == (2, 2)
+
+
+def test_a_gated_pool_before_all_strides_is_made_dense() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(GatedPool2d(3, stride=2, padding=1), nn.Conv2d(2, 3, 3, padding=1))
+    nn.init.normal_(model[0].mask)
+    make_circular(model)
+    x = picture(1, 2, 12, 12)
+    with torch.no_grad():
+        strided = model(x)
+        assert make_dense(model) == 2
+        dense = model(x)
+    assert dense.shape[-2:] == (12, 12)
+    torch.testing.assert_close(dense[..., ::2, ::2], strided)
 
 
 def test_antialiased_networks_are_not_made_dense() -> None:
@@ -468,3 +600,25 @@ def test_gates_take_the_place_of_pools() -> None:
     assert not any(isinstance(module, nn.MaxPool2d) for module in model.modules())
     with pytest.raises(ValueError, match="cannot be"):
         GatedPool2d(0)
+
+
+def test_gates_take_pools_whose_sides_are_stated_twice() -> None:
+    x = picture(1, 2, 9, 8)
+    for pool in (
+        nn.MaxPool2d(2, stride=(2, 2)),
+        nn.MaxPool2d((3, 3), 2, padding=(1, 1), dilation=(1, 1)),
+        nn.AvgPool2d((2, 2)),
+    ):
+        model = nn.Sequential(pool)
+        shape = model(x).shape
+        assert gate_pools(model) == ["0"]
+        assert model(x).shape == shape
+    for pool in (
+        nn.MaxPool2d((2, 3)),
+        nn.MaxPool2d(2, stride=(2, 1)),
+        nn.AvgPool2d(3, padding=(1, 0)),
+        nn.MaxPool2d(2, dilation=(2, 2)),
+    ):
+        model = nn.Sequential(pool)
+        assert gate_pools(model) == []
+        assert model[0] is pool

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,11 @@ from torch import Tensor, nn
 
 from data.errors import InputError
 from data.labelled import Labelled, open_labelled
-from eval import classifier_training
+from eval import classifier_models, classifier_training
 from eval.classifier_file import FILE, load_classifier, save_classifier
 from eval.classifier_models import load_any, load_torchvision
 from eval.classifier_nets import ARCHITECTURES, ClassifierConfig, build_classifier
-from eval.classifier_study import ROWS, mean_std, summarise
+from eval.classifier_study import ROWS, Run, Settings, Study, mean_std, summarise
 from eval.classifier_training import STATE, Recipe, schedule, train_classifier, windows_of
 from eval.eval_classifiers import main as eval_classifiers
 from eval.vision import import_torchvision
@@ -133,11 +135,23 @@ def test_a_file_needs_nothing_else(tmp_path: Path) -> None:
         ({"pictures": {}}, "metadata cannot be used"),
         ({"pictures": {"mean": [0], "std": [1], "window_px": 40, "canvas_px": 32}}, "cannot be used"),
         ({"pictures": {"mean": [0, 1], "std": [1], "window_px": 32, "canvas_px": 32}}, "cannot be used"),
+        (
+            {"pictures": {"mean": ["nan"], "std": [1], "window_px": 32, "canvas_px": 40}},
+            "mean .'nan'.: numbers",
+        ),
+        (
+            {"pictures": {"mean": ["0.3"], "std": [1], "window_px": 32, "canvas_px": 40}},
+            "mean .'0.3'.: numbers",
+        ),
+        (
+            {"pictures": {"mean": [True], "std": [1], "window_px": 32, "canvas_px": 40}},
+            "mean .True.: numbers",
+        ),
+        ({"pictures": {"mean": [0], "std": [0], "window_px": 32, "canvas_px": 40}}, "std .0.: numbers from"),
+        ({"pictures": {"mean": [0], "std": [-1.0], "window_px": 32, "canvas_px": 40}}, "std .-1.0.: numbers"),
     ],
 )
 def test_foreign_files_are_refused(tmp_path: Path, change: dict[str, Any], culprit: str) -> None:
-    import dataclasses
-
     made = classifier()
     metadata = {
         "format": "steadypix.classifier.v1",
@@ -161,6 +175,48 @@ def test_torchvision_s_weights_from_a_file(tmp_path: Path) -> None:
         torch.testing.assert_close(found.logits(x), theirs(found.prepare(x)))
     with pytest.raises(CheckpointError, match=r"resnet18\.pth: lacks"):
         load_torchvision("resnet34", tmp_path / "resnet18.pth")
+
+
+def as_published(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict as torchvision's files have it: older than counts of batches and names without dots."""
+    old = {key: x for key, x in state.items() if not key.endswith("num_batches_tracked")}
+    return {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", key): x for key, x in old.items()}
+
+
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "googlenet"])
+def test_a_file_gives_what_torchvision_s_own_loader_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    models = import_torchvision("torchvision.models")
+    torch.manual_seed(0)
+    words = {"init_weights": False} if name == "googlenet" else {}
+    drawn = models.get_model(name, weights=None, **words)
+    for module in drawn.modules():
+        if isinstance(module, nn.Conv2d):  # so that the picture is still to be seen in what comes out
+            nn.init.kaiming_normal_(module.weight)
+    state = as_published(name, drawn.state_dict())
+    torch.save(state, tmp_path / "published.pth")
+    weights = models.get_model_weights(name)
+    monkeypatch.setattr(weights, "get_state_dict", lambda self, *rest, **words: dict(state))
+    theirs = models.get_model(name, weights=weights.DEFAULT).eval()
+    found = load_any(f"{name}={tmp_path / 'published.pth'}")
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = theirs(found.prepare(x))
+        assert expected.std() > 0.1
+        torch.testing.assert_close(found.logits(x), expected)
+
+
+@pytest.mark.parametrize("name", ["inception_v3", "vit_b_32", "vit_h_14"])
+def test_a_file_s_network_is_built_for_the_published_weights(name: str) -> None:
+    models = import_torchvision("torchvision.models")
+    published = models.get_model_weights(name).DEFAULT
+    with torch.device("meta"):
+        module = classifier_models._unfilled(models, name, published)
+    if name == "inception_v3":
+        assert module.transform_input  # its parameters are more: the published number is without the aids
+    else:
+        assert sum(p.numel() for p in module.parameters()) == published.meta["num_params"]
 
 
 def test_random_weights_are_never_taken_for_trained_ones(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,6 +371,46 @@ def test_the_study_end_to_end(tmp_path: Path, capsys: Capture, monkeypatch: pyte
     assert eval_classifiers(tiny(data, out)) == 0
     again = json.loads((out / "results.json").read_text())
     assert again["table"] == results["table"]
+
+
+def test_other_pictures_in_the_same_folder_are_trained_and_measured_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    real = classifier_training.train_classifier
+
+    def train(*args: Any, **words: Any) -> None:
+        done.append("trained")
+        real(*args, **words)
+
+    def measured(self: Study, classifier: Any, *, dense: bool) -> dict[str, Any]:
+        done.append("measured")
+        return {}
+
+    monkeypatch.setattr("eval.classifier_study.train_classifier", train)
+    monkeypatch.setattr(Study, "_measure", measured)
+    folder = write_fashion_mnist(tmp_path / "data")
+    data, test = open_labelled(folder, "train"), open_labelled(folder, "test")
+    assert data.pixels is not None
+    assert test.pixels is not None
+    other_pixels = dataclasses.replace(data, pixels=255 - data.pixels)
+    other_labels = dataclasses.replace(data, labels=data.labels[::-1].copy())
+    other_test = dataclasses.replace(test, pixels=255 - test.pixels)
+    moved = dataclasses.replace(data, source="elsewhere")
+    size = Settings(width=8, train_images=10, test_images=4, recipe=Recipe(epochs=1))
+    for train_on, measure_on, expected in (
+        (data, test, ["trained", "measured"]),
+        (moved, test, []),
+        (data, other_test, ["measured"]),
+        (other_pixels, other_test, ["trained", "measured"]),
+        (other_labels, other_test, ["trained", "measured"]),
+    ):
+        done.clear()
+        study = Study(tmp_path / "out", train_on, measure_on, size, "cpu")
+        run = Run("resnet18", "none", 0)
+        study.fit(run)
+        study.measure(run)
+        assert done == expected
 
 
 def test_part_of_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

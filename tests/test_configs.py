@@ -76,6 +76,14 @@ def test_yaml_round_trip(tmp_path: Path) -> None:
         (["--train.beta1", "1.5"], ["beta1", "1.5"]),
         (["--train.decay_epochs", "300"], ["decay_epochs", "300"]),
         (["--device", "tpu"], ["device", "tpu"]),
+        (
+            ["--discriminator.kind", "pixel", "--discriminator.input_filter", "tri3"],
+            ["discriminator.input_filter tri3", "needs discriminator.kind patch, not pixel"],
+        ),
+        (
+            ["--discriminator.kind=pixel", "--discriminator.filter=bin5"],
+            ["discriminator.filter bin5", "patch"],
+        ),
         (["--nonsense"], ["--nonsense"]),
     ],
 )

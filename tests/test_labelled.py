@@ -14,7 +14,7 @@ from data import fashion_mnist
 from data.cli import main as steadypix_data
 from data.errors import InputError
 from data.fashion_mnist import CLASSES, download_fashion_mnist, read_fashion_mnist, read_idx
-from data.labelled import open_labelled
+from data.labelled import Labelled, open_labelled
 from tests.classifiers import write_fashion_mnist, write_idx
 from tests.test_commands import one_error_line
 
@@ -83,6 +83,31 @@ def test_files_that_do_not_belong_together(tmp_path: Path) -> None:
         read_fashion_mnist(folder, "train")
     with pytest.raises(InputError, match="split 'val' is unknown"):
         read_fashion_mnist(folder, "val")
+
+
+@pytest.mark.parametrize("shape", [(0, 28, 28), (3, 0, 28)])
+def test_files_of_no_pictures(tmp_path: Path, shape: tuple[int, int, int]) -> None:
+    write_idx(tmp_path / "train-images-idx3-ubyte.gz", np.zeros(shape))
+    write_idx(tmp_path / "train-labels-idx1-ubyte.gz", np.zeros(shape[:1]))
+    with pytest.raises(InputError, match=r"train-images-idx3-ubyte.gz: holds no pictures; expected at least"):
+        open_labelled(tmp_path, "train")
+
+
+def test_a_hash_tells_pictures_and_labels_apart(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (2, 6, 4), dtype=np.uint8)
+
+    def made(numbers: np.ndarray, labels: list[int], source: str = "here") -> str:
+        return Labelled(source, CLASSES, np.array(labels), numbers).sha256()
+
+    first = made(pixels, [0, 1])
+    assert made(pixels.copy(), [0, 1], "elsewhere") == first
+    others = [made(pixels, [1, 0]), made(pixels[::-1].copy(), [0, 1]), made(pixels.reshape(2, 4, 6), [0, 1])]
+    assert len({first, *others}) == 4
+    Image.fromarray(pixels[0]).save(tmp_path / "a.png")
+    before = open_labelled(tmp_path).sha256()
+    Image.fromarray(pixels[1]).save(tmp_path / "a.png")
+    assert open_labelled(tmp_path).sha256() != before
 
 
 def test_pictures_lie_in_the_middle_of_a_black_canvas(tmp_path: Path) -> None:
