@@ -23,12 +23,14 @@ from reproduce.training import discriminator_loss, is_done, train
 
 STAGES = ("train", "measure", "write")
 SHOWN = ("baseline-0", "bin5-0", "blur_late-0")  # in the pictures
+GRID_PICTURES = 40  # in which the grid's place is looked for
+MAP_PICTURES = 10  # each takes 64 shifts
 PICTURES = {
     "tradeoff.png": "Stability against sharpness along training, every variant.",
     "curve.png": "Stability by shift, at the end of training.",
     "grid.png": "Where the baseline changes most, shift by shift; below each output its difference to the "
     "unshifted one.",
-    "map.png": "Stability over shifts in both directions.",
+    "map.png": f"Stability over shifts in both directions, {MAP_PICTURES} pictures.",
 }
 
 
@@ -98,8 +100,9 @@ def collect(args: argparse.Namespace) -> Page:
     """Measure what has not been, of all runs that there are; draw, and return what the page is made from."""
     from eval.charts import save_smaller
     from eval.curve import draw_curve
+    from eval.results_schema import read_results
     from eval.tradeoff import draw_tradeoff
-    from reproduce.measuring import checkpoints, evaluate
+    from reproduce.measuring import checkpoints, evaluate, measured
 
     begun = [run for run in runs(args.study, args.scale) if checkpoints(run, args.runs)]
     if not begun:
@@ -108,24 +111,25 @@ def collect(args: argparse.Namespace) -> Page:
     ends = {run.name: checkpoints(run, args.runs)[max(checkpoints(run, args.runs))] for run in begun}
     done = [run.name for run in begun if is_done(run, args.runs)]
     finals = {name: {**rows[name][-1], "name": name} for name in done}
-    measured = args.runs / f"{args.study}-{args.scale}" / "measured"
-    limit = [] if args.limit is None else ["--limit", str(args.limit)]
+    place = measured(args.runs, args.study, args.scale)
     pictures = args.out / args.study
     pictures.mkdir(parents=True, exist_ok=True)
     shown = [name for name in SHOWN if name in done]
     if shown:
         files = [ends[name] for name in shown]
         # The page travels; the photos that were learnt from do not.
-        words = [*limit, "--no-originals"]
-        together = evaluate(files, args.study, data=args.data, out=measured / "shown", words=words)
-        shutil.copy(measured / "shown" / "grid.png", pictures / "grid.png")
-        together["models"] = [row for name, row in finals.items() if name.endswith("-0")]
-        draw_curve(pictures / "curve.png", together)
-        together["models"] = [row for name in rows if name.endswith("-0") for row in rows[name]]
-        draw_tradeoff(pictures / "tradeoff.png", together)
-        words = ["--limit", str(min(20, args.limit or 20)), "--map"]
-        evaluate(files, args.study, data=args.data, out=measured / "map", words=words)
-        shutil.copy(measured / "map" / "map.png", pictures / "map.png")
+        words = ["--limit", str(min(GRID_PICTURES, args.limit or GRID_PICTURES)), "--no-originals"]
+        evaluate(files, args.study, data=args.data, out=place / "shown", words=words)
+        shutil.copy(place / "shown" / "grid.png", pictures / "grid.png")
+        words = ["--limit", str(min(MAP_PICTURES, args.limit or MAP_PICTURES)), "--map"]
+        evaluate(files, args.study, data=args.data, out=place / "map", words=words)
+        shutil.copy(place / "map" / "map.png", pictures / "map.png")
+        # About the pictures every run was measured on.
+        about = read_results(place / shown[0] / f"{rows[shown[0]][-1]['epoch']:g}" / "results.json")
+        models = [row for name, row in finals.items() if name.endswith("-0")]
+        draw_curve(pictures / "curve.png", {**about, "models": models})
+        models = [row for name in rows if name.endswith("-0") for row in rows[name]]
+        draw_tradeoff(pictures / "tradeoff.png", {**about, "models": models})
         for name in ("curve", "tradeoff", "map"):  # documents travel with every clone
             chart = pictures / f"{name}.png"
             write_whole(chart, functools.partial(save_smaller, chart))

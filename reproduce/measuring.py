@@ -40,6 +40,11 @@ def checkpoints(run: Run, root: Path) -> dict[float, Path]:
     return dict(sorted(found.items()))
 
 
+def measured(root: Path, study: str, scale: str) -> Path:
+    """Return the folder of a study's evaluations."""
+    return root / f"{study}-{scale}" / "measured"
+
+
 def measure(
     run: Run, *, data: Path, root: Path, limit: int | None, last: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
@@ -54,7 +59,7 @@ def measure(
     """
     rows = []
     for epoch, file in checkpoints(run, root).items():
-        out = root / f"{run.study}-{run.scale}" / "measured" / run.name / f"{epoch:g}"
+        out = measured(root, run.study, run.scale) / run.name / f"{epoch:g}"
         words = [*_limit(limit), *(last if epoch == run.epochs else ())]
         results = evaluate([file], run.study, data=data, out=out, words=words)
         row = results["models"][0]

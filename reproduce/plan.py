@@ -29,7 +29,7 @@ class Study:
 
 
 # A shortened scale counts on the 400 pairs of facades; where maps are few, it takes more passes.
-MAPS_EPOCHS = {"cpu": 24}
+MAPS_EPOCHS = {"cpu": 20}
 STUDIES = {
     "facades": Study("facades", "facades", "test", (), "Facades, labels to photo"),
     "maps": Study("maps", "maps", "val", (), "Maps, aerial picture to map", MAPS_EPOCHS),
