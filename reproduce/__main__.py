@@ -130,9 +130,8 @@ def collect(args: argparse.Namespace) -> Page:
         draw_curve(pictures / "curve.png", {**about, "models": models})
         models = [row for name in rows if name.endswith("-0") for row in rows[name]]
         draw_tradeoff(pictures / "tradeoff.png", {**about, "models": models})
-        for name in ("curve", "tradeoff", "map"):  # documents travel with every clone
-            chart = pictures / f"{name}.png"
-            write_whole(chart, functools.partial(save_smaller, chart))
+        for name in PICTURES:  # documents travel with every clone
+            write_whole(pictures / name, functools.partial(save_smaller, pictures / name))
     return Page(
         args.study,
         args.scale,
