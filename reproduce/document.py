@@ -165,7 +165,7 @@ def _equal_table(page: Page, names: Sequence[str]) -> str:
         f"{PAPER_RATIO} of its baseline's at the end (the paper's Bin-5 has that share), between two "
         f"checkpoints. The mean of the baselines at their end: {stand}.\n\n"
         + _table(columns, rows)
-        + _late_table(page)
+        + _late_table(page, names)
     )
 
 
@@ -179,11 +179,11 @@ def _gained(run: Sequence[Point], base: Baseline, level: float) -> list[str]:
     return [f"{found.epoch:.1f}", f"{found.db:.2f} ± {half:.2f}", f"{found.db - base.db:+.2f}"]
 
 
-def _late_table(page: Page) -> str:
+def _late_table(page: Page, names: Sequence[str]) -> str:
     """Return how far `blur_late` lies over Bin-5 at the sharpness of each of Bin-5's checkpoints."""
     late = points(page.rows.get("blur_late-0", []))
     rows = []
-    for name in (name for name in page.rows if name.rpartition("-")[0] == "bin5"):
+    for name in (name for name in names if name.rpartition("-")[0] in ("bin5", "bin5_long")):
         for point in points(page.rows[name]):
             found = at_sharpness(late, point.tv)
             if found is None:
