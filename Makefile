@@ -70,7 +70,7 @@ $(BENCH_STAMP): pyproject.toml constraints.txt $(KERNEL)
 bench: $(BENCH_STAMP)
 	$(BENCH_VENV)/bin/python -m benchmarks.run $(BENCH)
 
-# DATA holds facades/ and maps/. SCALE=full is the paper's recipe, for a GPU; STUDY=maps or maps-back the other table;
+# DATA holds facades/ and maps/. SCALE=full is the paper's size, for a GPU; STUDY=maps or maps-back the other table;
 # REPRODUCE="--minutes 9" trains one piece, "--lpips-weights FILE" adds LPIPS.
 STUDY ?= facades
 SCALE ?= cpu

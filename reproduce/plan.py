@@ -128,7 +128,7 @@ SCALES = {
         ("--train.precision", "bf16", "--train.channels_last", "true"),
         200,
         25,
-        "256 px, ngf 64, batch 1: the paper's recipe, products in bfloat16",
+        "256 px, ngf 64, batch 1: the paper's size and length, products in bfloat16",
     ),
     "cpu": Scale(
         _size(286, 128, ngf=32, num_downs=7),

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.load import build_parser, parse
-from configs.schema import RunConfig
+from configs.schema import DiscriminatorConfig, RunConfig
 from data.cli import write_pairs
 from data.errors import InputError
 from eval.results import lead_score_db
@@ -93,7 +93,8 @@ def test_every_run_has_a_configuration_and_a_folder_of_its_own(study: str, scale
 
 
 def test_full_is_the_papers_recipe() -> None:
-    config, _ = configuration(Run("facades", "full", "bin5", 0))
+    config, _ = configuration(Run("facades", "full", "bin5_published", 0))
+    assert config.discriminator == DiscriminatorConfig()
     assert (config.data.load_size, config.data.crop_size, config.batch_size) == (286, 256, 1)
     assert (config.generator.ngf, config.generator.num_downs, config.train.epochs) == (64, 8, 200)
     assert (config.generator.sampling, config.generator.filter) == ("blur", "bin5")
