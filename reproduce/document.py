@@ -117,7 +117,7 @@ def _final_table(page: Page, names: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Baseline:
-    """The baseline at the end of its training: the mean of its seeds.
+    """The baseline, the mean of its seeds.
 
     Args:
         db: stability.
@@ -130,14 +130,18 @@ class Baseline:
     seeds: int
 
 
-def _baseline(page: Page, variant: str) -> Baseline | None:
-    """Return what a variant is compared with, or None if that is not trained yet."""
-    wanted = baseline_of(variant)
-    ends = [points(page.rows[name])[-1] for name in page.done if name.rpartition("-")[0] == wanted]
-    if not ends:
+def _baseline(page: Page, variant: str, epoch: float | None = None) -> Baseline | None:
+    """Return what a variant is compared with, at the end or after some epochs; None if that is not there."""
+    wanted = [name for name in page.done if name.rpartition("-")[0] == baseline_of(variant)]
+    runs = [points(page.rows[name]) for name in wanted]
+    found = [run[-1] for run in runs]
+    if epoch is not None:
+        found = [point for run in runs for point in run if point.epoch == epoch]
+    if not found:
         return None
-    count = len(ends)
-    return Baseline(sum(end.db for end in ends) / count, sum(end.tv for end in ends) / count, count)
+    count = len(found)
+    db, tv = (sum(getattr(point, key) for point in found) / count for key in ("db", "tv"))
+    return Baseline(db, tv, count)
 
 
 def _equal_table(page: Page, names: Sequence[str]) -> str:
@@ -173,8 +177,14 @@ def _gained(run: Sequence[Point], base: Baseline, level: float) -> list[str]:
     found = at_sharpness(run, level)
     if found is None:
         sharpest = max(run, key=lambda point: point.tv)
-        side = "softer" if sharpest.tv < level else "sharper"
-        return ["", f"all checkpoints are {side}: {sharpest.db:.2f} at TV {100 * sharpest.tv:.2f}", ""]
+        if sharpest.tv > level:
+            return ["", "sharper at every checkpoint", ""]
+        gain = f"({sharpest.db - base.db:+.2f} at {sharpest.tv / base.tv:.2f})"
+        return [
+            f"{sharpest.epoch:g}",
+            f"softer throughout, at most {100 * sharpest.tv:.2f}: {sharpest.db:.2f}",
+            gain,
+        ]
     half = (found.high_db - found.low_db) / 2
     return [f"{found.epoch:.1f}", f"{found.db:.2f} ± {half:.2f}", f"{found.db - base.db:+.2f}"]
 
@@ -248,12 +258,21 @@ def _mean_db(row: Mapping[str, Any]) -> float:
 
 
 def _along_training(page: Page, names: Sequence[str]) -> str:
-    rows = [
-        [f"`{name}`", f"{point.epoch:g}", f"{point.db:.2f}", f"{100 * point.tv:.2f}", f"{l1:.4f}"]
-        for name in names
-        for point, l1 in zip(points(page.rows[name]), _l1(page.rows[name]), strict=True)
-    ]
-    return "## Along training\n\n" + _table(["run", "epoch", "stability [dB]", "TV x 100", "L1"], rows)
+    """Every checkpoint, beside the mean of the baselines after as many epochs."""
+    rows = []
+    for name in names:
+        variant = name.rpartition("-")[0]
+        for point, l1 in zip(points(page.rows[name]), _l1(page.rows[name]), strict=True):
+            base = _baseline(page, variant, point.epoch) if variant != baseline_of(variant) else None
+            beside = [f"{point.tv / base.tv:.2f}", f"{point.db - base.db:+.2f}"] if base else ["", ""]
+            cells = [f"`{name}`", f"{point.epoch:g}", f"{point.db:.2f}", f"{100 * point.tv:.2f}", f"{l1:.4f}"]
+            rows.append(cells + beside)
+    columns = ["run", "epoch", "stability [dB]", "TV x 100", "L1", "TV / baseline's", "gain [dB]"]
+    return (
+        "## Along training\n\n"
+        "The last two columns compare with the mean of the baselines after as many epochs.\n\n"
+        + _table(columns, rows)
+    )
 
 
 def _commands(page: Page, names: Sequence[str]) -> str:
