@@ -74,7 +74,7 @@ class DiscriminatorConfig:
     filter: Filter | None = None
     """low-pass taps for an anti-aliased patch discriminator"""
     input_filter: Filter | None = None
-    """low-pass taps before a patch discriminator: no reward for detail an anti-aliased generator lacks"""
+    """low-pass taps before a patch discriminator: less reward for detail an anti-aliased generator lacks"""
 
     def __post_init__(self) -> None:
         _at_least(1, "discriminator.", ndf=self.ndf, n_layers=self.n_layers)

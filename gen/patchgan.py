@@ -51,7 +51,7 @@ class PatchDiscriminator(nn.Module):
         norm: `instance`, `batch`, `group` or `none`; none after the first layer and the last conv.
         filter: low-pass taps by name for an anti-aliased discriminator; None is the published one.
         input_filter: low-pass taps by name that everything passes before it is judged; None is the
-            published one. Nothing is then gained by detail near the highest frequency, which an
+            published one. Little is then gained by detail near the highest frequency, which an
             anti-aliased generator can only paint as images of its coarser maps, locked to their grid.
 
     Shape:

@@ -12,14 +12,15 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data.command import Parser, command, positive
 from data.errors import InputError
 from data.files import write_text, write_whole
-from reproduce.document import Page, write_page
 from reproduce.plan import ORDER, SCALES, STUDIES, Run, runs
-from reproduce.training import discriminator_loss, is_done, train
+
+if TYPE_CHECKING:
+    from reproduce.document import Page
 
 STAGES = ("train", "measure", "write")
 SHOWN = ("baseline-0", "bin5-0", "blur_late-0")  # in the pictures
@@ -64,6 +65,10 @@ def main(argv: Sequence[str]) -> int:
     folder = args.data / STUDIES[args.study].folder
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected the pairs of {args.study}")
+
+    from reproduce.document import write_page  # loads torch, which usage errors need not wait for
+    from reproduce.training import train
+
     if "train" in stages and not train(wanted, data=args.data, root=args.runs, minutes=args.minutes):
         print("reproduce: stopped in a training; the same command goes on", file=sys.stderr)
         return 3
@@ -102,7 +107,9 @@ def collect(args: argparse.Namespace) -> Page:
     from eval.curve import draw_curve
     from eval.results_schema import read_results
     from eval.tradeoff import draw_tradeoff
+    from reproduce.document import Page
     from reproduce.measuring import checkpoints, evaluate, measured
+    from reproduce.training import discriminator_loss, is_done
 
     begun = [run for run in runs(args.study, args.scale) if checkpoints(run, args.runs)]
     if not begun:
@@ -149,7 +156,7 @@ def _command(args: argparse.Namespace) -> str:
     words = [] if args.limit is None else [f"--limit {args.limit}"]
     words += ["--lpips-weights FILE"] if args.lpips_weights else []
     more = f' REPRODUCE="{" ".join(words)}"' if words else ""
-    return f"make reproduce DATA=DATA STUDY={args.study} SCALE={args.scale}{more}"
+    return f"make reproduce DATA=DIR STUDY={args.study} SCALE={args.scale}{more}"
 
 
 if __name__ == "__main__":

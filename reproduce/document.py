@@ -17,7 +17,7 @@ PUBLISHED = (
     " The published one soon does so with a low-passed generator: by detail at the highest frequencies, "
     "which such a generator can only paint as images of its half-rate maps, locked to their grid. Pressed to "
     "do so it gives up its stability at all shifts but those that keep the outer grids, multiples of 4 px. "
-    "Behind a filter there is nothing to be gained by them."
+    "Behind a filter there is less to be gained by them."
 )
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]  # by run: its checkpoints, in the order of training
 
@@ -280,10 +280,10 @@ def _commands(page: Page, names: Sequence[str]) -> str:
     for name in names:
         variant, _, seed = name.rpartition("-")
         run = Run(page.study, page.scale, variant, int(seed))
-        lines.append("train_pix2pix " + " ".join(run.words(Path("DATA"), Path("runs"))))
+        lines.append("train_pix2pix " + " ".join(run.words(Path("DIR"), Path("runs"))))
     folder = STUDIES[page.study].folder
     lines.append(
-        f"eval_stability runs/{page.study}-{page.scale}/RUN --shifts 0..7 --data DATA/{folder} "
+        f"eval_stability runs/{page.study}-{page.scale}/RUN --shifts 0..7 --data DIR/{folder} "
         f"--split {STUDIES[page.study].split}"
     )
     return "## Commands\n\nEach row by itself:\n\n```\n" + "\n".join(lines) + "\n```"

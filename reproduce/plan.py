@@ -64,7 +64,7 @@ def _blur(sampling: str, filter: str, *more: str) -> tuple[str, ...]:
 
 # What the recipe leaves open: the published discriminator rewards detail at the highest frequencies, which a
 # low-passed generator has only as images of its half-rate maps, locked to their grid. It soon tells every
-# output from a photo, and drives the generator to draw those images. Behind a filter it cannot see them.
+# output from a photo, and drives the generator to draw those images. Behind a filter it sees less of them.
 INPUT_FILTER = "tri3"
 STRIDED = ("--generator.sampling", "strided")
 VARIANTS = {
