@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from data.command import Parser, command, positive
 from data.errors import InputError
 from data.files import write_text, write_whole
-from reproduce.plan import ORDER, SCALES, STUDIES, Run, runs
+from reproduce.plan import SCALES, STUDIES, VARIANTS, Run, runs
 
 if TYPE_CHECKING:
     from reproduce.document import Page
@@ -28,6 +28,7 @@ GRID_PICTURES = 40  # in which the grid's place is looked for
 MAP_PICTURES = 10  # each takes 64 shifts
 PICTURES = {
     "tradeoff.png": "Stability against sharpness along training, every variant.",
+    "discriminators.png": "The same with other discriminators: behind Bin-5 (`soft`), and as published.",
     "curve.png": "Stability by shift, at the end of training.",
     "grid.png": "Where the baseline changes most, shift by shift; below each output its difference to the "
     "unshifted one.",
@@ -87,7 +88,7 @@ def _wanted(args: argparse.Namespace) -> list[Run]:
     if args.only is None:
         return every
     names = args.only.split(",")
-    known = [f"{variant}-{seed}" for variant, seed in ORDER]
+    known = [run.name for run in every]
     if unknown := set(names) - set(known):
         raise InputError(f"--only: {', '.join(sorted(unknown))} unknown; expected some of {', '.join(known)}")
     return [run for run in every if run.name in names]
@@ -121,7 +122,7 @@ def collect(args: argparse.Namespace) -> Page:
     place = measured(args.runs, args.study, args.scale)
     pictures = args.out / args.study
     pictures.mkdir(parents=True, exist_ok=True)
-    shown = [name for name in SHOWN if name in done]
+    shown, made = [name for name in SHOWN if name in done], list[str]()
     if shown:
         files = [ends[name] for name in shown]
         # The page travels; the photos that were learnt from do not.
@@ -133,12 +134,18 @@ def collect(args: argparse.Namespace) -> Page:
         shutil.copy(place / "map" / "map.png", pictures / "map.png")
         # About the pictures every run was measured on.
         about = read_results(place / shown[0] / f"{rows[shown[0]][-1]['epoch']:g}" / "results.json")
-        models = [row for name, row in finals.items() if name.endswith("-0")]
+        drawn = [name for name in rows if name.endswith("-0")]
+        plain = [name for name in drawn if not VARIANTS[name[:-2]].discriminator]
+        others = [name for name in drawn if name not in plain]
+        models = [finals[name] for name in plain if name in finals]
         draw_curve(pictures / "curve.png", {**about, "models": models})
-        models = [row for name in rows if name.endswith("-0") for row in rows[name]]
-        draw_tradeoff(pictures / "tradeoff.png", {**about, "models": models})
-        for name in PICTURES:  # documents travel with every clone
-            write_whole(pictures / name, functools.partial(save_smaller, pictures / name))
+        lines = {"tradeoff.png": plain} | ({"discriminators.png": [*shown, *others]} if others else {})
+        for file, names in lines.items():
+            models = [row for name in names for row in rows[name]]
+            draw_tradeoff(pictures / file, {**about, "models": models})
+        made = [file for file in PICTURES if file in {"curve.png", "grid.png", "map.png", *lines}]
+        for file in made:  # documents travel with every clone
+            write_whole(pictures / file, functools.partial(save_smaller, pictures / file))
     return Page(
         args.study,
         args.scale,
@@ -146,7 +153,7 @@ def collect(args: argparse.Namespace) -> Page:
         finals,
         done,
         _command(args),
-        {f"{args.study}/{file}": text for file, text in PICTURES.items() if shown},
+        {f"{args.study}/{file}": PICTURES[file] for file in made},
         {run.name: loss for run in begun if (loss := discriminator_loss(run, args.runs)) is not None},
     )
 

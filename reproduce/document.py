@@ -9,7 +9,7 @@ from typing import Any
 
 from eval.results import summary_figure
 from reproduce.measuring import mean_of, points
-from reproduce.plan import INPUT_FILTER, ORDER, PAPER_TARGET_TV, SCALES, STUDIES, VARIANTS, Run, baseline_of
+from reproduce.plan import DISCRIMINATORS, PAPER_TARGET_TV, SCALES, STUDIES, VARIANTS, Run, counterpart, runs
 from reproduce.sharpness import Point, at_sharpness
 
 PAPER_RATIO = 0.84  # the paper's Bin-5 has this share of its baseline's TV
@@ -78,7 +78,7 @@ def _margin_px(page: Page) -> str:
 
 
 def _what_is_missing(page: Page) -> str:
-    missing = [f"{variant}-{seed}" for variant, seed in ORDER if f"{variant}-{seed}" not in page.done]
+    missing = [run.name for run in runs(page.study, page.scale) if run.name not in page.done]
     if not missing:
         return ""
     return f"Not trained to the end yet: {', '.join(missing)}. The same command goes on with them."
@@ -132,7 +132,7 @@ class Baseline:
 
 def _baseline(page: Page, variant: str, epoch: float | None = None) -> Baseline | None:
     """Return what a variant is compared with, at the end or after some epochs; None if that is not there."""
-    wanted = [name for name in page.done if name.rpartition("-")[0] == baseline_of(variant)]
+    wanted = [name for name in page.done if name.rpartition("-")[0] == counterpart(variant, "baseline")]
     runs = [points(page.rows[name]) for name in wanted]
     found = [run[-1] for run in runs]
     if epoch is not None:
@@ -150,9 +150,9 @@ def _equal_table(page: Page, names: Sequence[str]) -> str:
     for name in names:
         variant, _, seed = name.rpartition("-")
         base = _baseline(page, variant)
-        if variant == baseline_of(variant) or base is None:
+        if variant == counterpart(variant, "baseline") or base is None:
             continue
-        bases[VARIANTS[baseline_of(variant)].label] = base
+        bases[VARIANTS[counterpart(variant, "baseline")].label] = base
         level = PAPER_RATIO * base.tv
         cells = _gained(points(page.rows[name]), base, level)
         rows.append([VARIANTS[variant].label, seed, f"{100 * level:.2f}", *cells])
@@ -191,11 +191,14 @@ def _gained(run: Sequence[Point], base: Baseline, level: float) -> list[str]:
 
 def _late_table(page: Page, names: Sequence[str]) -> str:
     """Return how far `blur_late` lies over Bin-5 at the sharpness of each of Bin-5's checkpoints."""
-    late = points(page.rows.get("blur_late-0", []))
     rows = []
-    for name in (name for name in names if name.rpartition("-")[0] in ("bin5", "bin5_long")):
+    for name in names:
+        variant = name.rpartition("-")[0]
+        late = f"{counterpart(variant, 'blur_late')}-0"
+        if not variant.startswith("bin5") or late not in page.rows:
+            continue
         for point in points(page.rows[name]):
-            found = at_sharpness(late, point.tv)
+            found = at_sharpness(points(page.rows[late]), point.tv)
             if found is None:
                 continue
             db = [f"{point.db:.2f}", f"{found.db:.2f}", f"{found.db - point.db:+.2f}"]
@@ -204,8 +207,8 @@ def _late_table(page: Page, names: Sequence[str]) -> str:
         return ""
     columns = ["run", "epoch", "TV x 100", "Bin-5 [dB]", "`blur_late` [dB]", "more [dB]"]
     return (
-        "\n\n`blur_late` (seed 0) where its outputs are as sharp as those of each checkpoint of Bin-5:\n\n"
-        + _table(columns, rows)
+        "\n\n`blur_late` (seed 0, the same discriminator) where its outputs are as sharp as those of each "
+        "checkpoint of Bin-5:\n\n" + _table(columns, rows)
     )
 
 
@@ -231,8 +234,8 @@ def _against_the_paper(page: Page, names: Sequence[str]) -> str:
         f"The baseline has {base.db:.1f} dB here and {paper[0]:.1f} dB in the paper, whose protocol "
         "is not public: which shifts, how they enter at the border, which peak. Other differences: "
         f"{_means(page)}; instance norm, and no dropout at test time; zero padding in all "
-        f"convolutions; and the discriminator, which sees everything through {INPUT_FILTER} "
-        f"(`--discriminator.input_filter {INPUT_FILTER}`) unless a row says that it is the published one. "
+        f"convolutions; and the discriminator, which sees everything through {DISCRIMINATORS['']} "
+        f"(`--discriminator.input_filter {DISCRIMINATORS['']}`){_other_discriminators(page)}. "
         "A loss near nothing says that it tells outputs from photos at a glance."
         + (PUBLISHED if "bin5_published-0" in page.finals else "")
         + "\n\n"
@@ -240,12 +243,22 @@ def _against_the_paper(page: Page, names: Sequence[str]) -> str:
     )
 
 
+def _other_discriminators(page: Page) -> str:
+    """Return what the others see through, of those in the table."""
+    found = {VARIANTS[name.rpartition("-")[0]].discriminator for name in page.finals}
+    says = {
+        "_soft": f", or through {DISCRIMINATORS['_soft']} where a row says so",
+        "_published": ", or through nothing where a row says published",
+    }
+    return "".join(text for discriminator, text in says.items() if discriminator in found)
+
+
 def _gain_cells(page: Page, name: str, paper: tuple[float, float]) -> list[str]:
     """Return what a run gains here and in the paper, and its discriminator's loss."""
     variant = name.rpartition("-")[0]
     loss = f"{page.losses[name]:.3f}" if name in page.losses else ""
     base = _baseline(page, variant)
-    if base is None or variant == baseline_of(variant):
+    if base is None or variant == counterpart(variant, "baseline"):
         return ["", "", loss]
     row, theirs = page.finals[name], VARIANTS[variant].paper
     gain = f"{_mean_db(row) - base.db:+.2f} at {mean_of(row['quality']['tv']) / base.tv:.2f}"
@@ -263,7 +276,9 @@ def _along_training(page: Page, names: Sequence[str]) -> str:
     for name in names:
         variant = name.rpartition("-")[0]
         for point, l1 in zip(points(page.rows[name]), _l1(page.rows[name]), strict=True):
-            base = _baseline(page, variant, point.epoch) if variant != baseline_of(variant) else None
+            base = (
+                _baseline(page, variant, point.epoch) if variant != counterpart(variant, "baseline") else None
+            )
             beside = [f"{point.tv / base.tv:.2f}", f"{point.db - base.db:+.2f}"] if base else ["", ""]
             cells = [f"`{name}`", f"{point.epoch:g}", f"{point.db:.2f}", f"{100 * point.tv:.2f}", f"{l1:.4f}"]
             rows.append(cells + beside)

@@ -6,6 +6,30 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+# What says most comes first, so that a run that is cut short has the comparison that matters.
+ORDER = (
+    ("baseline", 0),
+    ("bin5", 0),
+    ("blur_late", 0),
+    ("tri3", 0),
+    ("rect2", 0),
+    ("bin4", 0),
+    ("preblur", 0),
+    ("bin5", 1),
+    ("baseline", 1),
+)
+# What the length of training and the discriminator do, asked on one of the studies.
+MORE = (
+    ("bin5_long", 0),
+    ("baseline_soft", 0),
+    ("bin5_soft", 0),
+    ("blur_late_soft", 0),
+    ("bin5_soft", 1),
+    ("baseline_soft", 1),
+    ("bin5_published", 0),
+    ("baseline_published", 0),
+)
+
 
 @dataclass(frozen=True)
 class Study:
@@ -18,6 +42,7 @@ class Study:
         options: words for the trainer.
         title: heading of the results.
         epochs: by scale, where they are not the scale's own.
+        order: of the trainings, each a key of `VARIANTS` and a seed.
     """
 
     folder: str
@@ -26,12 +51,13 @@ class Study:
     options: tuple[str, ...]
     title: str
     epochs: Mapping[str, int] = field(default_factory=dict)
+    order: tuple[tuple[str, int], ...] = ORDER
 
 
 # A shortened scale counts on the 400 pairs of facades; where maps are few, it takes more passes.
 MAPS_EPOCHS = {"cpu": 20}
 STUDIES = {
-    "facades": Study("facades", "facades", "test", (), "Facades, labels to photo"),
+    "facades": Study("facades", "facades", "test", (), "Facades, labels to photo", order=ORDER + MORE),
     "maps": Study("maps", "maps", "val", (), "Maps, aerial picture to map", MAPS_EPOCHS),
     "maps-back": Study(
         "maps", "maps", "val", ("--data.direction", "BtoA"), "Maps, map to aerial picture", MAPS_EPOCHS
@@ -47,14 +73,14 @@ class Variant:
         label: how a reader knows it.
         options: words for the trainer.
         paper: Zhang's figures for it, stability [dB] and TV x 100, where there are any.
-        published: whether the published discriminator judges; else one behind `INPUT_FILTER`.
+        discriminator: a key of `DISCRIMINATORS` and the end of the variant's name.
         length: of its training, relative to the others'.
     """
 
     label: str
     options: tuple[str, ...]
     paper: tuple[float, float] | None = None
-    published: bool = False
+    discriminator: str = ""
     length: float = 1.0
 
 
@@ -65,39 +91,29 @@ def _blur(sampling: str, filter: str, *more: str) -> tuple[str, ...]:
 # What the recipe leaves open: the published discriminator rewards detail at the highest frequencies, which a
 # low-passed generator has only as images of its half-rate maps, locked to their grid. It soon tells every
 # output from a photo, and drives the generator to draw those images. Behind a filter it sees less of them.
-INPUT_FILTER = "tri3"
+# By the end of a variant's name, what its discriminator sees through; None: it sees everything, as published.
+DISCRIMINATORS: dict[str, str | None] = {"": "tri3", "_soft": "bin5", "_published": None}
 STRIDED = ("--generator.sampling", "strided")
+BIN5 = _blur("blur", "bin5")
+LATE = _blur("blur_late", "bin5", "--generator.late_levels", "2")
+PAPER_BASE, PAPER_BIN5 = (29.0, 7.48), (34.4, 6.28)
 VARIANTS = {
-    "baseline": Variant("baseline (strided)", STRIDED, (29.0, 7.48)),
+    "baseline": Variant("baseline (strided)", STRIDED, PAPER_BASE),
     "rect2": Variant("Rect-2", _blur("blur", "rect2"), (30.1, 7.07)),
     "tri3": Variant("Tri-3", _blur("blur", "tri3"), (30.8, 6.25)),
     "bin4": Variant("Bin-4", _blur("blur", "bin4"), (31.2, 5.84)),
-    "bin5": Variant("Bin-5", _blur("blur", "bin5"), (34.4, 6.28)),
+    "bin5": Variant("Bin-5", BIN5, PAPER_BIN5),
     # Low-passed generators come to their sharpness later than the baseline does.
-    "bin5_long": Variant("Bin-5, half as long again", _blur("blur", "bin5"), (34.4, 6.28), length=1.5),
+    "bin5_long": Variant("Bin-5, half as long again", BIN5, PAPER_BIN5, length=1.5),
     "preblur": Variant("`preblur`, Bin-5", _blur("preblur", "bin5")),
-    "blur_late": Variant("`blur_late`, Bin-5", _blur("blur_late", "bin5", "--generator.late_levels", "2")),
-    "baseline_published": Variant("baseline, published discriminator", STRIDED, (29.0, 7.48), published=True),
-    "bin5_published": Variant(
-        "Bin-5, published discriminator", _blur("blur", "bin5"), (34.4, 6.28), published=True
-    ),
+    "blur_late": Variant("`blur_late`, Bin-5", LATE),
+    "baseline_soft": Variant("baseline, discriminator behind `bin5`", STRIDED, PAPER_BASE, "_soft"),
+    "bin5_soft": Variant("Bin-5, discriminator behind `bin5`", BIN5, PAPER_BIN5, "_soft"),
+    "blur_late_soft": Variant("`blur_late`, discriminator behind `bin5`", LATE, discriminator="_soft"),
+    "baseline_published": Variant("baseline, published discriminator", STRIDED, PAPER_BASE, "_published"),
+    "bin5_published": Variant("Bin-5, published discriminator", BIN5, PAPER_BIN5, "_published"),
 }
 PAPER_TARGET_TV = 7.80
-# What says most comes first, so that a run that is cut short has the comparison that matters.
-ORDER = (
-    ("baseline", 0),
-    ("bin5", 0),
-    ("blur_late", 0),
-    ("tri3", 0),
-    ("rect2", 0),
-    ("bin4", 0),
-    ("preblur", 0),
-    ("bin5", 1),
-    ("baseline", 1),
-    ("bin5_long", 0),
-    ("bin5_published", 0),
-    ("baseline_published", 0),
-)
 
 
 @dataclass(frozen=True)
@@ -178,19 +194,20 @@ class Run:
         words = ["--config", study.config, "--data.root", str(data / study.folder), *study.options]
         variant = VARIANTS[self.variant]
         words += [*scale.options, *variant.options, "--batch_size", "1"]
-        words += [] if variant.published else ["--discriminator.input_filter", INPUT_FILTER]
+        seen_through = DISCRIMINATORS[variant.discriminator]
+        words += ["--discriminator.input_filter", seen_through] if seen_through else []
         words += ["--train.epochs", str(self.epochs), "--train.keep_every", str(scale.keep_every)]
         # Often, because a scale for a CPU runs for hours beside other work.
         words += ["--train.save_every_s", "120", "--seed", str(self.seed)]
         return [*words, "--out", str(self.directory(root))]
 
 
-def baseline_of(variant: str) -> str:
-    """Return the variant that a variant's gains are counted from: of the same discriminator."""
-    return "baseline_published" if VARIANTS[variant].published else "baseline"
+def counterpart(variant: str, sampling: str) -> str:
+    """Return the variant of a sampling that meets the same discriminator: for bin5_soft, baseline_soft."""
+    return sampling + VARIANTS[variant].discriminator
 
 
 def runs(study: str, scale: str) -> Iterator[Run]:
     """Yield the trainings of a table, in the order they are made."""
-    for variant, seed in ORDER:
+    for variant, seed in STUDIES[study].order:
         yield Run(study, scale, variant, seed)

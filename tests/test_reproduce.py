@@ -21,7 +21,7 @@ from eval.results import lead_score_db
 from reproduce.__main__ import main
 from reproduce.document import Page, write_page
 from reproduce.measuring import MeasuringFailed, evaluate
-from reproduce.plan import SCALES, STUDIES, VARIANTS, Run, runs
+from reproduce.plan import DISCRIMINATORS, SCALES, STUDIES, VARIANTS, Run, counterpart, runs
 from reproduce.sharpness import Point, at_sharpness
 from reproduce.training import _train_one, discriminator_loss, epoch_of, is_done, recipe, train
 from tests.conftest import REPOSITORY
@@ -92,6 +92,16 @@ def test_every_run_has_a_configuration_and_a_folder_of_its_own(study: str, scale
     assert len(folders) == len(list(runs(study, scale)))
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_gains_are_counted_before_one_discriminator(variant: str) -> None:
+    kinds = [
+        configuration(Run("facades", "cpu", name, 0))[0]
+        for name in (variant, counterpart(variant, "baseline"))
+    ]
+    assert kinds[0].discriminator == kinds[1].discriminator
+    assert kinds[1].generator.sampling == "strided"
+
+
 def test_full_is_the_papers_recipe() -> None:
     config, _ = configuration(Run("facades", "full", "bin5_published", 0))
     assert config.discriminator == DiscriminatorConfig()
@@ -140,6 +150,14 @@ def test_it_trains_measures_and_writes_and_goes_on(data: Path, tmp_path: Path) -
     for name in ("grid.png", "curve.png", "tradeoff.png", "map.png"):
         assert (out / "facades" / name).stat().st_size > 1000
         assert f"(facades/{name})" in second
+    assert not (out / "facades" / "discriminators.png").exists()
+
+    assert main([*words, "--only", "bin5_soft-0"]) == 0
+    third = (out / "facades.md").read_text()
+    assert "(facades/discriminators.png)" in third
+    assert "| Bin-5, discriminator behind `bin5` | 0 |" in third
+    assert "or through bin5 where a row says so" in third
+    assert "| `bin5_soft-0` | 2 |" in third
 
 
 def test_a_training_stops_in_time_and_goes_on(data: Path, tmp_path: Path) -> None:
@@ -165,8 +183,8 @@ def test_a_training_stops_in_time_and_goes_on(data: Path, tmp_path: Path) -> Non
     for change, says in (
         ("--train.epochs 3", "train.epochs: the run has 2, this command 3"),
         (
-            "--discriminator.input_filter bin5",
-            "discriminator.input_filter: the run has tri3, this command bin5",
+            "--discriminator.input_filter bin7",
+            f"discriminator.input_filter: the run has {DISCRIMINATORS['']}, this command bin7",
         ),
     ):
         key, value = change.split()
