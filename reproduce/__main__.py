@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from data.command import Parser, command, positive
 from data.errors import InputError
 from data.files import write_text, write_whole
-from reproduce.plan import SCALES, STUDIES, VARIANTS, Run, runs
+from reproduce.plan import DISCRIMINATORS, SCALES, STUDIES, VARIANTS, Run, runs
 
 if TYPE_CHECKING:
     from reproduce.document import Page
@@ -136,7 +136,8 @@ def collect(args: argparse.Namespace) -> Page:
         about = read_results(place / shown[0] / f"{rows[shown[0]][-1]['epoch']:g}" / "results.json")
         drawn = [name for name in rows if name.endswith("-0")]
         plain = [name for name in drawn if not VARIANTS[name[:-2]].discriminator]
-        others = [name for name in drawn if name not in plain]
+        before_others = [f"{name[:-2]}{end}-0" for end in DISCRIMINATORS if end for name in SHOWN]
+        others = [name for name in before_others if name in drawn]
         models = [finals[name] for name in plain if name in finals]
         draw_curve(pictures / "curve.png", {**about, "models": models})
         lines = {"tradeoff.png": plain} | ({"discriminators.png": [*shown, *others]} if others else {})

@@ -9,7 +9,18 @@ from typing import Any
 
 from eval.results import summary_figure
 from reproduce.measuring import mean_of, points
-from reproduce.plan import DISCRIMINATORS, PAPER_TARGET_TV, SCALES, STUDIES, VARIANTS, Run, counterpart, runs
+from reproduce.plan import (
+    DISCRIMINATORS,
+    PAPER_BASE,
+    PAPER_BIN5,
+    PAPER_TARGET_TV,
+    SCALES,
+    STUDIES,
+    VARIANTS,
+    Run,
+    counterpart,
+    runs,
+)
 from reproduce.sharpness import Point, at_sharpness
 
 PAPER_RATIO = 0.84  # the paper's Bin-5 has this share of its baseline's TV
@@ -57,6 +68,7 @@ def write_page(page: Page) -> str:
         f"over odd shifts of 1 to 7 px with its 95 % interval over images, protocol `crop` with "
         f"{_margin_px(page)} px of margin; full frame is without margin.",
         _what_is_missing(page),
+        _in_short(page),
         _final_table(page, [name for name in names if name in page.finals]),
         _equal_table(page, names),
         *(f"![{text}]({file})\n\n*{text}*" for file, text in page.pictures.items()),
@@ -84,10 +96,52 @@ def _what_is_missing(page: Page) -> str:
     return f"Not trained to the end yet: {', '.join(missing)}. The same command goes on with them."
 
 
+def _in_short(page: Page) -> str:
+    """What it comes to, by discriminator: the paper's gain and ours at one sharpness, seed by seed."""
+    rows = []
+    for suffix, seen_through in DISCRIMINATORS.items():
+        base = _baseline(page, f"baseline{suffix}")
+        if base is None:
+            continue
+        bin5 = _runs_of(page, f"bin5{suffix}")
+        late = _runs_of(page, f"blur_late{suffix}")
+        gains = [
+            ", ".join(_gained(run, base, PAPER_RATIO * base.tv)[2] or "sharper throughout" for run in several)
+            for several in (bin5, late)
+        ]
+        over = [
+            f"{found.db - run[-1].db:+.2f}"
+            if (found := at_sharpness(late[0], run[-1].tv))
+            else "(never as sharp)"
+            for run in bin5
+            if late
+        ]
+        name = f"behind `{seen_through}`" if seen_through else "as published"
+        rows.append([name, f"{base.db:.2f}", f"{100 * base.tv:.2f}", *gains, ", ".join(over)])
+    if not rows:
+        return ""
+    columns = ["discriminator", "baseline [dB]", "its TV x 100", f"Bin-5 at {PAPER_RATIO} of it, gain [dB]"]
+    columns += ["`blur_late` there, gain [dB]", "`blur_late` as sharp as Bin-5's end, more than it [dB]"]
+    return (
+        "## In short\n\n"
+        f"Gains over the baseline where outputs have {PAPER_RATIO} of its TV: as the paper's Bin-5 on "
+        f"facades, which gains {PAPER_BIN5[0] - PAPER_BASE[0]:.1f} dB. In brackets: the sharpest of a run "
+        "that stays softer. Several figures are several seeds.\n\n" + _table(columns, rows)
+    )
+
+
+def _runs_of(page: Page, variant: str) -> list[list[Point]]:
+    """Return the trained runs of a variant, seed by seed."""
+    names = sorted(name for name in page.done if name.rpartition("-")[0] == variant)
+    return [points(page.rows[name]) for name in names]
+
+
 def _final_table(page: Page, names: Sequence[str]) -> str:
     """The table of the paper: every variant at the end of its training."""
     columns = ["sampling", "seed", "stability [dB]", "full frame [dB]", "L1", "LPIPS", "TV x 100"]
-    columns += ["TV / baseline's", "paper [dB]", "paper, TV / baseline's"]
+    columns += ["TV / baseline's"]
+    in_paper = STUDIES[page.study].in_paper
+    columns += ["paper [dB]", "paper, TV / baseline's"] if in_paper else []
     rows = []
     for name in names:
         variant, _, seed = name.rpartition("-")
@@ -95,23 +149,22 @@ def _final_table(page: Page, names: Sequence[str]) -> str:
         base = _baseline(page, variant)
         quality = row["quality"]
         tv = mean_of(quality["tv"])
-        rows.append(
-            [
-                VARIANTS[variant].label,
-                seed,
-                _stability(row, -1),
-                _stability(row, 0),
-                f"{mean_of(quality['l1']):.4f}",
-                f"{mean_of(quality['lpips']):.4f}" if quality.get("lpips") else "",
-                f"{100 * tv:.2f}",
-                f"{tv / base.tv:.2f}" if base else "",
-                f"{paper[0]:.1f}" if paper else "",
-                f"{paper[1] / _paper_base_tv():.2f}" if paper else "",
-            ]
-        )
+        cells = [
+            VARIANTS[variant].label,
+            seed,
+            _stability(row, -1),
+            _stability(row, 0),
+            f"{mean_of(quality['l1']):.4f}",
+            f"{mean_of(quality['lpips']):.4f}" if quality.get("lpips") else "",
+            f"{100 * tv:.2f}",
+            f"{tv / base.tv:.2f}" if base else "",
+        ]
+        if in_paper:
+            cells += [f"{paper[0]:.1f}", f"{paper[1] / PAPER_BASE[1]:.2f}"] if paper else ["", ""]
+        rows.append(cells)
     target = _target_tv(page)
-    note = "" if target is None else f"The targets' own TV x 100 is {100 * target:.2f} here, "
-    note += f"{PAPER_TARGET_TV:.2f} in the paper." if note else ""
+    note = "" if target is None else f"The targets' own TV x 100 is {100 * target:.2f} here"
+    note += f", {PAPER_TARGET_TV:.2f} in the paper." if note and in_paper else "." if note else ""
     return "## At the end of training\n\n" + _table(columns, rows) + (f"\n\n{note}" if note else "")
 
 
@@ -132,11 +185,10 @@ class Baseline:
 
 def _baseline(page: Page, variant: str, epoch: float | None = None) -> Baseline | None:
     """Return what a variant is compared with, at the end or after some epochs; None if that is not there."""
-    wanted = [name for name in page.done if name.rpartition("-")[0] == counterpart(variant, "baseline")]
-    runs = [points(page.rows[name]) for name in wanted]
-    found = [run[-1] for run in runs]
+    of = _runs_of(page, counterpart(variant, "baseline"))
+    found = [run[-1] for run in of]
     if epoch is not None:
-        found = [point for run in runs for point in run if point.epoch == epoch]
+        found = [point for run in of for point in run if point.epoch == epoch]
     if not found:
         return None
     count = len(found)
@@ -214,29 +266,30 @@ def _late_table(page: Page, names: Sequence[str]) -> str:
 
 def _against_the_paper(page: Page, names: Sequence[str]) -> str:
     """By how much our figures differ from the paper's, and what may be why."""
-    base, paper = _baseline(page, "baseline"), VARIANTS["baseline"].paper
-    if base is None or paper is None:
+    base, in_paper = _baseline(page, "baseline"), STUDIES[page.study].in_paper
+    if base is None:
         return ""
     rows = []
     for name in names:
         variant, _, seed = name.rpartition("-")
         if name in page.finals and _baseline(page, variant):
-            rows.append([VARIANTS[variant].label, seed, *_gain_cells(page, name, paper)])
-    columns = [
-        "sampling",
-        "seed",
-        "gain [dB] at TV / baseline's",
-        "in the paper",
-        "loss of the discriminator",
-    ]
-    return (
-        "## Against the paper\n\n"
-        f"The baseline has {base.db:.1f} dB here and {paper[0]:.1f} dB in the paper, whose protocol "
+            gain, published, loss = _gain_cells(page, name)
+            rows.append([VARIANTS[variant].label, seed, gain, *([published] if in_paper else []), loss])
+    columns = ["sampling", "seed", "gain [dB] at TV / baseline's"]
+    columns += ["in the paper"] if in_paper else []
+    columns += ["loss of the discriminator"]
+    stands = (
+        f"The baseline has {base.db:.1f} dB here and {PAPER_BASE[0]:.1f} dB in the paper, whose protocol "
         "is not public: which shifts, how they enter at the border, which peak. Other differences: "
+        if in_paper
+        else "The paper has no figures of these pictures. What differs from its recipe: "
+    )
+    return (
+        f"## Against the paper\n\n{stands}"
         f"{_means(page)}; instance norm, and no dropout at test time; zero padding in all "
         f"convolutions; and the discriminator, which sees everything through {DISCRIMINATORS['']} "
         f"(`--discriminator.input_filter {DISCRIMINATORS['']}`){_other_discriminators(page)}. "
-        "A loss near nothing says that it tells outputs from photos at a glance."
+        "A loss near nothing says that it tells outputs from targets at a glance."
         + (PUBLISHED if "bin5_published-0" in page.finals else "")
         + "\n\n"
         + _table(columns, rows)
@@ -253,7 +306,7 @@ def _other_discriminators(page: Page) -> str:
     return "".join(text for discriminator, text in says.items() if discriminator in found)
 
 
-def _gain_cells(page: Page, name: str, paper: tuple[float, float]) -> list[str]:
+def _gain_cells(page: Page, name: str) -> list[str]:
     """Return what a run gains here and in the paper, and its discriminator's loss."""
     variant = name.rpartition("-")[0]
     loss = f"{page.losses[name]:.3f}" if name in page.losses else ""
@@ -262,7 +315,7 @@ def _gain_cells(page: Page, name: str, paper: tuple[float, float]) -> list[str]:
         return ["", "", loss]
     row, theirs = page.finals[name], VARIANTS[variant].paper
     gain = f"{_mean_db(row) - base.db:+.2f} at {mean_of(row['quality']['tv']) / base.tv:.2f}"
-    published = f"{theirs[0] - paper[0]:+.2f} at {theirs[1] / paper[1]:.2f}" if theirs else ""
+    published = f"{theirs[0] - PAPER_BASE[0]:+.2f} at {theirs[1] / PAPER_BASE[1]:.2f}" if theirs else ""
     return [gain, published, loss]
 
 
@@ -315,12 +368,6 @@ def _target_tv(page: Page) -> float | None:
     for row in page.finals.values():
         return mean_of(row["quality"]["target_tv"])
     return None
-
-
-def _paper_base_tv() -> float:
-    paper = VARIANTS["baseline"].paper
-    assert paper is not None
-    return paper[1]
 
 
 def _l1(rows: Iterable[Mapping[str, Any]]) -> list[float]:

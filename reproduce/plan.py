@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 # What says most comes first, so that a run that is cut short has the comparison that matters.
@@ -25,9 +25,13 @@ MORE = (
     ("bin5_soft", 0),
     ("blur_late_soft", 0),
     ("bin5_soft", 1),
+    ("tri3_soft", 0),
+    ("rect2_soft", 0),
     ("baseline_soft", 1),
     ("bin5_published", 0),
     ("baseline_published", 0),
+    ("bin4_soft", 0),
+    ("preblur_soft", 0),
 )
 
 
@@ -43,6 +47,7 @@ class Study:
         title: heading of the results.
         epochs: by scale, where they are not the scale's own.
         order: of the trainings, each a key of `VARIANTS` and a seed.
+        in_paper: whether the paper's figures are of these pictures.
     """
 
     folder: str
@@ -52,12 +57,15 @@ class Study:
     title: str
     epochs: Mapping[str, int] = field(default_factory=dict)
     order: tuple[tuple[str, int], ...] = ORDER
+    in_paper: bool = False
 
 
 # A shortened scale counts on the 400 pairs of facades; where maps are few, it takes more passes.
 MAPS_EPOCHS = {"cpu": 20}
 STUDIES = {
-    "facades": Study("facades", "facades", "test", (), "Facades, labels to photo", order=ORDER + MORE),
+    "facades": Study(
+        "facades", "facades", "test", (), "Facades, labels to photo", order=ORDER + MORE, in_paper=True
+    ),
     "maps": Study("maps", "maps", "val", (), "Maps, aerial picture to map", MAPS_EPOCHS),
     "maps-back": Study(
         "maps", "maps", "val", ("--data.direction", "BtoA"), "Maps, map to aerial picture", MAPS_EPOCHS
@@ -107,11 +115,15 @@ VARIANTS = {
     "bin5_long": Variant("Bin-5, half as long again", BIN5, PAPER_BIN5, length=1.5),
     "preblur": Variant("`preblur`, Bin-5", _blur("preblur", "bin5")),
     "blur_late": Variant("`blur_late`, Bin-5", LATE),
-    "baseline_soft": Variant("baseline, discriminator behind `bin5`", STRIDED, PAPER_BASE, "_soft"),
-    "bin5_soft": Variant("Bin-5, discriminator behind `bin5`", BIN5, PAPER_BIN5, "_soft"),
-    "blur_late_soft": Variant("`blur_late`, discriminator behind `bin5`", LATE, discriminator="_soft"),
     "baseline_published": Variant("baseline, published discriminator", STRIDED, PAPER_BASE, "_published"),
     "bin5_published": Variant("Bin-5, published discriminator", BIN5, PAPER_BIN5, "_published"),
+}
+VARIANTS |= {
+    f"{name}_soft": replace(
+        variant, label=f"{variant.label}, discriminator behind `bin5`", discriminator="_soft"
+    )
+    for name, variant in VARIANTS.items()
+    if not variant.discriminator and variant.length == 1
 }
 PAPER_TARGET_TV = 7.80
 
