@@ -102,13 +102,19 @@ def save_chart(path: str | os.PathLike[str], figure: Figure) -> None:
     write_whole(Path(path), lambda temporary: temporary.write_bytes(buffer.getvalue()))
 
 
-def save_smaller(source: Path, path: Path) -> None:
-    """Write a chart again with a palette, which takes a third of the bytes and looks the same."""
+def save_smaller(source: Path, path: Path, colours: int = 256) -> None:
+    """Write a chart again with a palette, which takes a third of the bytes and looks the same.
+
+    Args:
+        source: an image file.
+        path: the PNG to write, which may be the same.
+        colours: 1 to 256; lines and text need fewer than photos.
+    """
     from PIL import Image
 
     with Image.open(source) as image:
         # The rounds of k-means halve what the colours of a heat map are off by.
-        image.convert("RGB").quantize(256, kmeans=2, dither=Image.Dither.NONE).save(path, optimize=True)
+        image.convert("RGB").quantize(colours, kmeans=2, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def plain_axes(axes: Axes) -> None:
