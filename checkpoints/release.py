@@ -43,8 +43,7 @@ def publish(checkpoint: Path, path: Path) -> None:
     """Write a generator of a run in half precision."""
     generator = load_generator(checkpoint)
     about: Any = generator  # what a loaded generator carries beside its weights
-    provenance = {**about.provenance, "run": checkpoint.parent.name}
-    save_generator(path, generator, config=about.config, provenance=provenance, dtype=torch.float16)
+    save_generator(path, generator, config=about.config, provenance=about.provenance, dtype=torch.float16)
 
 
 if __name__ == "__main__":

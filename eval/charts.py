@@ -108,7 +108,7 @@ def save_smaller(source: Path, path: Path, colours: int = 256) -> None:
     Args:
         source: an image file.
         path: the PNG to write, which may be the same.
-        colours: 1 to 256; lines and text need fewer than photos.
+        colours: 1 to 256; lines and text look the same with fewer, photos and colour scales show bands.
     """
     from PIL import Image
 

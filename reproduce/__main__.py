@@ -7,8 +7,6 @@ python -m reproduce --data DIR --scale full --minutes 9       # one piece, say o
 from __future__ import annotations
 
 import argparse
-import functools
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,25 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from data.command import Parser, command, positive
 from data.errors import InputError
-from data.files import write_text, write_whole
-from reproduce.plan import DISCRIMINATORS, SCALES, STUDIES, VARIANTS, Run, runs
+from data.files import write_text
+from reproduce.plan import SCALES, STUDIES, Run, runs
 
 if TYPE_CHECKING:
     from reproduce.document import Page
 
 STAGES = ("train", "measure", "write")
-SHOWN = ("baseline-0", "bin5-0", "blur_late-0")  # in the pictures
-GRID_PICTURES = 40  # in which the grid's place is looked for
-MAP_PICTURES = 10  # each takes 64 shifts
-PICTURES = {
-    "tradeoff.png": "Stability against sharpness along training, every variant.",
-    "discriminators.png": "The same with other discriminators: behind Bin-5 (`soft`), and as published.",
-    "curve.png": "Stability by shift, at the end of training.",
-    "grid.png": "Where the baseline changes most, shift by shift; below each output its difference to the "
-    "unshifted one.",
-    "map.png": f"Stability over shifts in both directions, {MAP_PICTURES} pictures.",
-}
-COLOURS = {"grid.png": 192, "map.png": 128}  # all pictures of the three studies stay below 1 MB
 
 
 @command("reproduce")
@@ -105,58 +91,35 @@ def _measure(run: Run, args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def collect(args: argparse.Namespace) -> Page:
     """Measure what has not been, of all runs that there are; draw, and return what the page is made from."""
-    from eval.charts import save_smaller
-    from eval.curve import draw_curve
-    from eval.results_schema import read_results
-    from eval.tradeoff import draw_tradeoff
     from reproduce.document import Page
-    from reproduce.measuring import checkpoints, evaluate, measured
+    from reproduce.measuring import checkpoints
+    from reproduce.pictures import draw_pictures
     from reproduce.training import discriminator_loss, is_done
 
     begun = [run for run in runs(args.study, args.scale) if checkpoints(run, args.runs)]
     if not begun:
         raise InputError(f"{args.runs}: no run of {args.study} at scale {args.scale} has a generator yet")
     rows = {run.name: _measure(run, args) for run in begun}
-    ends = {run.name: checkpoints(run, args.runs)[max(checkpoints(run, args.runs))] for run in begun}
     done = [run.name for run in begun if is_done(run, args.runs)]
-    finals = {name: {**rows[name][-1], "name": name} for name in done}
-    place = measured(args.runs, args.study, args.scale)
-    pictures = args.out / args.study
-    pictures.mkdir(parents=True, exist_ok=True)
-    shown, made = [name for name in SHOWN if name in done], list[str]()
-    if shown:
-        files = [ends[name] for name in shown]
-        # The page travels; the photos that were learnt from do not.
-        words = ["--limit", str(min(GRID_PICTURES, args.limit or GRID_PICTURES)), "--no-originals"]
-        evaluate(files, args.study, data=args.data, out=place / "shown", words=words)
-        shutil.copy(place / "shown" / "grid.png", pictures / "grid.png")
-        words = ["--limit", str(min(MAP_PICTURES, args.limit or MAP_PICTURES)), "--map"]
-        evaluate(files, args.study, data=args.data, out=place / "map", words=words)
-        shutil.copy(place / "map" / "map.png", pictures / "map.png")
-        # About the pictures every run was measured on.
-        about = read_results(place / shown[0] / f"{rows[shown[0]][-1]['epoch']:g}" / "results.json")
-        drawn = [name for name in rows if name.endswith("-0")]
-        plain = [name for name in drawn if not VARIANTS[name[:-2]].discriminator]
-        before_others = [f"{name[:-2]}{end}-0" for end in DISCRIMINATORS if end for name in SHOWN]
-        others = [name for name in before_others if name in drawn]
-        models = [finals[name] for name in plain if name in finals]
-        draw_curve(pictures / "curve.png", {**about, "models": models})
-        lines = {"tradeoff.png": plain} | ({"discriminators.png": [*shown, *others]} if others else {})
-        for file, names in lines.items():
-            models = [row for name in names for row in rows[name]]
-            draw_tradeoff(pictures / file, {**about, "models": models})
-        made = [file for file in PICTURES if file in {"curve.png", "grid.png", "map.png", *lines}]
-        for file in made:  # documents travel with every clone
-            smaller = functools.partial(save_smaller, pictures / file, colours=COLOURS.get(file, 64))
-            write_whole(pictures / file, smaller)
+    ends = {run.name: checkpoints(run, args.runs)[run.epochs] for run in begun if run.name in done}
+    pictures = draw_pictures(
+        args.out / args.study,
+        rows,
+        ends,
+        study=args.study,
+        scale=args.scale,
+        data=args.data,
+        root=args.runs,
+        limit=args.limit,
+    )
     return Page(
         args.study,
         args.scale,
         rows,
-        finals,
+        {name: {**rows[name][-1], "name": name} for name in done},
         done,
         _command(args),
-        {f"{args.study}/{file}": PICTURES[file] for file in made},
+        {f"{args.study}/{file}": text for file, text in pictures.items()},
         {run.name: loss for run in begun if (loss := discriminator_loss(run, args.runs)) is not None},
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,13 @@ from eval.results import summary_figure
 from reproduce.measuring import mean_of, points
 from reproduce.plan import (
     DISCRIMINATORS,
+    GRID_PICTURES,
+    MAP_PICTURES,
     PAPER_BASE,
     PAPER_BIN5,
     PAPER_TARGET_TV,
     SCALES,
+    SHOWN,
     STUDIES,
     VARIANTS,
     Run,
@@ -24,6 +28,7 @@ from reproduce.plan import (
 from reproduce.sharpness import Point, at_sharpness
 
 PAPER_RATIO = 0.84  # the paper's Bin-5 has this share of its baseline's TV
+TOLERANCE = 0.02  # by which quality may be worse than the baseline's
 PUBLISHED = (
     " The published one soon does so with a low-passed generator: by detail at the highest frequencies, "
     "which such a generator can only paint as images of its half-rate maps, locked to their grid. Pressed to "
@@ -70,7 +75,7 @@ def write_page(page: Page) -> str:
         _what_is_missing(page),
         _in_short(page),
         _final_table(page, [name for name in names if name in page.finals]),
-        _equal_table(page, names),
+        _equal_table(page, [name for name in names if name in page.done]),
         *(f"![{text}]({file})\n\n*{text}*" for file, text in page.pictures.items()),
         _against_the_paper(page, names),
         _along_training(page, names),
@@ -80,7 +85,11 @@ def write_page(page: Page) -> str:
 
 
 def _means(page: Page) -> str:
-    return f"{SCALES[page.scale].means}; {Run(page.study, page.scale, 'baseline', 0).epochs} epochs"
+    text = f"{SCALES[page.scale].means}; {Run(page.study, page.scale, 'baseline', 0).epochs} epochs"
+    for row in page.finals.values():
+        trained = round(row["provenance"]["seen"] / row["provenance"]["epoch"])
+        return f"{text}; {trained} training pairs, {row['n_images']} measured"
+    return text
 
 
 def _margin_px(page: Page) -> str:
@@ -105,6 +114,8 @@ def _in_short(page: Page) -> str:
             continue
         bin5 = _runs_of(page, f"bin5{suffix}")
         late = _runs_of(page, f"blur_late{suffix}")
+        if not bin5 and not late:
+            continue
         gains = [
             ", ".join(_gained(run, base, PAPER_RATIO * base.tv)[2] or "sharper throughout" for run in several)
             for several in (bin5, late)
@@ -112,7 +123,7 @@ def _in_short(page: Page) -> str:
         over = [
             f"{found.db - run[-1].db:+.2f}"
             if (found := at_sharpness(late[0], run[-1].tv))
-            else "(never as sharp)"
+            else f"({_beside(late[0], run[-1].tv)})"
             for run in bin5
             if late
         ]
@@ -126,8 +137,14 @@ def _in_short(page: Page) -> str:
         "## In short\n\n"
         f"Gains over the baseline where outputs have {PAPER_RATIO} of its TV: as the paper's Bin-5 on "
         f"facades, which gains {PAPER_BIN5[0] - PAPER_BASE[0]:.1f} dB. In brackets: the sharpest of a run "
-        "that stays softer. Several figures are several seeds.\n\n" + _table(columns, rows)
+        "that stays softer. Several figures are several seeds. Every row has a baseline of its own, the "
+        "mean of its seeds, so rows are not equally sharp.\n\n" + _table(columns, rows)
     )
+
+
+def _beside(run: Sequence[Point], level: float) -> str:
+    """Say on which side of a sharpness a run stays that never passes it."""
+    return "softer throughout" if max(point.tv for point in run) < level else "sharper throughout"
 
 
 def _runs_of(page: Page, variant: str) -> list[list[Point]]:
@@ -165,7 +182,32 @@ def _final_table(page: Page, names: Sequence[str]) -> str:
     target = _target_tv(page)
     note = "" if target is None else f"The targets' own TV x 100 is {100 * target:.2f} here"
     note += f", {PAPER_TARGET_TV:.2f} in the paper." if note and in_paper else "." if note else ""
-    return "## At the end of training\n\n" + _table(columns, rows) + (f"\n\n{note}" if note else "")
+    notes = [note, _worse(page, names)]
+    text = "## At the end of training\n\n" + _table(columns, rows)
+    return "\n\n".join([text, *(note for note in notes if note)])
+
+
+def _worse(page: Page, names: Sequence[str]) -> str:
+    """Name what is worse than the mean of its baselines by more than the tolerance."""
+    compared, found = 0, []
+    for name, (key, label) in itertools.product(names, (("l1", "L1"), ("lpips", "LPIPS"))):
+        variant = name.rpartition("-")[0]
+        of = counterpart(variant, "baseline")
+        quality = [
+            page.finals[run]["quality"].get(key) for run in page.finals if run.rpartition("-")[0] == of
+        ]
+        bases = [mean_of(figure) for figure in quality if figure]
+        mine = page.finals[name]["quality"].get(key)
+        if variant == of or not bases or not mine:
+            continue
+        compared += 1
+        more = mean_of(mine) / (sum(bases) / len(bases)) - 1
+        if more > TOLERANCE:
+            found.append(f"{label} of `{name}` ({100 * more:+.1f} %)")
+    if not compared:
+        return ""
+    but = f", but for {', '.join(found)}" if found else ""
+    return f"No L1 or LPIPS is worse than the mean of its baselines by more than {100 * TOLERANCE:g} %{but}."
 
 
 @dataclass(frozen=True)
@@ -202,7 +244,7 @@ def _equal_table(page: Page, names: Sequence[str]) -> str:
     for name in names:
         variant, _, seed = name.rpartition("-")
         base = _baseline(page, variant)
-        if variant == counterpart(variant, "baseline") or base is None:
+        if base is None:
             continue
         bases[VARIANTS[counterpart(variant, "baseline")].label] = base
         level = PAPER_RATIO * base.tv
@@ -219,9 +261,8 @@ def _equal_table(page: Page, names: Sequence[str]) -> str:
         "## At equal sharpness\n\n"
         "A soft picture is stable for free, so here every variant stands where its outputs' TV passes "
         f"{PAPER_RATIO} of its baseline's at the end (the paper's Bin-5 has that share), between two "
-        f"checkpoints. The mean of the baselines at their end: {stand}.\n\n"
-        + _table(columns, rows)
-        + _late_table(page, names)
+        f"checkpoints. The mean of the baselines at their end: {stand}. A baseline's own row says how "
+        "much of a gain softness alone would give.\n\n" + _table(columns, rows) + _late_table(page, names)
     )
 
 
@@ -247,13 +288,14 @@ def _late_table(page: Page, names: Sequence[str]) -> str:
     for name in names:
         variant = name.rpartition("-")[0]
         late = f"{counterpart(variant, 'blur_late')}-0"
-        if not variant.startswith("bin5") or late not in page.rows:
+        if not variant.startswith("bin5") or late not in page.done:
             continue
         for point in points(page.rows[name]):
             found = at_sharpness(points(page.rows[late]), point.tv)
             if found is None:
-                continue
-            db = [f"{point.db:.2f}", f"{found.db:.2f}", f"{found.db - point.db:+.2f}"]
+                db = [f"{point.db:.2f}", _beside(points(page.rows[late]), point.tv), ""]
+            else:
+                db = [f"{point.db:.2f}", f"{found.db:.2f}", f"{found.db - point.db:+.2f}"]
             rows.append([f"`{name}`", f"{point.epoch:g}", f"{100 * point.tv:.2f}", *db])
     if not rows:
         return ""
@@ -278,18 +320,20 @@ def _against_the_paper(page: Page, names: Sequence[str]) -> str:
     columns = ["sampling", "seed", "gain [dB] at TV / baseline's"]
     columns += ["in the paper"] if in_paper else []
     columns += ["loss of the discriminator"]
+    heading = "Against the paper" if in_paper else "What differs from the paper's recipe"
     stands = (
         f"The baseline has {base.db:.1f} dB here and {PAPER_BASE[0]:.1f} dB in the paper, whose protocol "
         "is not public: which shifts, how they enter at the border, which peak. Other differences: "
         if in_paper
-        else "The paper has no figures of these pictures. What differs from its recipe: "
+        else "The paper has no figures of these pictures. "
     )
     return (
-        f"## Against the paper\n\n{stands}"
+        f"## {heading}\n\n{stands}"
         f"{_means(page)}; instance norm, and no dropout at test time; zero padding in all "
         f"convolutions; and the discriminator, which sees everything through {DISCRIMINATORS['']} "
         f"(`--discriminator.input_filter {DISCRIMINATORS['']}`){_other_discriminators(page)}. "
-        "A loss near nothing says that it tells outputs from targets at a glance."
+        "[Why there is a filter](../training.md). Its loss is the mean over the last eighth of a run: 0.69 "
+        "is guessing, and one near nothing says that it tells outputs from targets at a glance."
         + (PUBLISHED if "bin5_published-0" in page.finals else "")
         + "\n\n"
         + _table(columns, rows)
@@ -349,12 +393,22 @@ def _commands(page: Page, names: Sequence[str]) -> str:
         variant, _, seed = name.rpartition("-")
         run = Run(page.study, page.scale, variant, int(seed))
         lines.append("train_pix2pix " + " ".join(run.words(Path("DIR"), Path("runs"))))
-    folder = STUDIES[page.study].folder
-    lines.append(
-        f"eval_stability runs/{page.study}-{page.scale}/RUN --shifts 0..7 --data DIR/{folder} "
-        f"--split {STUDIES[page.study].split}"
+    of, runs_folder = STUDIES[page.study], f"runs/{page.study}-{page.scale}"
+    ending = f"--shifts 0..7 --data DIR/{of.folder} --split {of.split}"
+    lpips = "--quality ssim,lpips --lpips-net squeeze --lpips-weights FILE"
+    first = Run(page.study, page.scale, "baseline", 0).keep_every
+    shown = " ".join(f"{runs_folder}/{name}" for name in SHOWN if name in page.finals)
+    lines += [
+        f"eval_stability {runs_folder}/RUN {ending} {lpips}",
+        f"eval_stability {runs_folder}/RUN/generator-{first:04d}.safetensors {ending}   # along training",
+        f"eval_stability {shown} {ending} --limit {GRID_PICTURES} --no-originals   # grid.png",
+        f"eval_stability {shown} {ending} --limit {MAP_PICTURES} --map   # map.png",
+    ]
+    return (
+        "## Commands\n\nEach row, checkpoint and picture by itself; LPIPS is SqueezeNet's:\n\n```\n"
+        + "\n".join(lines)
+        + "\n```"
     )
-    return "## Commands\n\nEach row by itself:\n\n```\n" + "\n".join(lines) + "\n```"
 
 
 def _stability(row: Mapping[str, Any], margin: int) -> str:

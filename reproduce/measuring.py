@@ -64,7 +64,7 @@ def measure(
         results = evaluate([file], run.study, data=data, out=out, words=words)
         row = results["models"][0]
         row["name"] = f"{run.name}@{epoch:g}"
-        row["epoch"] = epoch
+        row["epoch"], row["n_images"] = epoch, results["data"]["n_images"]
         rows.append(row)
     return rows
 

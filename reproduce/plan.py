@@ -127,6 +127,10 @@ VARIANTS |= {
     if not variant.discriminator and variant.length == 1
 }
 PAPER_TARGET_TV = 7.80
+# What the pictures show: these runs where they are trained, on so many pairs.
+SHOWN = ("baseline-0", "bin5-0", "blur_late-0")
+GRID_PICTURES = 40  # in which the grid's place is looked for
+MAP_PICTURES = 10  # each takes 64 shifts
 
 
 @dataclass(frozen=True)
@@ -198,6 +202,12 @@ class Run:
         epochs = STUDIES[self.study].epochs.get(self.scale, SCALES[self.scale].epochs)
         return round(epochs * VARIANTS[self.variant].length)
 
+    @property
+    def keep_every(self) -> int:
+        """Epochs between the generators that are kept."""
+        scale = SCALES[self.scale]
+        return scale.keep_every * max(1, self.epochs // scale.epochs)
+
     def directory(self, root: Path) -> Path:
         """Return where it is trained."""
         return root / f"{self.study}-{self.scale}" / self.name
@@ -210,16 +220,20 @@ class Run:
         words += [*scale.options, *variant.options, "--batch_size", "1"]
         seen_through = DISCRIMINATORS[variant.discriminator]
         words += ["--discriminator.input_filter", seen_through] if seen_through else []
-        keep_every = scale.keep_every * max(1, self.epochs // scale.epochs)
-        words += ["--train.epochs", str(self.epochs), "--train.keep_every", str(keep_every)]
+        words += ["--train.epochs", str(self.epochs), "--train.keep_every", str(self.keep_every)]
         # Often, because a scale for a CPU runs for hours beside other work.
         words += ["--train.save_every_s", "120", "--seed", str(self.seed)]
         return [*words, "--out", str(self.directory(root))]
 
 
-def counterpart(variant: str, sampling: str) -> str:
-    """Return the variant of a sampling that meets the same discriminator: for bin5_soft, baseline_soft."""
-    return sampling + VARIANTS[variant].discriminator
+def counterpart(variant: str, kind: str) -> str:
+    """Return the name of another kind of variant before the same discriminator.
+
+    Args:
+        variant: a key of `VARIANTS`, such as `bin5_soft`.
+        kind: a key without its discriminator, such as `baseline`; `baseline_soft` it is then.
+    """
+    return kind + VARIANTS[variant].discriminator
 
 
 def runs(study: str, scale: str) -> Iterator[Run]:

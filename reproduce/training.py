@@ -65,7 +65,8 @@ def is_done(run: Run, root: Path) -> bool:
 
 def discriminator_loss(run: Run, root: Path) -> float | None:
     """Return the discriminator's mean loss in the last eighth of a run; None if none was logged."""
-    lines = (run.directory(root) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    file = run.directory(root) / "metrics.jsonl"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     entries = []
     for line in lines:
         with contextlib.suppress(ValueError):  # a kill cut the last one short
