@@ -325,7 +325,7 @@ def _against_the_paper(page: Page, names: Sequence[str]) -> str:
         f"The baseline has {base.db:.1f} dB here and {PAPER_BASE[0]:.1f} dB in the paper, whose protocol "
         "is not public: which shifts, how they enter at the border, which peak. Other differences: "
         if in_paper
-        else "The paper has no figures of these pictures. "
+        else "The paper has no figures of these pictures. Unlike its recipe: "
     )
     return (
         f"## {heading}\n\n{stands}"

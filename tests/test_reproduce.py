@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -245,3 +246,60 @@ def test_an_empty_page_says_what_is_missing() -> None:
     page = Page("facades", "cpu", {}, {}, [], "make reproduce", {}, {})
     text = write_page(page)
     assert "Not trained to the end yet: baseline-0, bin5-0" in text
+
+
+def checkpoint(
+    epoch: float, db: float, tv: float, l1: float = 0.1, lpips: float | None = None
+) -> dict[str, Any]:
+    figure = {"mean": db, "ci95": [db - 0.1, db + 0.1]}
+    quality = {"tv": tv, "l1": l1, "target_tv": 0.08} | ({} if lpips is None else {"lpips": lpips})
+    stability = {"crop": {"16": {"odd_mean_db": figure}}}
+    provenance = {"seen": 400 * epoch, "epoch": epoch}
+    return {
+        "epoch": epoch,
+        "stability": stability,
+        "quality": quality,
+        "provenance": provenance,
+        "n_images": 9,
+    }
+
+
+def page_of(rows: dict[str, list[dict[str, Any]]], done: list[str]) -> str:
+    finals = {name: rows[name][-1] for name in done}
+    return write_page(Page("facades", "cpu", rows, finals, done, "make reproduce", {}, {}))
+
+
+def test_a_page_compares_at_one_sharpness_before_one_discriminator() -> None:
+    text = page_of(
+        {
+            "baseline-0": [checkpoint(8, 26, 0.05), checkpoint(16, 24, 0.07, 0.100, 0.40)],
+            "bin5-0": [checkpoint(8, 40, 0.05), checkpoint(16, 30, 0.06, 0.103, 0.40)],
+            "blur_late-0": [checkpoint(8, 44, 0.056), checkpoint(16, 36, 0.064, 0.101, 0.42)],
+            "bin5_soft-0": [checkpoint(8, 20, 0.05)],
+        },
+        ["baseline-0", "bin5-0", "blur_late-0"],
+    )
+    # 0.84 of 0.07 is 0.0588: Bin-5 has 31.2 dB there, blur_late 41.2; as sharp as Bin-5's end (0.06) it has 40.
+    assert "| behind `tri3` | 24.00 | 7.00 | +7.20 | +17.20 | +10.00 |" in text
+    assert "| baseline (strided) | 0 | 5.88 | 11.5 | 25.12 ± 0.10 | +1.12 |" in text
+    assert "| `bin5-0` | 8 | 5.00 | 40.00 | sharper throughout |  |" in text
+    assert "| `bin5-0` | 16 | 6.00 | 30.00 | 40.00 | +10.00 |" in text
+    assert "but for L1 of `bin5-0` (+3.0 %), LPIPS of `blur_late-0` (+5.0 %)." in text
+    assert "400 training pairs, 9 measured" in text
+    assert "behind `bin5` |" not in text  # without its baseline and its end it is compared with nothing
+    assert "| `bin5_soft-0` | 8 | 20.00 | 5.00 | 0.1000 |  |  |" in text
+    assert "Not trained to the end yet: tri3-0" in text
+
+
+def test_a_run_that_never_comes_to_a_sharpness_says_on_which_side_it_stays() -> None:
+    rows = {
+        "baseline-0": [checkpoint(8, 26, 0.065), checkpoint(16, 24, 0.07)],
+        "bin5-0": [checkpoint(8, 40, 0.04), checkpoint(16, 33, 0.05)],
+        "blur_late-0": [checkpoint(8, 44, 0.03), checkpoint(16, 36, 0.045)],
+    }
+    text = page_of(rows, list(rows))
+    assert (
+        "| behind `tri3` | 24.00 | 7.00 | (+9.00 at 0.71) | (+12.00 at 0.64) | (softer throughout) |" in text
+    )
+    assert "| baseline (strided) | 0 | 5.88 |  | sharper at every checkpoint |  |" in text
+    assert "No L1 or LPIPS is worse than the mean of its baselines by more than 2 %." in text
