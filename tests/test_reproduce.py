@@ -279,7 +279,7 @@ def test_a_page_compares_at_one_sharpness_before_one_discriminator() -> None:
         },
         ["baseline-0", "bin5-0", "blur_late-0"],
     )
-    # 0.84 of 0.07 is 0.0588: Bin-5 has 31.2 dB there, blur_late 41.2; as sharp as Bin-5's end (0.06) it has 40.
+    # At 0.84 of 0.07, 0.0588, Bin-5 has 31.2 dB and blur_late 41.2, at the sharpness of Bin-5's end 40.
     assert "| behind `tri3` | 24.00 | 7.00 | +7.20 | +17.20 | +10.00 |" in text
     assert "| baseline (strided) | 0 | 5.88 | 11.5 | 25.12 ± 0.10 | +1.12 |" in text
     assert "| `bin5-0` | 8 | 5.00 | 40.00 | sharper throughout |  |" in text
