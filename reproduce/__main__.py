@@ -100,8 +100,8 @@ def collect(args: argparse.Namespace) -> Page:
     if not begun:
         raise InputError(f"{args.runs}: no run of {args.study} at scale {args.scale} has a generator yet")
     rows = {run.name: _measure(run, args) for run in begun}
-    done = [run.name for run in begun if is_done(run, args.runs)]
-    ends = {run.name: checkpoints(run, args.runs)[run.epochs] for run in begun if run.name in done}
+    done = [run for run in begun if is_done(run, args.runs)]
+    ends = {run.name: checkpoints(run, args.runs)[run.epochs] for run in done}
     pictures = draw_pictures(
         args.out / args.study,
         rows,
@@ -116,8 +116,7 @@ def collect(args: argparse.Namespace) -> Page:
         args.study,
         args.scale,
         rows,
-        {name: {**rows[name][-1], "name": name} for name in done},
-        done,
+        {run.name: {**rows[run.name][-1], "name": run.name} for run in done},
         _command(args),
         {f"{args.study}/{file}": text for file, text in pictures.items()},
         {run.name: loss for run in begun if (loss := discriminator_loss(run, args.runs)) is not None},

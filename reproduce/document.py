@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.results import summary_figure
+from eval.results import lead_score_db, summary_figure
 from reproduce.measuring import mean_of, points
 from reproduce.plan import (
     DISCRIMINATORS,
@@ -46,8 +46,7 @@ class Page:
         study: a key of `STUDIES`.
         scale: a key of `SCALES`.
         rows: by run's name, its checkpoints in the order of training.
-        finals: by run's name, its last generator measured in full.
-        done: names of the runs that are trained to the end.
+        finals: by the name of a run that is trained to the end, its last generator measured in full.
         command: what made all of it.
         pictures: file -> what it shows, in order.
         losses: by run's name, the discriminator's mean loss in the last eighth of its training.
@@ -57,7 +56,6 @@ class Page:
     scale: str
     rows: Rows
     finals: Mapping[str, Mapping[str, Any]]
-    done: Sequence[str]
     command: str
     pictures: Mapping[str, str]
     losses: Mapping[str, float]
@@ -75,7 +73,7 @@ def write_page(page: Page) -> str:
         _what_is_missing(page),
         _in_short(page),
         _final_table(page, [name for name in names if name in page.finals]),
-        _equal_table(page, [name for name in names if name in page.done]),
+        _equal_table(page, [name for name in names if name in page.finals]),
         *(f"![{text}]({file})\n\n*{text}*" for file, text in page.pictures.items()),
         _against_the_paper(page, names),
         _along_training(page, names),
@@ -99,7 +97,7 @@ def _margin_px(page: Page) -> str:
 
 
 def _what_is_missing(page: Page) -> str:
-    missing = [run.name for run in runs(page.study, page.scale) if run.name not in page.done]
+    missing = [run.name for run in runs(page.study, page.scale) if run.name not in page.finals]
     if not missing:
         return ""
     return f"Not trained to the end yet: {', '.join(missing)}. The same command goes on with them."
@@ -149,7 +147,7 @@ def _beside(run: Sequence[Point], level: float) -> str:
 
 def _runs_of(page: Page, variant: str) -> list[list[Point]]:
     """Return the trained runs of a variant, seed by seed."""
-    names = sorted(name for name in page.done if name.rpartition("-")[0] == variant)
+    names = sorted(name for name in page.finals if name.rpartition("-")[0] == variant)
     return [points(page.rows[name]) for name in names]
 
 
@@ -288,7 +286,7 @@ def _late_table(page: Page, names: Sequence[str]) -> str:
     for name in names:
         variant = name.rpartition("-")[0]
         late = f"{counterpart(variant, 'blur_late')}-0"
-        if not variant.startswith("bin5") or late not in page.done:
+        if not variant.startswith("bin5") or late not in page.finals:
             continue
         for point in points(page.rows[name]):
             found = at_sharpness(points(page.rows[late]), point.tv)
@@ -358,13 +356,9 @@ def _gain_cells(page: Page, name: str) -> list[str]:
     if base is None or variant == counterpart(variant, "baseline"):
         return ["", "", loss]
     row, theirs = page.finals[name], VARIANTS[variant].paper
-    gain = f"{_mean_db(row) - base.db:+.2f} at {mean_of(row['quality']['tv']) / base.tv:.2f}"
+    gain = f"{lead_score_db(row) - base.db:+.2f} at {mean_of(row['quality']['tv']) / base.tv:.2f}"
     published = f"{theirs[0] - PAPER_BASE[0]:+.2f} at {theirs[1] / PAPER_BASE[1]:.2f}" if theirs else ""
     return [gain, published, loss]
-
-
-def _mean_db(row: Mapping[str, Any]) -> float:
-    return float(summary_figure(list(next(iter(row["stability"].values())).values())[-1])["mean"])
 
 
 def _along_training(page: Page, names: Sequence[str]) -> str:
@@ -373,9 +367,8 @@ def _along_training(page: Page, names: Sequence[str]) -> str:
     for name in names:
         variant = name.rpartition("-")[0]
         for point, l1 in zip(points(page.rows[name]), _l1(page.rows[name]), strict=True):
-            base = (
-                _baseline(page, variant, point.epoch) if variant != counterpart(variant, "baseline") else None
-            )
+            of_baseline = variant == counterpart(variant, "baseline")
+            base = None if of_baseline else _baseline(page, variant, point.epoch)
             beside = [f"{point.tv / base.tv:.2f}", f"{point.db - base.db:+.2f}"] if base else ["", ""]
             cells = [f"`{name}`", f"{point.epoch:g}", f"{point.db:.2f}", f"{100 * point.tv:.2f}", f"{l1:.4f}"]
             rows.append(cells + beside)

@@ -53,13 +53,12 @@ def draw_pictures(
     files = [ends[name] for name in shown]
     in_grid, in_map = (min(count, limit or count) for count in (GRID_PICTURES, MAP_PICTURES))
     # The page travels; the photos that were learnt from do not.
-    for made, words in {
-        "grid.png": ["--limit", str(in_grid), "--no-originals"],
-        "map.png": ["--limit", str(in_map), "--map"],
-    }.items():
-        out = place / {"grid.png": "shown", "map.png": "map"}[made]
+    for file, out, words in (
+        ("grid.png", place / "shown", ["--limit", str(in_grid), "--no-originals"]),
+        ("map.png", place / "map", ["--limit", str(in_map), "--map"]),
+    ):
         evaluate(files, study, data=data, out=out, words=words)
-        shutil.copy(out / made, folder / made)
+        shutil.copy(out / file, folder / file)
     # About the pictures every run was measured on.
     about = read_results(place / shown[0] / f"{rows[shown[0]][-1]['epoch']:g}" / "results.json")
     drawn = [name for name in rows if name.endswith("-0")]

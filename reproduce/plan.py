@@ -121,7 +121,9 @@ VARIANTS = {
 }
 VARIANTS |= {
     f"{name}_soft": replace(
-        variant, label=f"{variant.label}, discriminator behind `bin5`", discriminator="_soft"
+        variant,
+        label=f"{variant.label}, discriminator behind `{DISCRIMINATORS['_soft']}`",
+        discriminator="_soft",
     )
     for name, variant in VARIANTS.items()
     if not variant.discriminator and variant.length == 1

@@ -243,7 +243,7 @@ def test_bad_usage_is_one_line(words: list[str], says: str) -> None:
 
 
 def test_an_empty_page_says_what_is_missing() -> None:
-    page = Page("facades", "cpu", {}, {}, [], "make reproduce", {}, {})
+    page = Page("facades", "cpu", {}, {}, "make reproduce", {}, {})
     text = write_page(page)
     assert "Not trained to the end yet: baseline-0, bin5-0" in text
 
@@ -266,7 +266,7 @@ def checkpoint(
 
 def page_of(rows: dict[str, list[dict[str, Any]]], done: list[str]) -> str:
     finals = {name: rows[name][-1] for name in done}
-    return write_page(Page("facades", "cpu", rows, finals, done, "make reproduce", {}, {}))
+    return write_page(Page("facades", "cpu", rows, finals, "make reproduce", {}, {}))
 
 
 def test_a_page_compares_at_one_sharpness_before_one_discriminator() -> None:
