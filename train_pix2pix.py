@@ -77,11 +77,12 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
     from data.sampler import EpochSampler, ignore_signals
     from data.source import fingerprint, open_pairs
     from gen.allocator import keep_freed_memory
+    from gen.captured import CapturedStep
     from gen.checkpoint import load_weights
     from gen.ema import make_ema
     from gen.failures import failures_explained
     from gen.norms import synchronise
-    from gen.schedules import Plateau, lr_factor
+    from gen.schedules import Plateau, lr_factor, set_learning_rate
     from gen.step import Pix2PixStep
     from gen.unet import UNetGenerator
 
@@ -90,6 +91,7 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
     accelerator = make_accelerator(Accelerator, config)
     world, device = accelerator.num_processes, accelerator.device
     keep_freed_memory()
+    torch.backends.cudnn.benchmark = device.type == "cuda"  # every window has the same size
     torch.manual_seed(config.seed)
     settings, data = config.train, config.data
     source = data.root or f"synthetic-{data.synthetic}"
@@ -139,10 +141,12 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
     if world > 1:
         for name in ("generator", "discriminator"):
             networks[name] = synchronise(networks[name], device_type=device.type)
+    captured = settings.capture and device.type == "cuda" and world == 1
     adam: dict[str, Any] = {
-        "lr": settings.learning_rate,
+        "lr": torch.tensor(settings.learning_rate, device=device) if captured else settings.learning_rate,
         "betas": (settings.beta1, settings.beta2),
         "fused": True,
+        "capturable": captured,
     }
     optimizers: dict[str, torch.optim.Optimizer] = {
         "adam_g": torch.optim.Adam(networks["generator"].parameters(), **adam),
@@ -154,7 +158,7 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
         # Newer torch has another name for it, which accelerate does not pass on yet.
         warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
         prepared = accelerator.prepare(*map(torch.compile, bare) if settings.compile else bare)
-    step = Pix2PixStep(
+    step: Pix2PixStep | CapturedStep = Pix2PixStep(
         accelerator,
         *prepared,
         *accelerator.prepare(*optimizers.values()),
@@ -165,6 +169,8 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
         precision=settings.precision,
         together=config.discriminator.norm != "batch",
     )
+    if captured:
+        step = CapturedStep(step)
 
     # ---- resume ---------------------------------------------------------------------------------------
     progress = Progress(plateau=Plateau(patience=settings.patience))
@@ -217,8 +223,7 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
                 step_epochs=settings.step_epochs,
             )
             for optimizer in optimizers.values():
-                for group in optimizer.param_groups:
-                    group["lr"] = settings.learning_rate * factor
+                set_learning_rate(optimizer, settings.learning_rate * factor)
             sampler.enter(progress.epoch, start=progress.place)
             # A step takes `accumulate` batches in turn.
             for batches in zip(*[iter(loader)] * settings.accumulate, strict=False):

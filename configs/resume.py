@@ -8,8 +8,9 @@ from typing import Any
 # These change no update that is still to come: where and how fast it is computed, what is written. Where
 # the data lies is free as well, because the data themselves are compared.
 FREE_KEYS = {"workers", "device", "data.root", "data.cache", "data.pin_memory", "data.on_error"}
-FREE_KEYS |= {f"train.{key}" for key in ("channels_last", "compile", "checkpointing", "tensorboard")}
+FREE_KEYS |= {f"train.{key}" for key in ("channels_last", "compile", "capture", "checkpointing")}
 FREE_KEYS |= {f"train.{key}" for key in ("save_every", "save_every_s", "keep_every", "sample_every")}
+FREE_KEYS |= {"train.tensorboard"}
 FREE_KEYS |= {f"train.{key}" for key in ("val_every", "val_limit", "best_by", "log_every_steps")}
 # A run may be made longer; where it stands in its schedule follows from the new length.
 FREE_KEYS |= {"train.epochs"}

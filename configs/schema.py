@@ -170,6 +170,8 @@ class TrainConfig:
     """lay out maps pixel by pixel (NHWC), which tensor cores want"""
     compile: bool = False
     """torch.compile both networks"""
+    capture: bool = False
+    """on one GPU: record a step as a CUDA graph and replay it; elsewhere without effect"""
     checkpointing: bool = False
     """compute the generator's maps again in the backward pass: less memory, more time"""
     log_every_steps: int = 50
@@ -241,6 +243,14 @@ class RunConfig:
                 "train.checkpointing would count every batch twice in the statistics of generator.norm "
                 "batch; expected another norm, or no checkpointing"
             )
+        if self.train.capture:
+            for key, value in (
+                ("train.accumulate", self.train.accumulate > 1),
+                ("train.checkpointing", self.train.checkpointing),
+                ("loss.equivariance", self.loss.equivariance),
+            ):
+                if value:
+                    raise ValueError(f"train.capture records one plain step; expected no {key} with it")
         if self.loss.equivariance and self.data.load_size == self.data.crop_size:
             raise ValueError(
                 f"loss.equivariance shifts the window over the picture: data.load_size {self.data.load_size} "

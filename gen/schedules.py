@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
+
 LrPolicy = Literal["linear", "cosine", "step", "plateau"]
 LR_POLICIES: tuple[str, ...] = get_args(LrPolicy)
 
@@ -38,6 +40,18 @@ def lr_factor(policy: str, epoch: int, *, epochs: int, decay_epochs: int, step_e
     if policy == "plateau":
         return 1.0
     raise ValueError(f"lr_policy {policy!r} is unknown; expected one of {', '.join(LR_POLICIES)}")
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
+    """Give all of an optimiser's weights the learning rate `value`.
+
+    One held as a tensor is overwritten in place: a recorded step reads that memory.
+    """
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(value)
+        else:
+            group["lr"] = value
 
 
 @dataclass

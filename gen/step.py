@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,9 @@ class Pix2PixStep:
         self.margin_px = margin_px
         self.precision = precision
         self.together = together
+        # What a captured step does another way.
+        self.require_finite: Callable[[str, Tensor], None] = _require_finite
+        self.reseed: Callable[[int], object] = torch.manual_seed
         self._bare_generator = accelerator.unwrap_model(generator)
         self._bare_discriminator = accelerator.unwrap_model(discriminator)
 
@@ -102,7 +105,7 @@ class Pix2PixStep:
         # the discriminator is updated, so there G(x) is computed again, with the same dropout.
         self.adam_d.zero_grad()
         for place, (batch, seed) in enumerate(zip(batches, seeds, strict=True)):
-            torch.manual_seed(seed)
+            self.reseed(seed)
             with nullcontext() if last == 0 else torch.no_grad():
                 generator = self.generator if last == 0 else self._bare_generator
                 fake = self._run(generator, batch["input"])
@@ -111,7 +114,7 @@ class Pix2PixStep:
                 loss_d = discriminator_loss(real_logits, fake_logits, mode=self.gan)
                 self.accelerator.backward(share * loss_d)
             add("loss_d", loss_d)
-        _require_finite("discriminator", sums["loss_d"])
+        self.require_finite("discriminator", sums["loss_d"])
         self.adam_d.step()
 
         # Generator: fool the updated discriminator, stay near the target. The bare discriminator, because
@@ -123,14 +126,14 @@ class Pix2PixStep:
             x, y = batch["input"], batch["target"]
             with self._reduced(self.generator, place == last):
                 if last > 0:
-                    torch.manual_seed(seed)
+                    self.reseed(seed)
                     fake = self._run(self.generator, x)
                 logits = self._run(self._bare_discriminator, torch.cat([x, fake], dim=1))
                 loss_gan = generator_loss(logits, mode=self.gan)
                 loss_l1 = F.l1_loss(fake, y)
                 loss_g = loss_gan + self.lambda_l1 * loss_l1
                 if self.equivariance:
-                    torch.manual_seed(seed)  # the same dropout, or its noise would be all that is seen
+                    self.reseed(seed)  # the same dropout, or its noise would be all that is seen
                     moved = self._run(self.generator, batch["moved"])
                     distance = equivariance_loss(fake, moved, batch["shift"], margin_px=self.margin_px)
                     loss_g = loss_g + self.equivariance * distance
@@ -139,7 +142,7 @@ class Pix2PixStep:
             total += loss_g.detach()
             add("loss_gan", loss_gan)
             add("loss_l1", loss_l1)
-        _require_finite("generator", total)
+        self.require_finite("generator", total)
         self.adam_g.step()
         self._bare_discriminator.requires_grad_(True)
         return sums
