@@ -158,7 +158,7 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
         # Newer torch has another name for it, which accelerate does not pass on yet.
         warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
         prepared = accelerator.prepare(*map(torch.compile, bare) if settings.compile else bare)
-    step: Pix2PixStep | CapturedStep = Pix2PixStep(
+    eager = Pix2PixStep(
         accelerator,
         *prepared,
         *accelerator.prepare(*optimizers.values()),
@@ -169,8 +169,7 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
         precision=settings.precision,
         together=config.discriminator.norm != "batch",
     )
-    if captured:
-        step = CapturedStep(step)
+    step = CapturedStep(eager) if captured else eager
 
     # ---- resume ---------------------------------------------------------------------------------------
     progress = Progress(plateau=Plateau(patience=settings.patience))

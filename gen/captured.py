@@ -34,7 +34,9 @@ class Latch:
         self._names: list[str] = []
         step.require_finite = self.mark
         for optimizer in (step.adam_g, step.adam_d):
-            bare = getattr(optimizer, "optimizer", optimizer)  # accelerate's wrapper would keep it to itself
+            bare: Any = getattr(
+                optimizer, "optimizer", optimizer
+            )  # accelerate's wrapper would keep it to itself
             bare.found_inf = self._closed
 
     @property

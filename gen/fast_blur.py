@@ -1,9 +1,10 @@
-"""Blurs without a padded copy and without anything kept for the backward pass, for the CPU.
+"""Blurs without a padded copy and without anything kept for the backward pass.
 
 Padding a map before it is blurred copies it, and the backward pass copies it again. A blur is linear and
-separable, y = V x H^T with one banded matrix an axis (`gen.axis_map`) in which the borders are contained:
-`gen/blur_kernel.c` reads x once and writes y once. The backward pass is the same with transposed matrices.
-`gen.resample` holds the slow reference and says where this path is taken; the tests hold both together.
+separable, y = V x H^T with one banded matrix an axis (`gen.axis_map`) in which the borders are contained: a
+kernel, `gen/blur_kernel.c` on a CPU and `gen.gpu_kernels` on a GPU, reads x once and writes y once. The
+backward pass is the same with transposed matrices. `gen.resample` holds the slow reference and says where
+this path is taken; the tests hold both together.
 """
 
 from __future__ import annotations
@@ -13,28 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gen import native
+from gen import gpu_kernels, native
 from gen.axis_map import AxisMap
-
-# Private to torch; without it nobody could tell, and the reference serves all.
-_transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+from gen.tracing import untraced
 
 
 def usable(x: Tensor) -> bool:
-    """Whether `x` should take this path: float32 or float64 on a CPU, nobody tracing, a kernel compiled.
-
-    Compilers and exporters get the reference, which they fuse and know how to write down.
-    """
-    if torch.compiler.is_compiling():  # first, for a compiler reads no further
-        return False
+    """Whether a kernel can take `x` as it is: on a CPU or an NVIDIA GPU, nobody tracing, one compiled."""
+    if x.device.type == "cuda":
+        return gpu_kernels.usable(x)
     return (
-        type(x) is Tensor
+        untraced(x)
         and x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.float64)
         and x.numel() > 0
         and not torch.is_autocast_enabled("cpu")
-        and not torch.jit.is_tracing()
-        and not _transforms_active()
         and native.library() is not None
         and _addressable(x)
     )
@@ -73,7 +67,7 @@ class _Separable(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, vertical: AxisMap, horizontal: AxisMap) -> Tensor:
         ctx.maps = vertical, horizontal
-        return native.blur(x, vertical, horizontal)
+        return (gpu_kernels if x.is_cuda else native).blur(x, vertical, horizontal)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:

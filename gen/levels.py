@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from gen import products
 from gen.filters import FILTERS
-from gen.norms import NORMS, make_norm
+from gen.norms import NORMS, fusable, make_norm, norm_act
 from gen.resample import PADDINGS, BlurPool2d, BlurUpsample2d, pad2d
 
 Sampling = Literal["strided", "blur", "preblur", "blur_late"]
@@ -79,9 +79,19 @@ class DownLevel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Halve the resolution of `x`."""
-        x = pad2d(self.preblur(x), self.before, self.after, self.padding)
-        x = products.conv2d(x, self.conv.weight, self.conv.bias, stride=self.conv.stride[0])
-        return self.pool(F.leaky_relu(self.norm(x), self.slope))
+        x = self.preblur(x)
+        if fusable(self.norm, x):
+            x = norm_act(self.norm, self._convolve(x, None), self.conv.bias, self.slope)
+        else:
+            x = F.leaky_relu(self.norm(self._convolve(x, self.conv.bias)), self.slope)
+        return self.pool(x)
+
+    def _convolve(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        weight, stride = self.conv.weight, self.conv.stride
+        if self.padding == "zeros" and self.before == self.after and x.device.type != "cpu":
+            return F.conv2d(x, weight, bias, stride, padding=self.before)  # without a padded copy
+        x = pad2d(x, self.before, self.after, self.padding)
+        return products.conv2d(x, weight, bias, stride=stride[0])
 
 
 class UpLevel(nn.Module):
@@ -136,14 +146,17 @@ class UpLevel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Double the resolution of `x`."""
-        x = self._late_conv(x) if self.late else self._blurred_conv(self._activated(x))
-        return self.dropout(self.norm(x))
+        fused = fusable(self.norm, x)
+        bias = None if fused else self.conv.bias
+        x = self._late_conv(x, bias) if self.late else self._blurred_conv(self._activated(x), bias)
+        x = norm_act(self.norm, x, self.conv.bias, 1.0) if fused else self.norm(x)
+        return self.dropout(x)
 
     def _activated(self, x: Tensor) -> Tensor:
         return F.relu(x) if self.activate else x
 
-    def _blurred_conv(self, x: Tensor) -> Tensor:
-        weight, bias = self.conv.weight, self.conv.bias
+    def _blurred_conv(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        weight = self.conv.weight
         if self.padding == "zeros":
             odd = self.kernel % 2  # a 3x3 kernel leaves the last row and column to output_padding
             return self.blur(products.conv_transpose2d(x, weight, bias, padding=1, output_padding=odd))
@@ -158,12 +171,12 @@ class UpLevel(nn.Module):
         wide = wide[..., rows, columns]
         return blur.unpadded(wide) if blur else wide
 
-    def _late_conv(self, x: Tensor) -> Tensor:
+    def _late_conv(self, x: Tensor, bias: Tensor | None) -> Tensor:
         # A transposed conv is zero-insertion and a dense conv with the flipped kernel; here the blur and
         # the ReLU stand between the two.
         x = self._activated(self.upsample(x))
         x = pad2d(x, self.kernel // 2, (self.kernel - 1) // 2, self.padding)
-        return products.flipped_conv2d(x, self.conv.weight, self.conv.bias)
+        return products.flipped_conv2d(x, self.conv.weight, bias)
 
 
 def check_names(**names: str) -> None:

@@ -6,7 +6,10 @@ from typing import Any, Literal, get_args
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from gen import gpu_kernels
 
 Norm = Literal["instance", "batch", "group", "none"]
 NORMS: tuple[str, ...] = get_args(Norm)
@@ -38,6 +41,30 @@ def make_norm(name: str | None, channels: int) -> nn.Module:
 def conv_needs_bias(norm: str) -> bool:
     """Whether the conv before `norm` carries a bias: only if the norm has none of its own."""
     return norm in ("instance", "none")
+
+
+def fusable(norm: nn.Module, x: Tensor) -> bool:
+    """Whether one kernel does `norm` and the activation behind it, of what a conv makes of `x`."""
+    plain = type(norm) is nn.InstanceNorm2d and not norm.affine and not norm.track_running_stats
+    return plain and gpu_kernels.usable(x)
+
+
+def norm_act(norm: nn.Module, x: Tensor, bias: Tensor | None, slope: float) -> Tensor:
+    """Return the norm of x + bias behind a LeakyReLU, in a kernel that knows the bias to cancel.
+
+    Args:
+        norm: `fusable`.
+        x: (B, C, H, W), of a conv without its bias.
+        bias: (C,); its gradient is 0.
+        slope: of the LeakyReLU below 0; 1 leaves it out.
+
+    Raises:
+        ValueError: for maps of a single pixel, as from torch.
+    """
+    if x.shape[-2] * x.shape[-1] == 1 or not gpu_kernels.usable(x):
+        y = norm(x)
+        return y if slope == 1 else F.leaky_relu(y, slope)
+    return gpu_kernels.InstanceNormAct.apply(x, bias, slope, norm.eps)
 
 
 def synchronise(network: nn.Module, *, device_type: str) -> nn.Module:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from data.command import Parser, command, positive
 from data.errors import InputError
 from data.files import write_text
-from reproduce.plan import SCALES, STUDIES, Run, runs
+from reproduce.plan import SCALES, STUDIES, Run, page_name, runs
 
 if TYPE_CHECKING:
     from reproduce.document import Page
@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
         for run in wanted:
             _measure(run, args)
     if "write" in stages:
-        path = args.out / f"{args.study}.md"
+        path = args.out / f"{page_name(args.study, args.scale)}.md"
         write_text(path, write_page(collect(args)))
         print(path)
     return 0
@@ -102,8 +102,9 @@ def collect(args: argparse.Namespace) -> Page:
     rows = {run.name: _measure(run, args) for run in begun}
     done = [run for run in begun if is_done(run, args.runs)]
     ends = {run.name: checkpoints(run, args.runs)[run.epochs] for run in done}
+    name = page_name(args.study, args.scale)
     pictures = draw_pictures(
-        args.out / args.study,
+        args.out / name,
         rows,
         ends,
         study=args.study,
@@ -118,7 +119,7 @@ def collect(args: argparse.Namespace) -> Page:
         rows,
         {run.name: {**rows[run.name][-1], "name": run.name} for run in done},
         _command(args),
-        {f"{args.study}/{file}": text for file, text in pictures.items()},
+        {f"{name}/{file}": text for file, text in pictures.items()},
         {run.name: loss for run in begun if (loss := discriminator_loss(run, args.runs)) is not None},
     )
 

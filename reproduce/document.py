@@ -11,7 +11,6 @@ from typing import Any
 from eval.results import lead_score_db, summary_figure
 from reproduce.measuring import mean_of, points
 from reproduce.plan import (
-    DISCRIMINATORS,
     GRID_PICTURES,
     MAP_PICTURES,
     PAPER_BASE,
@@ -23,6 +22,7 @@ from reproduce.plan import (
     VARIANTS,
     Run,
     counterpart,
+    discriminators,
     runs,
 )
 from reproduce.sharpness import Point, at_sharpness
@@ -106,7 +106,7 @@ def _what_is_missing(page: Page) -> str:
 def _in_short(page: Page) -> str:
     """What it comes to, by discriminator: the paper's gain and ours at one sharpness, seed by seed."""
     rows = []
-    for suffix, seen_through in DISCRIMINATORS.items():
+    for suffix, seen_through in discriminators(page.scale).items():
         base = _baseline(page, f"baseline{suffix}")
         if base is None:
             continue
@@ -318,6 +318,7 @@ def _against_the_paper(page: Page, names: Sequence[str]) -> str:
     columns = ["sampling", "seed", "gain [dB] at TV / baseline's"]
     columns += ["in the paper"] if in_paper else []
     columns += ["loss of the discriminator"]
+    usual = SCALES[page.scale].input_filter
     heading = "Against the paper" if in_paper else "What differs from the paper's recipe"
     stands = (
         f"The baseline has {base.db:.1f} dB here and {PAPER_BASE[0]:.1f} dB in the paper, whose protocol "
@@ -328,8 +329,8 @@ def _against_the_paper(page: Page, names: Sequence[str]) -> str:
     return (
         f"## {heading}\n\n{stands}"
         f"{_means(page)}; instance norm, and no dropout at test time; zero padding in all "
-        f"convolutions; and the discriminator, which sees everything through {DISCRIMINATORS['']} "
-        f"(`--discriminator.input_filter {DISCRIMINATORS['']}`){_other_discriminators(page)}. "
+        f"convolutions; and the discriminator, which sees everything through {usual} "
+        f"(`--discriminator.input_filter {usual}`){_other_discriminators(page)}. "
         "[Why there is a filter](../training.md). Its loss is the mean over the last eighth of a run: 0.69 "
         "is guessing, and one near nothing says that it tells outputs from targets at a glance."
         + (PUBLISHED if "bin5_published-0" in page.finals else "")
@@ -342,7 +343,7 @@ def _other_discriminators(page: Page) -> str:
     """Return what the others see through, of those in the table."""
     found = {VARIANTS[name.rpartition("-")[0]].discriminator for name in page.finals}
     says = {
-        "_soft": f", or through {DISCRIMINATORS['_soft']} where a row says so",
+        "_soft": f", or through {discriminators(page.scale)['_soft']} where a row says so",
         "_published": ", or through nothing where a row says published",
     }
     return "".join(text for discriminator, text in says.items() if discriminator in found)

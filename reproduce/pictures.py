@@ -14,7 +14,7 @@ from eval.curve import draw_curve
 from eval.results_schema import read_results
 from eval.tradeoff import draw_tradeoff
 from reproduce.measuring import evaluate, measured
-from reproduce.plan import DISCRIMINATORS, GRID_PICTURES, MAP_PICTURES, SHOWN, VARIANTS
+from reproduce.plan import GRID_PICTURES, MAP_PICTURES, SHOWN, VARIANTS, discriminators
 
 COLOURS = {"grid.png": 192, "map.png": 256}  # others 64; all pictures of the studies stay below 1 MB
 
@@ -63,11 +63,12 @@ def draw_pictures(
     about = read_results(place / shown[0] / f"{rows[shown[0]][-1]['epoch']:g}" / "results.json")
     drawn = [name for name in rows if name.endswith("-0")]
     plain = [name for name in drawn if not VARIANTS[name[:-2]].discriminator]
-    behind = f"seed 0 of every variant behind `{DISCRIMINATORS['']}`"
+    filters = discriminators(scale)
+    behind = f"seed 0 of every variant behind `{filters['']}`"
     captions = {"tradeoff.png": f"Stability against sharpness along training, {behind}."}
     lines = {"tradeoff.png": plain}
     said = {
-        "_soft": f"behind `{DISCRIMINATORS['_soft']}` (`_soft`)",
+        "_soft": f"behind `{filters['_soft']}` (`_soft`)",
         "_published": "as published (`_published`)",
     }
     others = {end: [name for name in (f"{of[:-2]}{end}-0" for of in SHOWN) if name in drawn] for end in said}

@@ -82,7 +82,7 @@ class Variant:
         label: how a reader knows it.
         options: words for the trainer.
         paper: Zhang's figures for it, stability [dB] and TV x 100, where there are any.
-        discriminator: a key of `DISCRIMINATORS` and the end of the variant's name.
+        discriminator: a key of `OTHER_DISCRIMINATORS` and the end of the variant's name; empty: its scale's.
         length: of its training, relative to the others'.
     """
 
@@ -100,8 +100,9 @@ def _blur(sampling: str, filter: str, *more: str) -> tuple[str, ...]:
 # What the recipe leaves open: the published discriminator rewards detail at the highest frequencies, which a
 # low-passed generator has only as images of its half-rate maps, locked to their grid. It soon tells every
 # output from a photo, and drives the generator to draw those images. Behind a filter it sees less of them.
-# By the end of a variant's name, what its discriminator sees through; None: it sees everything, as published.
-DISCRIMINATORS: dict[str, str | None] = {"": "tri3", "_soft": "bin5", "_published": None}
+# By the end of a variant's name, what its discriminator sees through instead of the filter that belongs to a
+# scale; None: it sees everything, as published.
+OTHER_DISCRIMINATORS: dict[str, str | None] = {"_soft": "bin5", "_published": None}
 STRIDED = ("--generator.sampling", "strided")
 BIN5 = _blur("blur", "bin5")
 LATE = _blur("blur_late", "bin5", "--generator.late_levels", "2")
@@ -122,7 +123,7 @@ VARIANTS = {
 VARIANTS |= {
     f"{name}_soft": replace(
         variant,
-        label=f"{variant.label}, discriminator behind `{DISCRIMINATORS['_soft']}`",
+        label=f"{variant.label}, discriminator behind `{OTHER_DISCRIMINATORS['_soft']}`",
         discriminator="_soft",
     )
     for name, variant in VARIANTS.items()
@@ -145,12 +146,14 @@ class Scale:
         keep_every: epochs between the generators whose trade-off is drawn; more where a run is several
             times as long.
         means: in words, but for the epochs.
+        input_filter: what the discriminator sees everything through, where a variant has no own.
     """
 
     options: tuple[str, ...]
     epochs: int
     keep_every: int
     means: str
+    input_filter: str = "tri3"
 
 
 def _size(load: int, crop: int, *, ngf: int, num_downs: int) -> tuple[str, ...]:
@@ -161,10 +164,15 @@ def _size(load: int, crop: int, *, ngf: int, num_downs: int) -> tuple[str, ...]:
 
 SCALES = {
     "full": Scale(
-        ("--train.precision", "bf16", "--train.channels_last", "true"),
+        (
+            *("--train.precision", "bf16", "--train.channels_last", "true", "--train.capture", "true"),
+            # Everything but training costs minutes of a GPU.
+            *("--train.val_every", "0", "--train.sample_every", "0", "--train.save_every", "25"),
+        ),
         200,
         25,
         "256 px, ngf 64, batch 1: the paper's size and length, products in bfloat16",
+        input_filter="bin5",  # the better of the two that were tried at the smaller scale
     ),
     "cpu": Scale(
         _size(286, 128, ngf=32, num_downs=7),
@@ -220,7 +228,7 @@ class Run:
         words = ["--config", study.config, "--data.root", str(data / study.folder), *study.options]
         variant = VARIANTS[self.variant]
         words += [*scale.options, *variant.options, "--batch_size", "1"]
-        seen_through = DISCRIMINATORS[variant.discriminator]
+        seen_through = discriminators(self.scale)[variant.discriminator]
         words += ["--discriminator.input_filter", seen_through] if seen_through else []
         words += ["--train.epochs", str(self.epochs), "--train.keep_every", str(self.keep_every)]
         # Often, because a scale for a CPU runs for hours beside other work.
@@ -238,7 +246,19 @@ def counterpart(variant: str, kind: str) -> str:
     return kind + VARIANTS[variant].discriminator
 
 
+def discriminators(scale: str) -> dict[str, str | None]:
+    """Return what discriminators see through, by the end of a variant's name; "" is what the scale has."""
+    return {"": SCALES[scale].input_filter, **OTHER_DISCRIMINATORS}
+
+
 def runs(study: str, scale: str) -> Iterator[Run]:
     """Yield the trainings of a table, in the order they are made."""
+    usual = SCALES[scale].input_filter
     for variant, seed in STUDIES[study].order:
-        yield Run(study, scale, variant, seed)
+        if OTHER_DISCRIMINATORS.get(VARIANTS[variant].discriminator) != usual:  # else it is in there already
+            yield Run(study, scale, variant, seed)
+
+
+def page_name(study: str, scale: str) -> str:
+    """Return the name of a study's page and of the folder of its pictures."""
+    return study if scale == "cpu" else f"{study}-{scale}"

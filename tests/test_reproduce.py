@@ -22,7 +22,7 @@ from eval.results import lead_score_db
 from reproduce.__main__ import main
 from reproduce.document import Page, write_page
 from reproduce.measuring import MeasuringFailed, evaluate
-from reproduce.plan import DISCRIMINATORS, SCALES, STUDIES, VARIANTS, Run, counterpart, runs
+from reproduce.plan import SCALES, STUDIES, VARIANTS, Run, counterpart, runs
 from reproduce.sharpness import Point, at_sharpness
 from reproduce.training import _train_one, discriminator_loss, epoch_of, is_done, recipe, train
 from tests.conftest import REPOSITORY
@@ -132,14 +132,14 @@ def test_it_trains_measures_and_writes_and_goes_on(data: Path, tmp_path: Path) -
     assert not runs_folder.exists()
 
     assert main([*words, "--only", "baseline-0"]) == 0
-    first = (out / "facades.md").read_text()
+    first = (out / "facades-smoke.md").read_text()
     assert "| baseline (strided) | 0 |" in first
     assert "Not trained to the end yet: bin5-0" in first
     measured = runs_folder / "facades-smoke" / "measured" / "baseline-0" / "2" / "results.json"
     before = measured.stat().st_mtime_ns
 
     assert main([*words, "--only", "baseline-0,bin5-0"]) == 0
-    second = (out / "facades.md").read_text()
+    second = (out / "facades-smoke.md").read_text()
     assert "| Bin-5 | 0 |" in second
     assert "## At equal sharpness" in second
     assert measured.stat().st_mtime_ns == before  # what is known is not measured again
@@ -147,15 +147,15 @@ def test_it_trains_measures_and_writes_and_goes_on(data: Path, tmp_path: Path) -
     stability = lead_score_db(row)
     assert f"| `baseline-0` | 2 | {stability:.2f} |" in second
     assert main([*words, "--only", "bin5-0"]) == 0
-    assert (out / "facades.md").read_text() == second  # the page has all that there are, whatever was asked
+    assert (out / "facades-smoke.md").read_text() == second  # the page has all that there are, whatever was asked
     for name in ("grid.png", "curve.png", "tradeoff.png", "map.png"):
-        assert (out / "facades" / name).stat().st_size > 1000
-        assert f"(facades/{name})" in second
-    assert not (out / "facades" / "discriminators.png").exists()
+        assert (out / "facades-smoke" / name).stat().st_size > 1000
+        assert f"(facades-smoke/{name})" in second
+    assert not (out / "facades-smoke" / "discriminators.png").exists()
 
     assert main([*words, "--only", "bin5_soft-0"]) == 0
-    third = (out / "facades.md").read_text()
-    assert "(facades/discriminators.png)" in third
+    third = (out / "facades-smoke.md").read_text()
+    assert "(facades-smoke/discriminators.png)" in third
     assert "| Bin-5, discriminator behind `bin5` | 0 |" in third
     assert "or through bin5 where a row says so" in third
     assert "| `bin5_soft-0` | 2 |" in third
@@ -185,7 +185,7 @@ def test_a_training_stops_in_time_and_goes_on(data: Path, tmp_path: Path) -> Non
         ("--train.epochs 3", "train.epochs: the run has 2, this command 3"),
         (
             "--discriminator.input_filter bin7",
-            f"discriminator.input_filter: the run has {DISCRIMINATORS['']}, this command bin7",
+            f"discriminator.input_filter: the run has {SCALES['smoke'].input_filter}, this command bin7",
         ),
     ):
         key, value = change.split()

@@ -1,0 +1,208 @@
+"""Kernels for NVIDIA GPUs, written in Triton, which torch's builds for them bring along.
+
+At batch 1 most of a pix2pix step on a GPU is not convolutions but what stands between them: copies from one
+memory layout to the other, padding, blurs and norms that each read and write a whole map several times.
+These kernels take maps in either layout, pixel by pixel (NHWC) or plane by plane, and leave them in it.
+
+`STEADYPIX_NATIVE=0` in the environment switches them off, as the compiled blur of a CPU.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gen.axis_map import AxisMap
+from gen.tracing import untraced
+
+try:
+    from gen import triton_kernels as kernels
+except ImportError:  # a build of torch for CPUs
+    kernels = None  # type: ignore[assignment]
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+BLUR_TILE = 512  # elements a program of a blur holds at a time
+NORM_TILE = 1024
+NORM_CHUNK = 16384  # elements whose sums one program of a norm takes, of maps of more than twice as many
+
+
+def usable(x: Tensor) -> bool:
+    """Whether the kernels can take `x`: on an NVIDIA GPU, in float32 or half that, nobody tracing."""
+    return (
+        untraced(x)
+        and x.device.type == "cuda"
+        and available()
+        and x.dtype in DTYPES
+        and x.ndim == 4
+        and 0 < x.numel() < 2**31
+    )
+
+
+@functools.cache
+def available() -> bool:
+    """Whether there is a compiler for them, they are not switched off, and the GPU is one it knows."""
+    if kernels is None or os.environ.get("STEADYPIX_NATIVE") == "0" or torch.version.hip:
+        return False
+    return torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
+
+
+# ---- blurs ------------------------------------------------------------------------------------------------
+
+
+def blur(x: Tensor, vertical: AxisMap, horizontal: AxisMap) -> Tensor:
+    """Apply one linear map along each axis.
+
+    Args:
+        x: (B, C, H, W), `usable`.
+        vertical: H -> H'.
+        horizontal: W -> W'.
+
+    Returns:
+        (B, C, H', W') in the layout and precision of `x`; sums are in float32.
+    """
+    batch, channels = x.shape[:2]
+    shape = (batch, channels, vertical.n_out, horizontal.n_out)
+    y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=_layout(x))
+    rows, row_weights = _table(vertical, x.device)
+    columns, column_weights = _table(horizontal, x.device)
+    block_c, block_j = _tile(x, channels, horizontal.n_out)
+    grid = (
+        _ceil_div(horizontal.n_out, block_j),
+        vertical.n_out,
+        batch * _ceil_div(channels, block_c),
+    )
+    kernels.blur_kernel[grid](
+        x, y, rows, row_weights, columns, column_weights,
+        channels, horizontal.n_out, *x.stride(), *y.stride(),
+        V=rows.shape[1], H=columns.shape[1], BLOCK_J=block_j, BLOCK_C=block_c,
+    )  # fmt: skip
+    return y
+
+
+@functools.lru_cache(maxsize=1024)
+def _table(axis_map: AxisMap, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return which inputs and with which weights, (n_out, entries) each; shorter sums have zeros behind."""
+    counts = np.diff(axis_map.starts)
+    slots = np.arange(counts.max())
+    taken = slots < counts[:, None]
+    entries = np.where(taken, axis_map.starts[:-1, None] + slots, axis_map.starts[:-1, None])
+    entries = entries.clip(max=len(axis_map.index) - 1)  # of an output without any, at the end
+    index = torch.from_numpy(axis_map.index[entries].astype(np.int32))
+    weights = torch.from_numpy(np.where(taken, axis_map.weights[entries], 0).astype(np.float32))
+    return index.to(device), weights.to(device)
+
+
+def _tile(x: Tensor, channels: int, width: int) -> tuple[int, int]:
+    """Return how many channels and columns a program takes: neighbours in memory first."""
+    if _is_channels_last(x):
+        block_c = min(128, _power_of_2(channels))
+        return block_c, min(BLUR_TILE // block_c, _power_of_2(width))
+    block_j = min(256, _power_of_2(width))
+    return min(BLUR_TILE // block_j, _power_of_2(channels)), block_j
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return x.shape[1] > 1 and x.stride(1) == 1
+
+
+def _layout(x: Tensor) -> torch.memory_format:
+    return torch.channels_last if _is_channels_last(x) else torch.contiguous_format
+
+
+# ---- instance norm ----------------------------------------------------------------------------------------
+
+
+class InstanceNormAct(torch.autograd.Function):
+    """Instance norm and a LeakyReLU behind it, (B, C, H, W) -> the same.
+
+    Arguments of `apply`: x, `usable`, of more than one pixel; the bias (C,) of the conv that made x, which is
+    *not* in x, because the norm takes it away again: all it needs is its gradient, zero; the slope below 0
+    (1: no activation); eps.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bias: Tensor | None, slope: float, eps: float) -> Tensor:
+        """Normalise."""
+        y, statistics = normalise(x, slope, eps)
+        ctx.save_for_backward(x, statistics)
+        ctx.slope = slope
+        ctx.bias = None if bias is None else (bias.shape, bias.dtype)
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        """Return the gradients of x and of the bias."""
+        x, statistics = ctx.saved_tensors
+        grad_x = normalise_backward(grad, x, statistics, ctx.slope) if ctx.needs_input_grad[0] else None
+        grad_bias = None
+        if ctx.needs_input_grad[1]:
+            shape, dtype = ctx.bias
+            grad_bias = torch.zeros(shape, dtype=dtype, device=grad.device)
+        return grad_x, grad_bias, None, None
+
+
+def normalise(x: Tensor, slope: float, eps: float) -> tuple[Tensor, Tensor]:
+    """Return the norm of `x` behind a LeakyReLU, and means and reciprocal deviations, (2, B, C) float32."""
+    x = x.contiguous(memory_format=_layout(x))
+    y = torch.empty_like(x)
+    statistics = torch.empty((2, *x.shape[:2]), dtype=torch.float32, device=x.device)
+    partial, grid, shape, blocks = _plan(x)
+    if partial is not None:
+        kernels.sums_kernel[grid](x, partial, *shape, **blocks)
+    kernels.norm_kernel[grid](
+        x, y, statistics, partial, *shape, slope, eps, PARTS=_parts(partial), **blocks
+    )  # fmt: skip
+    return y, statistics
+
+
+def normalise_backward(grad: Tensor, x: Tensor, statistics: Tensor, slope: float) -> Tensor:
+    """Return the gradient of `x`, given that of what `normalise` made of it."""
+    x = x.contiguous(memory_format=_layout(x))
+    grad = grad.contiguous(memory_format=_layout(x))
+    grad_x = torch.empty_like(x)
+    partial, grid, shape, blocks = _plan(x)
+    if partial is not None:
+        kernels.grad_sums_kernel[grid](grad, x, statistics, partial, *shape, slope, **blocks)
+    kernels.grad_kernel[grid](
+        grad, x, grad_x, statistics, partial, *shape, slope, PARTS=_parts(partial), **blocks
+    )  # fmt: skip
+    return grad_x
+
+
+def _plan(x: Tensor) -> tuple[Tensor | None, tuple[int, int, int], tuple[int, ...], dict[str, int]]:
+    """Return room for partial sums (None: one program sees a whole map), grid, shape and block sizes."""
+    batch, channels, height, width = x.shape
+    pixels = height * width
+    last = _is_channels_last(x)
+    block_c = min(32, _power_of_2(channels)) if last else 1
+    block_s = min(NORM_TILE // block_c, _power_of_2(pixels))
+    chunk = NORM_CHUNK // block_c
+    if pixels <= 2 * chunk:
+        chunk = pixels
+    parts = _ceil_div(pixels, chunk)
+    strides = (x.stride(0), channels if last else 1, 1 if last else pixels)
+    partial = None
+    if parts > 1:
+        partial = torch.empty((batch, parts, 2, channels), dtype=torch.float32, device=x.device)
+    grid = (parts, _ceil_div(channels, block_c), batch)
+    blocks = {"STEPS": _ceil_div(chunk, block_s), "BLOCK_S": block_s, "BLOCK_C": block_c}
+    return partial, grid, (batch, channels, pixels, chunk, *strides), blocks
+
+
+def _parts(partial: Tensor | None) -> int:
+    return 0 if partial is None else _power_of_2(partial.shape[1])
+
+
+def _power_of_2(n: int) -> int:
+    """Return the least power of 2 that is not below n."""
+    return 1 << (n - 1).bit_length()
+
+
+def _ceil_div(n: int, by: int) -> int:
+    return -(-n // by)

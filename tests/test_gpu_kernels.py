@@ -1,0 +1,74 @@
+"""The GPU kernels against the layers' references: on a GPU, or anywhere in Triton's interpreter."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gen import BlurPool2d, PatchDiscriminator, UNetGenerator, gpu_kernels
+from tests.conftest import REPOSITORY
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+
+
+def test_kernels_equal_the_references() -> None:
+    """In a process of its own: whether kernels are interpreted is settled when they are first imported."""
+    if importlib.util.find_spec("triton") is None:
+        pytest.skip("no Triton here")
+    interpreted = {} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/gpu_kernel_cases.py"]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env={**os.environ, **interpreted}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "passed" in done.stdout
+
+
+@needs_gpu
+@pytest.mark.parametrize("sampling", ["strided", "preblur", "blur", "blur_late"])
+@pytest.mark.parametrize("padding", ["zeros", "reflect", "circular"])
+def test_networks_are_the_same_with_and_without(
+    sampling: str, padding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Outputs and gradients of both networks; but for biases in front of a norm, whose gradient is noise."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    torch.manual_seed(0)
+    generator = UNetGenerator(ngf=8, num_downs=5, sampling=sampling, padding=padding).cuda().eval()
+    discriminator = PatchDiscriminator(ndf=8, n_layers=2, filter="tri3", input_filter="bin5").cuda()
+    x = torch.randn(2, 3, 64, 96, device="cuda").contiguous(memory_format=torch.channels_last)
+    found: list[tuple[Tensor, list[Tensor]]] = []
+    for switched_on in (True, False):
+        if not switched_on:
+            monkeypatch.setattr(gpu_kernels, "available", lambda: False)
+        for network in (generator, discriminator):
+            network.zero_grad()
+        y = generator(x)
+        loss = F.softplus(-discriminator(torch.cat([x, y], dim=1))).mean() + y.square().mean()
+        loss.backward()
+        weights = [p for network in (generator, discriminator) for p in network.parameters() if p.ndim > 1]
+        found.append((y.detach(), [p.grad.clone() for p in weights if p.grad is not None]))
+    (one, grads), (other, wanted) = found
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    for a, b in zip(grads, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 * b.abs().max().item())
+
+
+@needs_gpu
+def test_a_map_of_one_pixel_is_refused_as_by_torch() -> None:
+    generator = UNetGenerator(ngf=8, num_downs=3).cuda()
+    with pytest.raises(ValueError, match="more than 1 spatial element"):
+        generator(torch.zeros(1, 3, 4, 4, device="cuda"))
+
+
+@needs_gpu
+def test_double_precision_takes_the_reference() -> None:
+    layer = BlurPool2d(3).cuda().double()
+    x = torch.randn(1, 3, 8, 8, device="cuda", dtype=torch.float64)
+    torch.testing.assert_close(layer(x), layer.reference(x), rtol=0, atol=0)
