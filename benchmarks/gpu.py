@@ -1,4 +1,4 @@
-"""Everything that is owed on a GPU, in one call of less than ten minutes: Markdown and JSON with its name.
+"""Layers, steps and an evaluation on a GPU, in one call of less than ten minutes: Markdown and JSON.
 
     python -m benchmarks.gpu --out results/bench-gpu           # on a machine with a GPU
     python -m benchmarks.gpu --tiny --device cpu               # only to see that it runs
@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from benchmarks import reference_step
@@ -23,7 +24,8 @@ from benchmarks.report import Bar, Cell, Table, write
 from benchmarks.timing import Work, take_turns
 from eval.stability import shift_stability
 from gen import BlurPool2d, PatchDiscriminator, UNetGenerator
-from gen.losses import discriminator_loss, generator_loss
+from gen.captured import EAGER_STEPS, CapturedStep
+from gen.step import Pix2PixStep
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -75,71 +77,47 @@ def measure_bandwidth(*, device: str, rounds: int, tiny: bool) -> Table:
     )
 
 
-class GraphedStep:
-    """A training step in bfloat16, channels last, fused Adam; on a GPU captured once and replayed.
+def build_step(sampling: str, x: Tensor, y: Tensor, *, shape: dict[str, int]) -> tuple[Work, nn.Module]:
+    """Return a training step as the trainer's fastest switches make it, and its generator.
+
+    Bfloat16, channels last, fused Adam; on a GPU captured once and replayed.
 
     Args:
         sampling: of the generator.
-        x: input (B, 3, H, W); its memory is what every replay reads.
+        x: input (B, 3, H, W).
         y: target.
         shape: `ngf`, `num_downs`, `ndf`, `n_layers`.
     """
-
-    def __init__(self, sampling: str, x: Tensor, y: Tensor, *, shape: dict[str, int]) -> None:
-        layout = torch.channels_last
-        self.x, self.y = x.to(memory_format=layout), y.to(memory_format=layout)
-        self.device = x.device.type
-        generator = UNetGenerator(ngf=shape["ngf"], num_downs=shape["num_downs"], sampling=sampling)
-        discriminator = PatchDiscriminator(ndf=shape["ndf"], n_layers=shape["n_layers"])
-        self.generator = generator.to(x.device, memory_format=layout)  # type: ignore[call-overload]
-        self.discriminator = discriminator.to(x.device, memory_format=layout)  # type: ignore[call-overload]
-        self.adam_g, self.adam_d = (
-            torch.optim.Adam(
-                net.parameters(), 2e-4, (0.5, 0.999), fused=True, capturable=self.device == "cuda"
-            )
-            for net in (self.generator, self.discriminator)
+    device = x.device
+    on_gpu = device.type == "cuda"
+    networks: list[nn.Module] = [
+        UNetGenerator(ngf=shape["ngf"], num_downs=shape["num_downs"], sampling=sampling).to(device),
+        PatchDiscriminator(ndf=shape["ndf"], n_layers=shape["n_layers"]).to(device),
+    ]
+    for network in networks:
+        nn.utils.convert_conv2d_weight_memory_format(network, torch.channels_last)
+    adams = [
+        torch.optim.Adam(
+            network.parameters(),
+            lr=torch.tensor(2e-4, device=device) if on_gpu else 2e-4,
+            betas=(0.5, 0.999),
+            fused=True,
+            capturable=on_gpu,
         )
-        self.graph = self._capture() if self.device == "cuda" else None
-
-    def __call__(self) -> None:
-        """Train on the batch once."""
-        if self.graph is None:
-            self._step()
-        else:
-            self.graph.replay()
-
-    def _capture(self) -> torch.cuda.CUDAGraph:
-        # Warm up on another stream, as capture asks for: kernels are chosen and moments made there.
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                self._step()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        self.adam_g.zero_grad(set_to_none=True)
-        self.adam_d.zero_grad(set_to_none=True)
-        with torch.cuda.graph(graph):
-            self._step()
-        return graph
-
-    def _step(self) -> None:
-        x, y = self.x, self.y
-        with torch.autocast(self.device, torch.bfloat16):
-            fake = self.generator(x)
-            pairs = torch.cat([torch.cat([x, y], 1), torch.cat([x, fake.detach().to(x.dtype)], 1)])
-            real_logits, fake_logits = self.discriminator(pairs).float().chunk(2)
-        self.adam_d.zero_grad(set_to_none=True)
-        discriminator_loss(real_logits, fake_logits, mode="vanilla").backward()
-        self.adam_d.step()
-        self.discriminator.requires_grad_(False)
-        with torch.autocast(self.device, torch.bfloat16):
-            logits = self.discriminator(torch.cat([x, fake.to(x.dtype)], 1))
-        loss = generator_loss(logits.float(), mode="vanilla") + 100 * (fake.float() - y).abs().mean()
-        self.adam_g.zero_grad(set_to_none=True)
-        loss.backward()
-        self.adam_g.step()
-        self.discriminator.requires_grad_(True)
+        for network in networks
+    ]
+    (generator, discriminator), (adam_g, adam_d) = networks, adams
+    eager = Pix2PixStep(
+        Accelerator(cpu=not on_gpu), generator, discriminator, adam_g, adam_d, precision="bf16"
+    )
+    step = CapturedStep(eager) if on_gpu else eager
+    pair = {
+        "input": x.contiguous(memory_format=torch.channels_last),
+        "target": y.contiguous(memory_format=torch.channels_last),
+    }
+    for seed in range(EAGER_STEPS + 1 if on_gpu else 1):
+        step([pair], [seed])
+    return lambda: step([pair], [0]), generator
 
 
 def measure_steps(*, device: str, rounds: int, tiny: bool) -> Table:
@@ -152,14 +130,15 @@ def measure_steps(*, device: str, rounds: int, tiny: bool) -> Table:
     bars: list[Bar] = []
     for batch in (1, 2) if tiny else (1, 16, 64):
         x, y = torch.rand(2, batch, 3, size, size, device=device) * 2 - 1
-        works: dict[str, Work] = {name: GraphedStep(name, x, y, shape=shape) for name in samplings}
+        built = {name: build_step(name, x, y, shape=shape) for name in samplings}
+        works = {name: step for name, (step, _) in built.items()}
         if batch == 1:
             reference = reference_step.build(**shape)  # type: ignore[arg-type]
             reference.generator.to(device)
             reference.discriminator.to(device)
             works["reference"] = lambda reference=reference, x=x, y=y: reference.step(x, y)  # type: ignore[misc]
         training = take_turns(works, rounds=min(rounds, 10), device=device)
-        nets = {name: work.generator for name, work in works.items() if isinstance(work, GraphedStep)}
+        nets = {name: generator for name, (_, generator) in built.items()}
         inference = take_turns(
             {name: infer_bf16(net, x) for name, net in nets.items()}, rounds=rounds, device=device
         )

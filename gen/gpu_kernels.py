@@ -10,20 +10,17 @@ These kernels take maps in either layout, pixel by pixel (NHWC) or plane by plan
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
+import warnings
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gen.axis_map import AxisMap
+from gen.axis_map import AxisMap, blur_map
 from gen.tracing import untraced
-
-try:
-    from gen import triton_kernels as kernels
-except ImportError:  # a build of torch for CPUs
-    kernels = None  # type: ignore[assignment]
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 BLUR_TILE = 512  # elements a program of a blur holds at a time
@@ -45,10 +42,33 @@ def usable(x: Tensor) -> bool:
 
 @functools.cache
 def available() -> bool:
-    """Whether there is a compiler for them, they are not switched off, and the GPU is one it knows."""
-    if kernels is None or os.environ.get("STEADYPIX_NATIVE") == "0" or torch.version.hip:
+    """Whether there is a compiler for them that works, they are not switched off, and the GPU is known to it.
+
+    Triton compiles when a kernel first runs, and needs a C compiler for that. Where it fails, the layers
+    compute what their references do, and a warning says so once.
+    """
+    if importlib.util.find_spec("triton") is None:  # a build of torch for CPUs
         return False
-    return torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
+    if os.environ.get("STEADYPIX_NATIVE") == "0" or torch.version.hip:
+        return False
+    if not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 0):
+        return False
+    try:
+        axis_map = blur_map(2, "rect2", 1, "reflect", False)
+        blur(torch.ones(1, 1, 2, 2, device="cuda"), axis_map, axis_map)
+    except Exception as error:  # whatever goes wrong in a compiler
+        reason = " ".join(str(error).split())[:200]
+        warnings.warn(f"Triton does not work here, so blurs and norms are slower: {reason}", stacklevel=2)
+        return False
+    return True
+
+
+@functools.cache
+def _programs() -> Any:
+    """Load what runs on the GPU, once something does: Triton takes a while to import."""
+    from gen import triton_kernels
+
+    return triton_kernels
 
 
 # ---- blurs ------------------------------------------------------------------------------------------------
@@ -76,7 +96,7 @@ def blur(x: Tensor, vertical: AxisMap, horizontal: AxisMap) -> Tensor:
         vertical.n_out,
         batch * _ceil_div(channels, block_c),
     )
-    kernels.blur_kernel[grid](
+    _programs().blur_kernel[grid](
         x, y, rows, row_weights, columns, column_weights,
         channels, horizontal.n_out, *x.stride(), *y.stride(),
         V=rows.shape[1], H=columns.shape[1], BLOCK_J=block_j, BLOCK_C=block_c,
@@ -154,8 +174,8 @@ def normalise(x: Tensor, slope: float, eps: float) -> tuple[Tensor, Tensor]:
     statistics = torch.empty((2, *x.shape[:2]), dtype=torch.float32, device=x.device)
     partial, grid, shape, blocks = _plan(x)
     if partial is not None:
-        kernels.sums_kernel[grid](x, partial, *shape, **blocks)
-    kernels.norm_kernel[grid](
+        _programs().sums_kernel[grid](x, partial, *shape, **blocks)
+    _programs().norm_kernel[grid](
         x, y, statistics, partial, *shape, slope, eps, PARTS=_parts(partial), **blocks
     )  # fmt: skip
     return y, statistics
@@ -168,8 +188,8 @@ def normalise_backward(grad: Tensor, x: Tensor, statistics: Tensor, slope: float
     grad_x = torch.empty_like(x)
     partial, grid, shape, blocks = _plan(x)
     if partial is not None:
-        kernels.grad_sums_kernel[grid](grad, x, statistics, partial, *shape, slope, **blocks)
-    kernels.grad_kernel[grid](
+        _programs().grad_sums_kernel[grid](grad, x, statistics, partial, *shape, slope, **blocks)
+    _programs().grad_kernel[grid](
         grad, x, grad_x, statistics, partial, *shape, slope, PARTS=_parts(partial), **blocks
     )  # fmt: skip
     return grad_x

@@ -1,4 +1,4 @@
-"""What the GPU kernels must equal: run by `tests/test_gpu_kernels.py`, on a GPU or in Triton's interpreter."""
+"""What GPU kernels must equal: run by `tests/test_gpu_kernels.py`, on a GPU or in Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from gen.axis_map import blur_map, upsample_map
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 LAYOUTS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
-SHAPES = [(1, 6, 9, 7), (2, 3, 4, 5), (1, 136, 2, 3), (1, 5, 1, 1)]
-if DEVICE == "cuda":  # larger than one program takes
+SHAPES = [(2, 3, 4, 5), (1, 136, 2, 3), (1, 5, 1, 1)]
+if DEVICE == "cuda":  # larger than one program takes; the interpreter is slow
+    SHAPES += [(1, 6, 9, 7)]
     SHAPES += [(1, 64, 8, 8), (2, 24, 70, 81), (1, 64, 128, 128), (1, 3, 256, 256)]
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
 layouts = pytest.mark.parametrize("layout", LAYOUTS)
@@ -31,9 +32,16 @@ def draw(shape: tuple[int, ...], layout: str = "nchw", dtype: torch.dtype = torc
 
 @shapes
 @layouts
-@pytest.mark.parametrize("filter", ["rect2", "bin5"])
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("padding", ["reflect", "circular", "zeros"])
+@pytest.mark.parametrize(
+    ("filter", "stride", "padding"),
+    [
+        ("bin5", 2, "reflect"),
+        ("bin5", 1, "reflect"),
+        ("rect2", 2, "reflect"),
+        ("bin4", 1, "circular"),
+        ("bin5", 2, "zeros"),
+    ],
+)
 def test_blur_pool(shape: tuple[int, ...], layout: str, filter: str, stride: int, padding: str) -> None:
     layer = BlurPool2d(shape[1], filter=filter, stride=stride, padding=padding).to(DEVICE)
     maps = [blur_map(n, filter, stride, padding, False) for n in shape[2:]]

@@ -76,6 +76,8 @@ def test_yaml_round_trip(tmp_path: Path) -> None:
         (["--train.beta1", "1.5"], ["beta1", "1.5"]),
         (["--train.decay_epochs", "300"], ["decay_epochs", "300"]),
         (["--device", "tpu"], ["device", "tpu"]),
+        (["--train.capture", "true", "--train.accumulate", "2"], ["train.capture", "no train.accumulate"]),
+        (["--train.capture", "true", "--loss.equivariance", "1"], ["train.capture", "no loss.equivariance"]),
         (
             ["--discriminator.kind", "pixel", "--discriminator.input_filter", "tri3"],
             ["discriminator.input_filter tri3", "needs discriminator.kind patch, not pixel"],

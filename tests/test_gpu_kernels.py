@@ -23,12 +23,31 @@ def test_kernels_equal_the_references() -> None:
     if importlib.util.find_spec("triton") is None:
         pytest.skip("no Triton here")
     interpreted = {} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}
+    environment = {**os.environ, **interpreted, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/gpu_kernel_cases.py"]
     done = subprocess.run(
-        command, cwd=REPOSITORY, env={**os.environ, **interpreted}, capture_output=True, text=True, check=False
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-3000:]
     assert "passed" in done.stdout
+
+
+def test_without_a_working_compiler_the_references_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    if importlib.util.find_spec("triton") is None:
+        pytest.skip("no Triton here")
+
+    def fail(*_: object) -> Tensor:
+        raise RuntimeError("Failed to find C compiler.\nPlease specify via CC")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr(gpu_kernels, "blur", fail)
+    monkeypatch.setattr(torch, "ones", lambda *size, device: torch.empty(size))
+    gpu_kernels.available.cache_clear()
+    with pytest.warns(UserWarning, match=r"slower: Failed to find C compiler\. Please specify via CC"):
+        assert not gpu_kernels.available()
+    assert not gpu_kernels.available()  # said once
+    gpu_kernels.available.cache_clear()
 
 
 @needs_gpu

@@ -147,7 +147,8 @@ def test_it_trains_measures_and_writes_and_goes_on(data: Path, tmp_path: Path) -
     stability = lead_score_db(row)
     assert f"| `baseline-0` | 2 | {stability:.2f} |" in second
     assert main([*words, "--only", "bin5-0"]) == 0
-    assert (out / "facades-smoke.md").read_text() == second  # the page has all that there are, whatever was asked
+    # The page has all that there are, whatever was asked.
+    assert (out / "facades-smoke.md").read_text() == second
     for name in ("grid.png", "curve.png", "tradeoff.png", "map.png"):
         assert (out / "facades-smoke" / name).stat().st_size > 1000
         assert f"(facades-smoke/{name})" in second
