@@ -10,7 +10,7 @@ import dataclasses
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +77,7 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
     from data.sampler import EpochSampler, ignore_signals
     from data.source import fingerprint, open_pairs
     from gen.allocator import keep_freed_memory
-    from gen.captured import CapturedStep
+    from gen.captured import CapturedStep, make_adam
     from gen.checkpoint import load_weights
     from gen.ema import make_ema
     from gen.failures import failures_explained
@@ -143,14 +143,13 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
             networks[name] = synchronise(networks[name], device_type=device.type)
     captured = settings.capture and device.type == "cuda" and world == 1
     adam: dict[str, Any] = {
-        "lr": torch.tensor(settings.learning_rate, device=device) if captured else settings.learning_rate,
+        "learning_rate": settings.learning_rate,
         "betas": (settings.beta1, settings.beta2),
-        "fused": True,
-        "capturable": captured,
+        "captured": captured,
     }
     optimizers: dict[str, torch.optim.Optimizer] = {
-        "adam_g": torch.optim.Adam(networks["generator"].parameters(), **adam),
-        "adam_d": torch.optim.Adam(networks["discriminator"].parameters(), **adam),
+        "adam_g": make_adam(networks["generator"], **adam),
+        "adam_d": make_adam(networks["discriminator"], **adam),
     }
     # prepare() wraps for several processes; what `networks` holds stays bare.
     bare = [networks["generator"], networks["discriminator"]]
@@ -173,7 +172,7 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
 
     # ---- resume ---------------------------------------------------------------------------------------
     progress = Progress(plateau=Plateau(patience=settings.patience))
-    run = Run(config, out, networks, optimizers, accelerator, an_epoch, fingerprint(pairs))
+    run = Run(config, out, networks, optimizers, accelerator, an_epoch, fingerprint(pairs), step.settle)
     if start_from:
         progress = restore(start_from, run.facts, networks, optimizers)
         progress.plateau.patience = settings.patience
@@ -354,12 +353,14 @@ class Run:
         accelerator: Accelerator,
         an_epoch: int,
         data: str,
+        settle: Callable[[], None],
     ) -> None:
         self.config = config
         self.networks = networks
         self.optimizers = optimizers
         self.accelerator = accelerator
         self.an_epoch = an_epoch
+        self.settle = settle  # before anything is made of the weights or the losses
         self.a_step = config.batch_size * config.train.accumulate * accelerator.num_processes
         # What a command that goes on is held against.
         self.facts = {
@@ -420,6 +421,7 @@ class Run:
         self._steps += 1
         if (progress.seen // self.a_step) % self.config.train.log_every_steps:
             return
+        self.settle()
         means = {key: value.item() / self._steps for key, value in self._sums.items()}
         now = time.monotonic()
         row = {
@@ -436,6 +438,7 @@ class Run:
         """Validate, draw samples and save, each when its epoch has come."""
         from eval.validation import draw_samples, validate
 
+        self.settle()
         settings, epoch = self.config.train, progress.epoch
         last = epoch == settings.epochs
         if self.accelerator.is_main_process:
@@ -469,6 +472,7 @@ class Run:
         from gen.checkpoint import GENERATOR_FILE
         from gen.state import pack_state
 
+        self.settle()
         if self.accelerator.is_main_process:
             self._save_generator(GENERATOR_FILE, progress)
             metadata = {**self.facts, "progress": progress.to_json()}

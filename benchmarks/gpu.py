@@ -24,7 +24,7 @@ from benchmarks.report import Bar, Cell, Table, write
 from benchmarks.timing import Work, take_turns
 from eval.stability import shift_stability
 from gen import BlurPool2d, PatchDiscriminator, UNetGenerator
-from gen.captured import EAGER_STEPS, CapturedStep
+from gen.captured import EAGER_STEPS, CapturedStep, make_adam
 from gen.step import Pix2PixStep
 
 
@@ -96,17 +96,10 @@ def build_step(sampling: str, x: Tensor, y: Tensor, *, shape: dict[str, int]) ->
     ]
     for network in networks:
         nn.utils.convert_conv2d_weight_memory_format(network, torch.channels_last)
-    adams = [
-        torch.optim.Adam(
-            network.parameters(),
-            lr=torch.tensor(2e-4, device=device) if on_gpu else 2e-4,
-            betas=(0.5, 0.999),
-            fused=True,
-            capturable=on_gpu,
-        )
-        for network in networks
-    ]
-    (generator, discriminator), (adam_g, adam_d) = networks, adams
+    adam_g, adam_d = (
+        make_adam(network, learning_rate=2e-4, betas=(0.5, 0.999), captured=on_gpu) for network in networks
+    )
+    generator, discriminator = networks
     eager = Pix2PixStep(
         Accelerator(cpu=not on_gpu), generator, discriminator, adam_g, adam_d, precision="bf16"
     )

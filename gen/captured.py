@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gen.step import NonFiniteLossError, Pix2PixStep
 
@@ -20,12 +20,27 @@ EAGER_STEPS = 3  # before the recording: kernels are chosen and Adam's moments m
 AHEAD = 2  # steps asked for beyond the last one known to be sound
 
 
+def make_adam(
+    network: nn.Module, *, learning_rate: float, betas: tuple[float, float], captured: bool
+) -> torch.optim.Adam:
+    """Build a fused Adam; one whose steps are `captured` has its learning rate in the GPU's memory.
+
+    `gen.schedules.set_learning_rate` changes either's.
+    """
+    weights = list(network.parameters())
+    rate = torch.tensor(learning_rate, device=weights[0].device) if captured else learning_rate
+    return torch.optim.Adam(weights, lr=rate, betas=betas, fused=True, capturable=captured)
+
+
 class Latch:
     """Holds both optimisers still from the first loss on that is not finite, without anyone waiting for it.
 
     Args:
-        step: whose checks it takes over; its Adam optimisers must be fused, which look at `found_inf`.
+        step: whose checks it takes over.
         device: of the losses.
+
+    Raises:
+        ValueError: if an optimiser of the step is not fused; others do not look at `found_inf`.
     """
 
     def __init__(self, step: Pix2PixStep, device: torch.device | str) -> None:
@@ -34,9 +49,10 @@ class Latch:
         self._names: list[str] = []
         step.require_finite = self.mark
         for optimizer in (step.adam_g, step.adam_d):
-            bare: Any = getattr(
-                optimizer, "optimizer", optimizer
-            )  # accelerate's wrapper would keep it to itself
+            # accelerate's wrapper would keep it to itself
+            bare: Any = getattr(optimizer, "optimizer", optimizer)
+            if not bare.defaults.get("fused"):
+                raise ValueError(f"expected fused optimisers, see make_adam; got {type(bare).__name__}")
             bare.found_inf = self._closed
 
     @property
@@ -63,11 +79,15 @@ class CapturedStep:
     """`Pix2PixStep`, on one GPU and one batch at a time, from a CUDA graph after the first few calls.
 
     Args:
-        step: built on a GPU, without an equivariance loss, its networks not recomputing their maps; its
-            Adam optimisers fused, capturable and with a tensor as learning rate: a number would be recorded.
+        step: built on a GPU, its networks not recomputing their maps, its optimisers from `make_adam`.
+
+    Raises:
+        ValueError: if the step has an equivariance loss, whose shifts are no tensors, or other optimisers.
     """
 
     def __init__(self, step: Pix2PixStep) -> None:
+        if step.equivariance:
+            raise ValueError("a step with an equivariance loss cannot be captured")
         self.step = step
         self._stream = torch.cuda.Stream()
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -93,9 +113,7 @@ class CapturedStep:
             NonFiniteLossError: up to two calls late; no weights have changed in between.
         """
         (batch,), (seed,) = batches, seeds
-        if len(self._pending) == AHEAD:
-            self._pending.popleft().synchronize()
-            self._latch.check(self._culprit.item())
+        self._wait_for_all_but(AHEAD - 1)
         torch.manual_seed(seed)
         if self._graph is None:
             self._prepare(batch, seed)
@@ -109,6 +127,19 @@ class CapturedStep:
         self._pending.append(event)
         return self._losses
 
+    def settle(self) -> None:
+        """Wait for the steps still under way.
+
+        Raises:
+            NonFiniteLossError: if a loss was not finite in one of them.
+        """
+        self._wait_for_all_but(0)
+
+    def _wait_for_all_but(self, newest: int) -> None:
+        while len(self._pending) > newest:
+            self._pending.popleft().synchronize()
+            self._latch.check(self._culprit.item())
+
     def _prepare(self, batch: Mapping[str, Any], seed: int) -> None:
         """Take an eager step, or record one once there have been enough."""
         if self._eager_left:
@@ -120,9 +151,10 @@ class CapturedStep:
             torch.cuda.current_stream().wait_stream(self._stream)
             return
         self._batch = {key: batch[key].clone() for key in ("input", "target")}
-        # Gradients of before would be added to, or kept beside those of the graph.
+        # The graph has memory of its own for gradients; those of before would lie about unused.
         self.step.adam_g.zero_grad()
         self.step.adam_d.zero_grad()
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, stream=self._stream):
+        # Only what this thread does counts: a loader may be pinning memory in another.
+        with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
             self._losses = self.step([self._batch], [seed])

@@ -30,17 +30,7 @@ def usable(x: Tensor) -> bool:
         and x.numel() > 0
         and not torch.is_autocast_enabled("cpu")
         and native.library() is not None
-        and _addressable(x)
     )
-
-
-def _addressable(x: Tensor) -> bool:
-    """Whether `x` has memory of its own; a batch under vmap has not."""
-    try:
-        x.data_ptr()
-    except RuntimeError:
-        return False
-    return True
 
 
 def separable(x: Tensor, vertical: AxisMap, horizontal: AxisMap) -> Tensor:

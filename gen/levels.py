@@ -87,11 +87,10 @@ class DownLevel(nn.Module):
         return self.pool(x)
 
     def _convolve(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        weight, stride = self.conv.weight, self.conv.stride
-        if self.padding == "zeros" and self.before == self.after and x.device.type != "cpu":
-            return F.conv2d(x, weight, bias, stride, padding=self.before)  # without a padded copy
-        x = pad2d(x, self.before, self.after, self.padding)
-        return products.conv2d(x, weight, bias, stride=stride[0])
+        padding = self.before if self.padding == "zeros" and self.before == self.after else 0
+        if not padding:
+            x = pad2d(x, self.before, self.after, self.padding)
+        return products.conv2d(x, self.conv.weight, bias, stride=self.conv.stride[0], padding=padding)
 
 
 class UpLevel(nn.Module):

@@ -44,9 +44,23 @@ def conv_needs_bias(norm: str) -> bool:
 
 
 def fusable(norm: nn.Module, x: Tensor) -> bool:
-    """Whether one kernel does `norm` and the activation behind it, of what a conv makes of `x`."""
+    """Whether one kernel does `norm` and the activation behind it, of what a conv makes of `x`.
+
+    Not where somebody listens to the norm, nor where derivatives are taken forwards, which it has none of.
+    """
     plain = type(norm) is nn.InstanceNorm2d and not norm.affine and not norm.track_running_stats
-    return plain and gpu_kernels.usable(x)
+    return plain and unhooked(norm) and forward_ad_level() < 0 and gpu_kernels.usable(x)
+
+
+def unhooked(module: nn.Module) -> bool:
+    """Whether nobody asked to be called along with a module, so that another may do its work."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return not any(getattr(module, kind, None) for kind in kinds)
+
+
+def forward_ad_level() -> int:
+    """Return how deep forward-mode differentiation is nested, -1 for not at all."""
+    return getattr(torch.autograd.forward_ad, "_current_level", -1)
 
 
 def norm_act(norm: nn.Module, x: Tensor, bias: Tensor | None, slope: float) -> Tensor:
@@ -55,7 +69,7 @@ def norm_act(norm: nn.Module, x: Tensor, bias: Tensor | None, slope: float) -> T
     Args:
         norm: `fusable`.
         x: (B, C, H, W), of a conv without its bias.
-        bias: (C,); its gradient is 0.
+        bias: (C,); its gradient is 0 (None where the kernel cannot take what the conv made).
         slope: of the LeakyReLU below 0; 1 leaves it out.
 
     Raises:

@@ -6,16 +6,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gen import products
-from gen.norms import conv_needs_bias, fusable, make_norm, norm_act
+from gen.norms import conv_needs_bias, fusable, make_norm, norm_act, unhooked
 from gen.resample import BlurPool2d
 from gen.unet import init_weights
 
 
-def _convolve(x: Tensor, conv: nn.Conv2d, bias: Tensor | None) -> Tensor:
-    """Apply a 4x4 conv; the last layer's, dense, is a third of all of a pix2pix step's arithmetic."""
-    if conv.stride[0] > 1 or x.device.type != "cpu":
-        return F.conv2d(x, conv.weight, bias, conv.stride, padding=1)
-    return products.conv2d(F.pad(x, (1, 1, 1, 1)), conv.weight, bias)
+def _dense(x: Tensor, conv: nn.Conv2d) -> Tensor:
+    """Apply a conv of stride 1; the last layer's is a third of all of a pix2pix step's arithmetic."""
+    return products.conv2d(x, conv.weight, conv.bias, padding=1)
 
 
 class _PatchLayer(nn.Module):
@@ -39,9 +37,14 @@ class _PatchLayer(nn.Module):
         self.pool = blur or nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        if fusable(self.norm, x):
-            return self.pool(norm_act(self.norm, _convolve(x, self.conv, None), self.conv.bias, 0.2))
-        return self.pool(F.leaky_relu(self.norm(_convolve(x, self.conv, self.conv.bias)), 0.2))
+        conv = self.conv
+        # Only a conv that is what it was built as: others may have changed how it pads, or hook into it.
+        plain = type(conv) is nn.Conv2d and conv.padding_mode == "zeros" and unhooked(conv)
+        if plain and fusable(self.norm, x):
+            y = F.conv2d(x, conv.weight, None, conv.stride, padding=1)
+            return self.pool(norm_act(self.norm, y, conv.bias, 0.2))
+        x = conv(x) if self.stride > 1 else _dense(x, conv)
+        return self.pool(F.leaky_relu(self.norm(x), 0.2))
 
 
 class PatchDiscriminator(nn.Module):
@@ -102,7 +105,7 @@ class PatchDiscriminator(nn.Module):
         x = self.input_blur(x)
         for layer in self.layers:
             x = layer(x)
-        return _convolve(x, self.head, self.head.bias)
+        return _dense(x, self.head)
 
 
 class PixelDiscriminator(nn.Module):

@@ -7,8 +7,8 @@ between two samples, so this makes one level down plus one level up move a featu
 Borders: going up, the map is padded at *low* resolution, before the zeros are inserted. Padding the
 zero-filled grid instead would repeat or skip zeros at the border and break the DC gain there.
 
-`reference` of each layer is the obvious statement: pad, convolve. On a CPU `gen.fast_blur` computes the same
-several times as fast, wherever a compiled kernel is at hand.
+`reference` of each layer is the obvious statement: pad, convolve. `gen.fast_blur` computes the same faster,
+wherever a compiled kernel is at hand.
 """
 
 from __future__ import annotations

@@ -147,6 +147,9 @@ class Pix2PixStep:
         self._bare_discriminator.requires_grad_(True)
         return sums
 
+    def settle(self) -> None:
+        """Raise what a step has still to raise: nothing, every loss was looked at. See `CapturedStep`."""
+
     def _run(self, network: nn.Module, x: Tensor) -> Tensor:
         """Apply a network, in bfloat16 if asked; what comes out is as precise as `x`."""
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16"):

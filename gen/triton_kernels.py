@@ -9,14 +9,17 @@ import triton.language as tl
 @triton.jit
 def blur_kernel(
     x, y, rows, row_weights, columns, column_weights,
-    channels, n_columns, xb, xc, xh, xw, yb, yc, yh, yw,
+    channels, n_rows, n_columns, xb, xc, xh, xw, yb, yc, yh, yw,
     V: tl.constexpr, H: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    j = tl.program_id(0) * BLOCK_J + tl.arange(0, BLOCK_J)
-    i = tl.program_id(1)
+    j_blocks = tl.cdiv(n_columns, BLOCK_J)
     c_blocks = tl.cdiv(channels, BLOCK_C)
-    b = tl.program_id(2) // c_blocks
-    c = tl.program_id(2) % c_blocks * BLOCK_C + tl.arange(0, BLOCK_C)
+    program = tl.program_id(0)
+    j = program % j_blocks * BLOCK_J + tl.arange(0, BLOCK_J)
+    i = program // j_blocks % n_rows
+    rest = program // j_blocks // n_rows
+    b = rest // c_blocks
+    c = rest % c_blocks * BLOCK_C + tl.arange(0, BLOCK_C)
     inside = (j < n_columns)[:, None] & (c < channels)[None, :]
     total = tl.zeros([BLOCK_J, BLOCK_C], dtype=tl.float32)
     for v in tl.static_range(V):

@@ -16,7 +16,7 @@ from eval.tradeoff import draw_tradeoff
 from reproduce.measuring import evaluate, measured
 from reproduce.plan import GRID_PICTURES, MAP_PICTURES, SHOWN, VARIANTS, discriminators
 
-COLOURS = {"grid.png": 192, "map.png": 256}  # others 64; all pictures of the studies stay below 1 MB
+COLOURS = {"grid.png": 128, "map.png": 128}  # others 64; all pictures of the studies stay below 1 MB
 
 
 def draw_pictures(

@@ -74,31 +74,81 @@ def test_blur_of_a_map_that_is_not_dense() -> None:
     torch.testing.assert_close(gpu_kernels.blur(x, *maps), layer.reference(x), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape[2] > 1], ids=str)
+@pytest.mark.parametrize(
+    ("shape", "chunk", "tile", "programs"),
+    [
+        *((shape, gpu_kernels.NORM_CHUNK, gpu_kernels.NORM_TILE, None) for shape in SHAPES if shape[2] > 1),
+        ((2, 3, 17, 19), 128, 64, {"nchw": 3, "nhwc": 11}),
+    ],
+    ids=str,
+)
 @layouts
 @pytest.mark.parametrize("slope", [0.2, 1.0])
 def test_instance_norm(
-    shape: tuple[int, ...], layout: str, slope: float, monkeypatch: pytest.MonkeyPatch
+    shape: tuple[int, ...],
+    chunk: int,
+    tile: int,
+    programs: dict[str, int] | None,
+    layout: str,
+    slope: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In one program and in several, of maps whose mean is far from 0."""
+    """A map in one program and in several; its mean is far from 0."""
+    monkeypatch.setattr(gpu_kernels, "NORM_CHUNK", chunk)
+    monkeypatch.setattr(gpu_kernels, "NORM_TILE", tile)
     x = (3 * draw(shape, layout) + 50).requires_grad_()
+    if programs:
+        assert gpu_kernels._plan(x)[1][0] == programs[layout]
     bias = torch.randn(shape[1], device=DEVICE, requires_grad=True)
     expected = F.leaky_relu(F.instance_norm(x), slope)
     grad = torch.randn_like(expected)
     expected.backward(grad)
     wanted, x.grad = x.grad, None
-    for chunk, tile in ((gpu_kernels.NORM_CHUNK, gpu_kernels.NORM_TILE), (320, 256)):
-        monkeypatch.setattr(gpu_kernels, "NORM_CHUNK", chunk)
-        monkeypatch.setattr(gpu_kernels, "NORM_TILE", tile)
-        got = gpu_kernels.InstanceNormAct.apply(x, bias, slope, 1e-5)
-        torch.testing.assert_close(got, expected, rtol=1e-4, atol=5e-5)
-        got.backward(grad)
-        torch.testing.assert_close(x.grad, wanted, rtol=1e-4, atol=5e-5)
-        assert bias.grad is not None
-        assert not bias.grad.any()
-        x.grad = bias.grad = None
-        if DEVICE == "cuda" and shape[2] * shape[3] > 4096:
-            break  # hundreds of programs of 8 pixels each
+    got = gpu_kernels.InstanceNormAct.apply(x, bias, slope, 1e-5)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=5e-5)
+    got.backward(grad)
+    torch.testing.assert_close(x.grad, wanted, rtol=1e-4, atol=5e-5)
+    assert bias.grad is not None
+    assert not bias.grad.any()
+
+
+def test_no_map_is_shared_by_more_programs_than_each_can_add_up() -> None:
+    for shape in ((1, 64, 1024, 1024), (1, 3, 4224, 4224), (1, 64, 97, 4001)):
+        for memory_format in LAYOUTS.values():
+            x = torch.empty(shape, device="meta", memory_format=memory_format)
+            _, (parts, _, _), (_, _, pixels, chunk, *_), blocks = gpu_kernels._plan(x)
+            assert parts <= gpu_kernels.MOST_PARTS
+            assert parts * chunk >= pixels
+            assert blocks["STEPS"] * blocks["BLOCK_S"] >= chunk
+
+
+def test_a_norm_is_differentiated_twice_and_for_many_gradients_at_once() -> None:
+    x = draw((1, 2, 3, 3)).requires_grad_()
+
+    def fused(x: Tensor) -> Tensor:
+        return gpu_kernels.InstanceNormAct.apply(x, None, 0.2, 1e-5)
+
+    def plain(x: Tensor) -> Tensor:
+        return F.leaky_relu(F.instance_norm(x), 0.2)
+
+    seconds, jacobians = [], []
+    for function in (fused, plain):
+        (first,) = torch.autograd.grad(function(x).square().mean(), x, create_graph=True)
+        seconds.append(torch.autograd.grad(first.square().sum(), x)[0])
+        y = function(x)
+        many = torch.eye(y.numel(), device=DEVICE).view(-1, *y.shape)
+        jacobians.append(torch.autograd.grad(y, x, many, is_grads_batched=True)[0])
+    torch.testing.assert_close(*seconds, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(*jacobians, rtol=1e-3, atol=1e-4)
+
+
+def test_negated_views() -> None:
+    x = torch.complex(draw((1, 2, 4, 4)), draw((1, 2, 4, 4))).conj().imag
+    assert x.is_neg()
+    maps = [blur_map(4, "bin5", 2, "reflect", False)] * 2
+    torch.testing.assert_close(gpu_kernels.blur(x, *maps), gpu_kernels.blur(x.clone(), *maps))
+    one, other = (gpu_kernels.normalise(each, 0.2, 1e-5)[0] for each in (x, x.clone()))
+    torch.testing.assert_close(one, other)
 
 
 @layouts

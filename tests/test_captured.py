@@ -14,8 +14,9 @@ from torch import nn
 import train_pix2pix as trainer
 from configs.schema import TrainConfig
 from gen import PatchDiscriminator, UNetGenerator
-from gen.captured import AHEAD, EAGER_STEPS, CapturedStep, Latch
+from gen.captured import AHEAD, EAGER_STEPS, CapturedStep, Latch, make_adam
 from gen.checkpoint import read_tensors
+from gen.failures import TrainingError
 from gen.schedules import set_learning_rate
 from gen.step import NonFiniteLossError, Pix2PixStep
 from tests.conftest import tiny_config
@@ -31,14 +32,7 @@ def build(device: str, sampling: str = "blur", **options: Any) -> Pix2PixStep:
         PatchDiscriminator(ndf=8, n_layers=2).to(device),
     ]
     adams = [
-        torch.optim.Adam(
-            network.parameters(),
-            lr=torch.tensor(2e-3, device=device) if cuda else 2e-3,
-            betas=(0.5, 0.999),
-            fused=True,
-            capturable=cuda,
-        )
-        for network in networks
+        make_adam(network, learning_rate=2e-3, betas=(0.5, 0.999), captured=cuda) for network in networks
     ]
     return Pix2PixStep(Accelerator(cpu=not cuda), *networks, *adams, **options)
 
@@ -97,6 +91,13 @@ def unchanged_part(network: nn.Module, before: list[torch.Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(parameters, before[: len(parameters)], strict=True))
 
 
+def test_a_latch_refuses_what_would_not_look_at_it() -> None:
+    step = build("cpu")
+    step.adam_d = torch.optim.Adam(step.discriminator.parameters())
+    with pytest.raises(ValueError, match="expected fused optimisers, see make_adam; got Adam"):
+        Latch(step, "cpu")
+
+
 def test_a_learning_rate_that_is_a_tensor_keeps_its_memory() -> None:
     parameter = nn.Parameter(torch.zeros(1))
     rate = torch.tensor(1.0)
@@ -120,6 +121,25 @@ def test_without_a_gpu_the_switch_has_no_effect(pair_folder: Path, tmp_path: Pat
     one, other = read_tensors(a)[0], read_tensors(b)[0]
     assert one.keys() == other.keys()
     assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_loss_still_under_way_is_waited_for_before_anything_is_written(
+    pair_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last step of an epoch is the culprit: no checkpoint, no line of metrics, no "done"."""
+    settled: list[int] = []
+
+    def settle(step: Pix2PixStep) -> None:
+        settled.append(1)
+        raise NonFiniteLossError("the generator's loss is not finite")
+
+    monkeypatch.setattr(Pix2PixStep, "settle", settle)
+    settings = TrainConfig(epochs=1, log_every_steps=100, save_every=1, sample_every=0, val_every=0)
+    with pytest.raises(TrainingError, match=r"the generator's loss is not finite, after 6 samples"):
+        trainer.train(tiny_config(pair_folder, train=settings), tmp_path / "run")
+    assert settled == [1]
+    assert not (tmp_path / "run" / "generator.safetensors").exists()
+    assert not (tmp_path / "run" / "last" / "state.safetensors").exists()
 
 
 # --- on a GPU --------------------------------------------------------------------------------------
@@ -150,7 +170,8 @@ def test_replays_are_the_eager_steps(precision: str, monkeypatch: pytest.MonkeyP
 
 
 @needs_gpu
-def test_a_replayed_loss_that_is_not_finite_changes_nothing() -> None:
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_replayed_loss_that_is_not_finite_changes_nothing(at_once: bool) -> None:
     inner = build("cuda")
     step = CapturedStep(inner)
     good = pairs("cuda", EAGER_STEPS + 3)
@@ -159,10 +180,14 @@ def test_a_replayed_loss_that_is_not_finite_changes_nothing() -> None:
     before = weights(inner)
     bad = {**good[0], "target": good[0]["target"] * torch.nan}
     step([bad], [0])
-    for seed in range(AHEAD - 1):
-        step([good[0]], [seed])
-    with pytest.raises(NonFiniteLossError, match="the discriminator's loss"):
-        step([good[0]], [9])
+    if at_once:
+        with pytest.raises(NonFiniteLossError, match="the discriminator's loss"):
+            step.settle()
+    else:
+        for seed in range(AHEAD - 1):
+            step([good[0]], [seed])
+        with pytest.raises(NonFiniteLossError, match="the discriminator's loss"):
+            step([good[0]], [9])
     torch.cuda.synchronize()
     assert unchanged(inner, before)
 

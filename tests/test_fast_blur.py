@@ -19,6 +19,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from gen import fast_blur, native
 from gen.axis_map import AxisMap, blur_map, upsample_map
@@ -284,6 +285,12 @@ def test_function_transforms_see_the_reference(build: type[nn.Module]) -> None:
     layer, x = build(2), noise(3, 1, 2, 20, 20)
     mapped = torch.func.vmap(layer)(x)
     torch.testing.assert_close(mapped, torch.stack([layer(one) for one in x]), **EXACT)
+
+
+def test_a_recorded_graph_holds_the_reference() -> None:
+    layer, x = BlurPool2d(3), torch.rand(1, 3, 8, 8)
+    recorded = make_fx(layer)(x)
+    torch.testing.assert_close(recorded(x + 1), layer.reference(x + 1))
 
 
 def test_tracing_is_the_reference() -> None:

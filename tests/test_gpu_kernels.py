@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -32,6 +33,14 @@ def test_kernels_equal_the_references() -> None:
     assert "passed" in done.stdout
 
 
+@pytest.fixture
+def asked_anew() -> Iterator[None]:
+    gpu_kernels.available.cache_clear()
+    yield
+    gpu_kernels.available.cache_clear()
+
+
+@pytest.mark.usefixtures("asked_anew")
 def test_without_a_working_compiler_the_references_serve(monkeypatch: pytest.MonkeyPatch) -> None:
     if importlib.util.find_spec("triton") is None:
         pytest.skip("no Triton here")
@@ -39,15 +48,13 @@ def test_without_a_working_compiler_the_references_serve(monkeypatch: pytest.Mon
     def fail(*_: object) -> Tensor:
         raise RuntimeError("Failed to find C compiler.\nPlease specify via CC")
 
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(gpu_kernels, "blur", fail)
     monkeypatch.setattr(torch, "ones", lambda *size, device: torch.empty(size))
-    gpu_kernels.available.cache_clear()
+    device = torch.device("cuda", 3)
     with pytest.warns(UserWarning, match=r"slower: Failed to find C compiler\. Please specify via CC"):
-        assert not gpu_kernels.available()
-    assert not gpu_kernels.available()  # said once
-    gpu_kernels.available.cache_clear()
+        assert not gpu_kernels.available(device)
+    assert not gpu_kernels.available(device)  # said once
 
 
 @needs_gpu
@@ -65,7 +72,7 @@ def test_networks_are_the_same_with_and_without(
     found: list[tuple[Tensor, list[Tensor]]] = []
     for switched_on in (True, False):
         if not switched_on:
-            monkeypatch.setattr(gpu_kernels, "available", lambda: False)
+            monkeypatch.setattr(gpu_kernels, "available", lambda device: False)
         for network in (generator, discriminator):
             network.zero_grad()
         y = generator(x)

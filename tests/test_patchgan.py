@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gen.antialias import antialias
 from gen.filters import FILTERS, binomial_taps
 from gen.norms import NORMS
 from gen.patchgan import PatchDiscriminator, PixelDiscriminator
@@ -156,6 +157,24 @@ def drift(filter: str | None) -> float:
 @pytest.mark.parametrize("filter", ["tri3", "bin5"])
 def test_a_filter_makes_the_logits_more_stable(filter: str) -> None:
     assert drift(filter) < 0.5 * drift(None)
+
+
+def test_it_can_be_retrofitted_and_hooked_into() -> None:
+    """Its convs are called as modules, so what others put around them takes part."""
+    plain = PatchDiscriminator(ndf=4, n_layers=2)
+    x = torch.rand(1, 6, 64, 64)
+    size = plain(x).shape
+    before = plain(x)
+    antialias(plain)
+    assert plain(x).shape == size
+    assert not torch.allclose(plain(x), before)
+
+    called: list[str] = []
+    hooked = PatchDiscriminator(ndf=4, n_layers=2)
+    hooked.layers[0].conv.register_forward_hook(lambda *_: called.append("conv"))
+    hooked.layers[1].norm.register_forward_hook(lambda *_: called.append("norm"))
+    hooked(x)
+    assert called == ["conv", "norm"]
 
 
 def test_bad_arguments_are_named() -> None:

@@ -243,6 +243,20 @@ def test_bad_usage_is_one_line(words: list[str], says: str) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_at_the_full_scale_all_discriminators_are_behind_bin5() -> None:
+    every = list(runs("facades", "full"))
+    assert len({run.name for run in every}) == len(every)
+    assert not [run for run in every if run.variant.endswith("_soft")]
+    for run in every:
+        config, _ = configuration(run)
+        published = run.variant.endswith("_published")
+        assert config.discriminator.input_filter == (None if published else "bin5")
+        assert config.train.capture
+    assert {run.variant for run in runs("facades", "cpu")} - {run.variant for run in every} == {
+        variant for variant in VARIANTS if variant.endswith("_soft")
+    }
+
+
 def test_an_empty_page_says_what_is_missing() -> None:
     page = Page("facades", "cpu", {}, {}, "make reproduce", {}, {})
     text = write_page(page)
