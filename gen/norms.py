@@ -49,7 +49,7 @@ def fusable(norm: nn.Module, x: Tensor) -> bool:
     Not where somebody listens to the norm, nor where derivatives are taken forwards, which it has none of.
     """
     plain = type(norm) is nn.InstanceNorm2d and not norm.affine and not norm.track_running_stats
-    return plain and unhooked(norm) and forward_ad_level() < 0 and gpu_kernels.usable(x)
+    return plain and gpu_kernels.usable(x) and unhooked(norm) and forward_ad_level() < 0
 
 
 def unhooked(module: nn.Module) -> bool:

@@ -16,7 +16,7 @@ from eval.tradeoff import draw_tradeoff
 from reproduce.measuring import evaluate, measured
 from reproduce.plan import GRID_PICTURES, MAP_PICTURES, SHOWN, VARIANTS, discriminators
 
-COLOURS = {"grid.png": 128, "map.png": 128}  # others 64; all pictures of the studies stay below 1 MB
+COLOURS = 64  # all pictures of the studies stay below 1 MB
 
 
 def draw_pictures(
@@ -89,6 +89,6 @@ def draw_pictures(
     )
     captions["map.png"] = f"Stability over shifts in both directions, {in_map} pictures."
     for file in captions:  # documents travel with every clone
-        smaller = functools.partial(save_smaller, folder / file, colours=COLOURS.get(file, 64))
+        smaller = functools.partial(save_smaller, folder / file, colours=COLOURS)
         write_whole(folder / file, smaller)
     return captions
