@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -31,6 +32,46 @@ def test_kernels_equal_the_references() -> None:
     )
     assert done.returncode == 0, done.stdout[-3000:]
     assert "passed" in done.stdout
+
+
+BLUR = {"V": 5, "H": 3, "BLOCK_J": 8, "BLOCK_C": 64}
+NORM = {"STEPS": 16, "BLOCK_S": 32, "BLOCK_C": 32}
+ALONE = {**NORM, "PARTS": 0, "partial": None}
+
+
+@pytest.mark.parametrize(
+    ("kernel", "constants"),
+    [
+        ("blur_kernel", BLUR),
+        ("sums_kernel", NORM),
+        ("grad_sums_kernel", NORM),
+        ("norm_kernel", ALONE),
+        ("norm_kernel", {**NORM, "PARTS": 128}),
+        ("grad_kernel", ALONE),
+        ("grad_kernel", {**NORM, "PARTS": 128}),
+    ],
+)
+def test_kernels_compile_for_gpus(kernel: str, constants: dict[str, Any]) -> None:
+    """To machine code, which takes no GPU; the interpreter takes what the compiler may not."""
+    if importlib.util.find_spec("triton") is None:
+        pytest.skip("no Triton here")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource, compile
+
+    from gen import triton_kernels
+
+    function = getattr(triton_kernels, kernel)
+    types = dict.fromkeys(("x", "y", "grad", "grad_x"), "*bf16")
+    types |= dict.fromkeys(("row_weights", "column_weights", "statistics", "partial"), "*fp32")
+    types |= {"rows": "*i32", "columns": "*i32", "slope": "fp32", "eps": "fp32"}
+    signature = {
+        name: "constexpr" if name in constants else types.get(name, "i32") for name in function.arg_names
+    }
+    constants = {(function.arg_names.index(name),): value for name, value in constants.items()}
+    source = ASTSource(function, signature=signature, constexprs=constants)
+    for capability in (80, 90):
+        built = compile(source, target=GPUTarget("cuda", capability, 32))
+        assert len(built.asm["cubin"]) > 1000
 
 
 @pytest.fixture
