@@ -333,7 +333,7 @@ def _against_the_paper(page: Page, names: Sequence[str]) -> str:
         f"(`--discriminator.input_filter {usual}`){_other_discriminators(page)}. "
         "[Why there is a filter](../training.md). Its loss is the mean over the last eighth of a run: 0.69 "
         "is guessing, and one near nothing says that it tells outputs from targets at a glance."
-        + (PUBLISHED if "bin5_published-0" in page.finals else "")
+        + (PUBLISHED if in_paper and "bin5_published-0" in page.finals else "")
         + "\n\n"
         + _table(columns, rows)
     )

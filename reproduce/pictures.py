@@ -16,7 +16,7 @@ from eval.tradeoff import draw_tradeoff
 from reproduce.measuring import evaluate, measured
 from reproduce.plan import GRID_PICTURES, MAP_PICTURES, SHOWN, VARIANTS, discriminators
 
-COLOURS = 64  # all pictures of the studies stay below 1 MB
+COLOURS = 48  # all pictures of the studies stay below 1 MB
 
 
 def draw_pictures(

@@ -69,7 +69,14 @@ STUDIES = {
     ),
     "maps": Study("maps", "maps", "val", (), "Maps, aerial picture to map", MAPS_EPOCHS),
     "maps-back": Study(
-        "maps", "maps", "val", ("--data.direction", "BtoA"), "Maps, map to aerial picture", BACK_EPOCHS
+        "maps",
+        "maps",
+        "val",
+        ("--data.direction", "BtoA"),
+        "Maps, map to aerial picture",
+        BACK_EPOCHS,
+        # Whose detail an unfiltered discriminator asks for most.
+        order=(*ORDER, ("blur_late_published", 0), ("bin5_published", 0), ("baseline_published", 0)),
     ),
 }
 
@@ -119,6 +126,9 @@ VARIANTS = {
     "blur_late": Variant("`blur_late`, Bin-5", LATE),
     "baseline_published": Variant("baseline, published discriminator", STRIDED, PAPER_BASE, "_published"),
     "bin5_published": Variant("Bin-5, published discriminator", BIN5, PAPER_BIN5, "_published"),
+    "blur_late_published": Variant(
+        "`blur_late`, Bin-5, published discriminator", LATE, discriminator="_published"
+    ),
 }
 VARIANTS |= {
     f"{name}_soft": replace(
