@@ -10,8 +10,9 @@ from typing import Any
 FREE_KEYS = {"workers", "device", "data.root", "data.cache", "data.pin_memory", "data.on_error"}
 FREE_KEYS |= {f"train.{key}" for key in ("channels_last", "compile", "capture", "checkpointing")}
 FREE_KEYS |= {f"train.{key}" for key in ("save_every", "save_every_s", "keep_every", "sample_every")}
-FREE_KEYS |= {"train.tensorboard"}
-FREE_KEYS |= {f"train.{key}" for key in ("val_every", "val_limit", "best_by", "log_every_steps")}
+FREE_KEYS |= {
+    f"train.{key}" for key in ("val_every", "val_limit", "best_by", "log_every_steps", "tensorboard")
+}
 # A run may be made longer; where it stands in its schedule follows from the new length.
 FREE_KEYS |= {"train.epochs"}
 # How a step's samples are shared out: what counts is their number, which is compared apart.

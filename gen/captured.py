@@ -39,13 +39,16 @@ class Latch:
         step: whose checks it takes over.
         device: of the losses.
 
+    Attributes:
+        culprit: a scalar on the device, for `check`: 0, or which loss was the first that is not finite.
+
     Raises:
         ValueError: if an optimiser of the step is not fused; others do not look at `found_inf`.
     """
 
     def __init__(self, step: Pix2PixStep, device: torch.device | str) -> None:
         self._closed = torch.zeros((), device=device)
-        self._by = torch.zeros((), device=device)  # 1 + place in _NAMES
+        self.culprit = torch.zeros((), device=device)
         self._names: list[str] = []
         step.require_finite = self.mark
         for optimizer in (step.adam_g, step.adam_d):
@@ -55,18 +58,13 @@ class Latch:
                 raise ValueError(f"expected fused optimisers, see make_adam; got {type(bare).__name__}")
             bare.found_inf = self._closed
 
-    @property
-    def culprit(self) -> Tensor:
-        """A scalar on the device: 0, or which network's loss was the first that is not finite."""
-        return self._by
-
     def mark(self, which: str, loss: Tensor) -> None:
         """Close if `loss` is not finite, before the update that would use it."""
         if which not in self._names:
             self._names.append(which)
         bad = (~loss.isfinite()).to(self._closed.dtype)
         code = 1.0 + self._names.index(which)
-        self._by.add_(bad * (1 - self._closed) * code)
+        self.culprit.add_(bad * (1 - self._closed) * code)
         self._closed.copy_(torch.maximum(self._closed, bad))
 
     def check(self, culprit: float) -> None:

@@ -52,18 +52,9 @@ def _tile_at(pointer, s, end, c, known, ss, sc):
 
 @triton.jit
 def _around(
-    x,
-    pivot,
-    c,
-    known,
-    begin,
-    end,
-    ss,
-    sc,
-    STEPS: tl.constexpr,
-    BLOCK_S: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-):
+    x, pivot, c, known, begin, end, ss, sc,
+    STEPS: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
     """Sums over pixels of x - pivot and of its square: a mean far from 0 would cancel in x * x."""
     total = tl.zeros([BLOCK_C], dtype=tl.float32)
     squares = tl.zeros([BLOCK_C], dtype=tl.float32)
@@ -74,6 +65,14 @@ def _around(
         total += tl.sum(tile, axis=0)
         squares += tl.sum(tile * tile, axis=0)
     return total, squares
+
+
+@triton.jit
+def _keep_sums(partial, one, other, part, b, c, known, channels):
+    """Leave two sums of a part for `_two_sums` of the next kernel."""
+    at = partial + (b * tl.num_programs(0) + part) * 2 * channels + c
+    tl.store(at, one, mask=known)
+    tl.store(at + channels, other, mask=known)
 
 
 @triton.jit
@@ -96,9 +95,7 @@ def sums_kernel(
     pivot = tl.load(x + c * sc, mask=known, other=0.0).to(tl.float32)
     end = tl.minimum(pixels, (part + 1) * chunk)
     total, squares = _around(x, pivot, c, known, part * chunk, end, ss, sc, STEPS, BLOCK_S, BLOCK_C)
-    at = partial + (b * tl.num_programs(0) + part) * 2 * channels + c
-    tl.store(at, total, mask=known)
-    tl.store(at + channels, squares, mask=known)
+    _keep_sums(partial, total, squares, part, b, c, known, channels)
 
 
 @triton.jit
@@ -173,9 +170,7 @@ def grad_sums_kernel(
         grad + b * sb, x + b * sb, mean, scale, c, known, part * chunk, end, ss, sc, slope,
         STEPS, BLOCK_S, BLOCK_C,
     )  # fmt: skip
-    at = partial + (b * tl.num_programs(0) + part) * 2 * channels + c
-    tl.store(at, total, mask=known)
-    tl.store(at + channels, along, mask=known)
+    _keep_sums(partial, total, along, part, b, c, known, channels)
 
 
 @triton.jit
