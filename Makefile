@@ -1,5 +1,6 @@
 # make demo   venv, pinned install, two small trainings, an evaluation with pictures
 # make test   venv, pinned install, lint, types, all tests with coverage
+# make test-fast   the tests without a marker, in less than a minute
 # make soak   what takes minutes: thirty kills of a training, ten thousand damaged and hostile files
 # make reproduce DATA=DIR   Zhang's table on real facades: trainings of hours, gone on with by the same command
 # make bench  an environment with other projects' layers, everything timed beside them (BENCH=--quick: a look)
@@ -16,10 +17,10 @@ BENCH_VENV ?= .venv-bench
 BENCH_STAMP := $(BENCH_VENV)/.installed
 BENCH ?=
 
-.PHONY: demo test soak soak-kill soak-fuzz bench reproduce install lint types tests release clean
+.PHONY: demo test test-fast soak soak-kill soak-fuzz bench reproduce install lint types tests release clean
 
 # Compiled by the installation where there is a C compiler.
-KERNEL := gen/blur_kernel.c gen/blur_kernel.h
+KERNEL := gen/kernels/blur_kernel.c gen/kernels/blur_kernel.h
 
 $(STAMP): pyproject.toml constraints.txt $(KERNEL)
 	$(PYTHON) -m venv $(VENV)
@@ -40,11 +41,22 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# mypy reads a tree of links in which the folders lie where an installation puts them.
+FOLDERS := checkpoints configs data eval gen
+
 types: $(STAMP)
-	$(BIN)/mypy
+	rm -rf build/types && mkdir -p build/types/steadypix
+	cd build/types/steadypix && ln -s ../../../steadypix/*.py ../../../steadypix/py.typed $(addprefix ../../../,$(FOLDERS)) .
+	MYPYPATH=build/types:. $(BIN)/mypy -p steadypix -p benchmarks -p reproduce -p soak -m train_pix2pix
+
+# More options of pytest: make test PYTEST=--durations=25
+PYTEST ?=
 
 tests: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term $(PYTEST)
+
+test-fast: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not (slow or browser or gpu or real_data)" $(PYTEST)
 
 # Shorter: make soak FUZZ_INPUTS=500
 FUZZ_INPUTS ?= 10000

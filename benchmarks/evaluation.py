@@ -9,31 +9,31 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import functools
 import io
 import json
 import os
-import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks.memory import peak_mb, run_apart
 from benchmarks.report import Bar, Cell, Table
-from configs.schema import DataConfig, GeneratorConfig, RunConfig
-from data.cli import write_pairs
-from data.pairs import Pairs
-from eval.eval_stability import main as eval_stability
-from eval.evaluate import Plan, measure
-from eval.models import Model, load_models
-from eval.offsets import offsets_along
-from eval.sources import open_data
-from gen import UNetGenerator, save_generator
+from steadypix.configs.schema import DataConfig, GeneratorConfig, RunConfig
+from steadypix.data.cli import write_pairs
+from steadypix.eval.eval_stability import main as eval_stability
+from steadypix.eval.eval_stability import set_the_stage
+from steadypix.eval.generators.models import Model, load_models
+from steadypix.eval.measure.measure import measure
+from steadypix.eval.measure.options import build_parser, read_options
+from steadypix.eval.measure.plan import Plan
+from steadypix.eval.measure.stage import Stage
+from steadypix.gen import UNetGenerator, save_generator
 
-Clocks = tuple[float, float]  # of the wall, of the processor
 SHIFTS = 8  # 0..7
 LIMIT, MEMORY_LIMIT = 1.15, 1.05
 
@@ -77,15 +77,17 @@ def prepare(folder: Path, size: Size, count: int, *, different: int = 50) -> Pat
     return folder / "generator.safetensors"
 
 
-def open_all(checkpoint: Path) -> tuple[Model, Pairs]:
-    """Load a generator and its pictures."""
+def words_of(checkpoint: str | Path, limit: int, shifts: int = SHIFTS) -> list[str]:
+    """Return the words of the command that is timed: nothing but shifts is asked for."""
+    return [str(checkpoint), "--shifts", f"0..{shifts - 1}", "--limit", str(limit), "--device", "cpu"]
+
+
+def open_all(checkpoint: Path, limit: int, shifts: int = SHIFTS) -> tuple[Model, Stage, Plan]:
+    """Load a generator, its pictures, and what the command measures of them."""
+    args = build_parser().parse(words_of(checkpoint, limit, shifts))
     models = load_models([str(checkpoint)])
-    return models[0], open_data(models, source=None, split=None, limit=None)[0]
-
-
-def plan_of(limit: int, shifts: int = SHIFTS) -> Plan:
-    """What the command measures if nothing but shifts is asked for."""
-    return Plan(protocols=["crop"], offsets=offsets_along(range(shifts), "x"), limit=limit)
+    plan, (stage,), _ = set_the_stage(args, read_options(args), models, "cpu")
+    return models[0], stage, plan
 
 
 def measure_evaluation(
@@ -123,66 +125,48 @@ def measure_evaluation(
     return [time_table, _memory(images, most)]
 
 
+def evaluate(checkpoint: str | Path, limit: int, out: str | Path) -> None:
+    """Run the command on `limit` pictures, and let it say nothing."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        if eval_stability([*words_of(checkpoint, limit), "--out", str(out)]):
+            raise RuntimeError("eval_stability failed")
+
+
 def _time(folder: Path, size: Size, *, images: int, rounds: int) -> tuple[list[Cell], dict[str, float]]:
     checkpoint = prepare(folder, size, images)
-    model, pairs = open_all(checkpoint)
-    some = max(1, images // 10)
-
-    def command(limit: int = images) -> None:
-        words = [str(checkpoint), "--shifts", f"0..{SHIFTS - 1}", "--limit", str(limit), "--device", "cpu"]
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            if eval_stability([*words, "--out", str(folder / "results")]):
-                raise RuntimeError("eval_stability failed")
-
+    some, half, out = max(1, images // 10), images // 2, folder / "results"
+    model, stage, plan = open_all(checkpoint, some)
     parts = []
     for _ in range(max(5, rounds)):
-        pure = _clocks(functools.partial(forward, model, pairs, some))
-        parts.append(_over(_clocks(lambda: _quietly(lambda: measure([model], pairs, plan_of(some)))), pure))
-    command(1)  # imports what it needs, and warms up
+        pure = _clocks(lambda: forward(model, stage, plan, some))
+        with contextlib.redirect_stderr(io.StringIO()):
+            parts.append(_clocks(lambda: measure([model], [stage], plan)) / pure)
+    evaluate(checkpoint, 1, out)  # imports what it needs, and warms up
     wholes, seconds = [], []
     for _ in range(rounds):
-        half = images // 2
-        before = _clocks(functools.partial(forward, model, pairs, half))
-        whole = _clocks(command)
-        after = _clocks(functools.partial(forward, model, pairs, images - half))
-        pure = before[0] + after[0], before[1] + after[1]
-        wholes.append(_over(whole, pure))
+        before = _clocks(lambda: forward(model, stage, plan, half))
+        whole = _clocks(lambda: evaluate(checkpoint, images, out))
+        pure = before + _clocks(lambda: forward(model, stage, plan, images - half))
+        wholes.append(whole / pure)
         seconds.append((pure[0], whole[0]))
-    (part, part_processor), (all_of_it, processor), (pure_s, whole_s) = map(
-        _medians, (parts, wholes, seconds)
-    )
-    row: list[Cell] = [pure_s, whole_s, part, part_processor, all_of_it, processor]
-    return row, {"measurement": part, "command": all_of_it}
+    part, whole, both = (np.median(values, axis=0).tolist() for values in (parts, wholes, seconds))
+    return [*both, *part, *whole], {"measurement": part[0], "command": whole[0]}
 
 
-def forward(model: Model, pairs: Pairs, count: int) -> None:
+def forward(model: Model, stage: Stage, plan: Plan, count: int) -> None:
     """Nothing but the network, on the windows of one picture `count` times."""
-    plan = plan_of(1)
-    canvas = pairs.canvas(0)[0][None]
-    batch = torch.cat([plan.rules(pairs)[0].shifted(canvas, offset) for offset in plan.offsets])
+    measures = plan.make(stage.names, stage.pairs)
+    batch = torch.cat(list(stage.inputs(measures, stage.pairs.canvas(0)[0][None], 0)))
     with torch.inference_mode():
         for _ in range(count):
             model.module(batch)
 
 
-def _clocks(work: Callable[[], object]) -> Clocks:
-    """Return the seconds of a work, and those that the processors spent on it."""
-    wall, processor = time.perf_counter(), time.process_time()
+def _clocks(work: Callable[[], object]) -> NDArray[np.float64]:
+    """Return the seconds of a work by the clock on the wall, and those that the processors spend on it."""
+    before = np.array([time.perf_counter(), time.process_time()])
     work()
-    return time.perf_counter() - wall, time.process_time() - processor
-
-
-def _over(clocks: Clocks, to: Clocks) -> Clocks:
-    return clocks[0] / to[0], clocks[1] / to[1]
-
-
-def _medians(pairs: Sequence[Clocks]) -> Clocks:
-    return statistics.median(p[0] for p in pairs), statistics.median(p[1] for p in pairs)
-
-
-def _quietly(work: Callable[[], object]) -> None:
-    with contextlib.redirect_stderr(io.StringIO()):
-        work()
+    return np.array([time.perf_counter(), time.process_time()]) - before
 
 
 def _memory(images: int, most: int) -> Table:
@@ -207,13 +191,11 @@ def main() -> None:
         prog="benchmarks.evaluation", description="Peak memory of an evaluation."
     )
     parser.add_argument("checkpoint")
-    parser.add_argument("--limit", required=True)
+    parser.add_argument("--limit", type=int, required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)  # a network this small is slower on more
-    with tempfile.TemporaryDirectory() as out, contextlib.redirect_stdout(io.StringIO()):
-        words = [args.checkpoint, "--shifts", "0..7", "--limit", args.limit, "--device", "cpu", "--out", out]
-        if eval_stability(words):
-            raise RuntimeError("eval_stability failed")
+    with tempfile.TemporaryDirectory() as out:
+        evaluate(args.checkpoint, args.limit, out)
     print(json.dumps({"peak_mb": peak_mb()}))
 
 

@@ -31,14 +31,12 @@ class Floors:
         return moved / self.copy_bytes * 1e3
 
 
-def measure_floors(
-    *, device: str = "cpu", dtype: torch.dtype = torch.float32, side: int = 2048, megabytes: int = 64
-) -> Floors:
+def measure_floors(*, device: str = "cpu", side: int = 2048, megabytes: int = 64) -> Floors:
     """Measure the best rate of a product (side x side) and of a copy far larger than the cache.
 
     The fastest of many, because a floor is what nothing gets below.
     """
-    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    left, right = torch.randn(2, side, side, device=device)
     source = torch.randn(megabytes * 2**20 // 4, device=device)
     target = torch.empty_like(source)
     works = {"gemm": lambda: left @ right, "copy": lambda: target.copy_(source)}

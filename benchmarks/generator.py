@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -13,10 +12,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.floors import Floors
+from benchmarks.memory import peak_mb, run_apart
 from benchmarks.report import Bar, Cell, Table
 from benchmarks.timing import Work, take_turns
-from gen import UNetGenerator
-from gen.allocator import keep_freed_memory
+from steadypix.gen import UNetGenerator
+from steadypix.gen.kernels.allocator import keep_freed_memory
 
 # What is compared: the arguments of the generator, by name.
 KINDS: dict[str, dict[str, Any]] = {
@@ -80,18 +80,9 @@ def measure_generator(
         ratios = training.ratio(name, "strided"), inference.ratio(name, "strided")
         arguments = {"ngf": ngf, "num_downs": num_downs, **KINDS[name]}
         peak = peak_megabytes(arguments, size=size, batch=batch) if memory else None
-        rows.append(
-            [
-                f"`{name}`",
-                training.median_ms(name),
-                floors.flops_ms(both),
-                ratios[0],
-                inference.median_ms(name),
-                floors.flops_ms(alone),
-                ratios[1],
-                peak,
-            ]
-        )
+        found = [training.median_ms(name), floors.flops_ms(both), ratios[0]]
+        found += [inference.median_ms(name), floors.flops_ms(alone), ratios[1]]
+        rows.append([f"`{name}`", *found, peak])
         if name in LIMITS:
             bars.append(Bar(f"{name} / strided, training step", ratios[0], LIMITS[name][0]))
             bars.append(Bar(f"{name} / strided, inference", ratios[1], LIMITS[name][1]))
@@ -99,16 +90,8 @@ def measure_generator(
     if memory:
         ratio = peaks["`blur`"] / peaks["`strided`"]
         bars.append(Bar("blur / strided, peak memory of a training step", ratio, 1.5))
-    columns = [
-        "sampling",
-        "step [ms]",
-        "floor [ms]",
-        "/ strided",
-        "inference [ms]",
-        "floor [ms]",
-        "/ strided",
-    ]
-    columns.append("peak of a step [MB]")
+    columns = ["sampling", "step [ms]", "floor [ms]", "/ strided"]
+    columns += ["inference [ms]", "floor [ms]", "/ strided", "peak of a step [MB]"]
     notes = [
         f"The U-Net at {size} px, ngf {ngf}, batch {batch}, float32, instance norm. The step is forward and "
         "backward, without the optimiser. Floor: floating-point operations over the measured rate of a "
@@ -125,26 +108,25 @@ def count_flops(work: Work) -> float:
     return float(counter.get_total_flops())
 
 
-PEAK_SCRIPT = """
-import json, pathlib, sys, torch
-from gen import UNetGenerator
-from gen.allocator import keep_freed_memory
-size, batch = map(int, sys.argv[2:])
-torch.set_num_threads(1)
-network = UNetGenerator(**json.loads(sys.argv[1]))
-x = torch.randn(batch, 3, size, size)
-torch.nn.functional.conv2d(x, torch.zeros(4, 3, 3, 3))  # what the library itself takes
-# Not getrusage: that counts what the parent held when it started this process.
-peak = lambda: int(pathlib.Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
-before = peak()
-for _ in range(3):
-    network.zero_grad(set_to_none=True)
-    network(x).mean().backward()
-print((peak() - before) / 1024)
-"""
-
-
 def peak_megabytes(arguments: Mapping[str, Any], *, size: int, batch: int) -> float:
     """Megabytes by which a process's resident memory grows through three training steps."""
-    command = [sys.executable, "-c", PEAK_SCRIPT, json.dumps(arguments), str(size), str(batch)]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    words = json.dumps({**arguments, "size": size, "batch": batch})
+    return float(run_apart("benchmarks.generator", [words]))
+
+
+def main() -> None:
+    """Print by how many megabytes three steps make this process grow: what `peak_megabytes` runs."""
+    arguments = json.loads(sys.argv[1])
+    size, batch = arguments.pop("size"), arguments.pop("batch")
+    torch.set_num_threads(1)
+    network = UNetGenerator(**arguments)
+    x = torch.randn(batch, 3, size, size)
+    nn.functional.conv2d(x, torch.zeros(4, 3, 3, 3))  # what the library itself takes
+    before = peak_mb()
+    for _ in range(3):
+        step(network, x)()
+    print(peak_mb() - before)
+
+
+if __name__ == "__main__":
+    main()

@@ -10,22 +10,20 @@ bfloat16 from a captured graph against the eager float32 reference, images a sec
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
-from benchmarks import reference_step
 from benchmarks.floors import measure_floors
 from benchmarks.layers import FORMATS, SHAPES, TINY_SHAPES, forward, measure_blur_pool, measure_blur_upsample
 from benchmarks.report import Bar, Cell, Table, write
+from benchmarks.step import reference as reference_step
+from benchmarks.step.both import make_step
 from benchmarks.timing import Work, take_turns
-from eval.stability import shift_stability
-from gen import BlurPool2d, PatchDiscriminator, UNetGenerator
-from gen.captured import EAGER_STEPS, CapturedStep, make_adam
-from gen.step import Pix2PixStep
+from steadypix.eval.metrics.stability import shift_stability
+from steadypix.gen import BlurPool2d, PatchDiscriminator, UNetGenerator
+from steadypix.gen.training.captured import EAGER_STEPS, CapturedStep
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -88,26 +86,15 @@ def build_step(sampling: str, x: Tensor, y: Tensor, *, shape: dict[str, int]) ->
         y: target.
         shape: `ngf`, `num_downs`, `ndf`, `n_layers`.
     """
-    device = x.device
-    on_gpu = device.type == "cuda"
-    networks: list[nn.Module] = [
-        UNetGenerator(ngf=shape["ngf"], num_downs=shape["num_downs"], sampling=sampling).to(device),
-        PatchDiscriminator(ndf=shape["ndf"], n_layers=shape["n_layers"]).to(device),
-    ]
-    for network in networks:
+    on_gpu = x.device.type == "cuda"
+    generator = UNetGenerator(ngf=shape["ngf"], num_downs=shape["num_downs"], sampling=sampling).to(x.device)
+    discriminator = PatchDiscriminator(ndf=shape["ndf"], n_layers=shape["n_layers"]).to(x.device)
+    for network in (generator, discriminator):
         nn.utils.convert_conv2d_weight_memory_format(network, torch.channels_last)
-    adam_g, adam_d = (
-        make_adam(network, learning_rate=2e-4, betas=(0.5, 0.999), captured=on_gpu) for network in networks
-    )
-    generator, discriminator = networks
-    eager = Pix2PixStep(
-        Accelerator(cpu=not on_gpu), generator, discriminator, adam_g, adam_d, precision="bf16"
-    )
+    eager = make_step(generator, discriminator, device=x.device.type, captured=on_gpu, precision="bf16")
     step = CapturedStep(eager) if on_gpu else eager
-    pair = {
-        "input": x.contiguous(memory_format=torch.channels_last),
-        "target": y.contiguous(memory_format=torch.channels_last),
-    }
+    x, y = (part.contiguous(memory_format=torch.channels_last) for part in (x, y))
+    pair = {"input": x, "target": y}
     for seed in range(EAGER_STEPS + 1 if on_gpu else 1):
         step([pair], [seed])
     return lambda: step([pair], [0]), generator
@@ -141,13 +128,8 @@ def measure_steps(*, device: str, rounds: int, tiny: bool) -> Table:
             rate = batch / infer_ms * 1e3 if infer_ms else None
             rows.append([f"`{name}`", batch, step_ms, batch / step_ms * 1e3, infer_ms, rate])
         if batch == 1:
-            bars.append(
-                Bar(
-                    "strided, bf16 and graph / eager float32 reference",
-                    training.ratio("strided", "reference"),
-                    0.25,
-                )
-            )
+            ratio = training.ratio("strided", "reference")
+            bars.append(Bar("strided, bf16 and graph / eager float32 reference", ratio, 0.25))
     columns = ["sampling", "batch", "step [ms]", "images/s", "inference [ms]", "images/s"]
     note = (
         f"{size} px. Steps of generator, discriminator and both optimisers: bfloat16, channels last, "
@@ -187,20 +169,9 @@ def measure_evaluation(*, device: str, tiny: bool) -> Table:
             network, pictures, window_px=window, shifts=range(8), margins_px=(0,), batch_size=batch
         )
 
-    times = []
-    for work in (pure, evaluation):
-        work()
-        seconds = []
-        for _ in range(1 if tiny else 3):
-            if device == "cuda":
-                torch.cuda.synchronize()
-            start = time.perf_counter()
-            work()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            seconds.append(time.perf_counter() - start)
-        times.append(min(seconds))
-    rows: list[list[Cell]] = [[count, 8, times[1], times[0], times[1] / times[0]]]
+    timing = take_turns({"forward": pure, "evaluation": evaluation}, rounds=1 if tiny else 3, device=device)
+    seconds = [timing.best_ms(name) / 1e3 for name in ("evaluation", "forward")]
+    rows: list[list[Cell]] = [[count, 8, *seconds, seconds[0] / seconds[1]]]
     columns = ["pictures", "shifts", "evaluation [s]", "forward passes [s]", "ratio"]
     return Table(
         "evaluation", "An evaluation", columns, rows, (), ["float32, protocol crop, pictures in memory."]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +12,8 @@ from torch import Tensor, nn
 from benchmarks.floors import Floors
 from benchmarks.peers import blur_pools
 from benchmarks.report import Bar, Cell, Table
-from benchmarks.timing import Work, geometric_mean, take_turns
-from gen import BlurPool2d, BlurUpsample2d
+from benchmarks.timing import Work, take_turns
+from steadypix.gen import BlurPool2d, BlurUpsample2d
 
 Shape = tuple[int, int, int, int]
 
@@ -76,21 +77,11 @@ def measure_blur_pool(floors: Floors, *, rounds: int, shapes: Sequence[Shape], d
             for name in builders:
                 ratios[name].append(both.ratio("steadypix", name))
             over_floor.append(alone.best_ms("steadypix") / floor_ms)
-            rows.append(
-                [
-                    "x".join(map(str, shape)),
-                    memory,
-                    padding,
-                    both.median_ms("steadypix"),
-                    2 * floor_ms,
-                    *(ratios[name][-1] for name in builders),
-                    alone.best_ms("steadypix"),
-                    floor_ms,
-                    over_floor[-1],
-                ]
-            )
+            found = [both.median_ms("steadypix"), 2 * floor_ms, *(ratios[name][-1] for name in builders)]
+            found += [alone.best_ms("steadypix"), floor_ms, over_floor[-1]]
+            rows.append(["x".join(map(str, shape)), memory, padding, *found])
     bars = [
-        Bar(f"BlurPool2d / {name}, geometric mean", geometric_mean(ratios[name]), LIMITS[name])
+        Bar(f"BlurPool2d / {name}, geometric mean", statistics.geometric_mean(ratios[name]), LIMITS[name])
         for name in builders
     ]
     bars += [
@@ -98,7 +89,7 @@ def measure_blur_pool(floors: Floors, *, rounds: int, shapes: Sequence[Shape], d
         for name in ("antialiased-cnns", "timm")
         if name in builders
     ]
-    bars.append(Bar("BlurPool2d forward / floor, geometric mean", geometric_mean(over_floor), 2.5))
+    bars.append(Bar("BlurPool2d forward / floor, geometric mean", statistics.geometric_mean(over_floor), 2.5))
     columns = ["shape", "memory", "padding", "both [ms]", "floor [ms]"]
     columns += [f"/ {name}" for name in builders]
     columns += ["forward, best [ms]", "floor [ms]", "/ floor"]
@@ -108,31 +99,30 @@ def measure_blur_pool(floors: Floors, *, rounds: int, shapes: Sequence[Shape], d
     return Table("blur_pool", "BlurPool2d", columns, rows, bars, [note])
 
 
-class DenseUpsample(nn.Module):
-    """The dense way: insert zeros, pad, convolve (bin5, reflect, gain 4)."""
+class EnlargeAndBlur(nn.Module):
+    """Enlarge a map (B, C, H, W) twofold, then pad and blur (bin5, reflect)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, enlarge: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.blur = BlurPool2d(channels, stride=1, upward=True)
+        self.enlarge = enlarge
 
     def forward(self, x: Tensor) -> Tensor:
-        """Upsample `x` (B, C, H, W) twofold."""
-        batch, channels, height, width = x.shape
-        grid = x.new_zeros(batch, channels, 2 * height, 2 * width)
-        grid[..., ::2, ::2] = x
-        return 4 * self.blur.reference(grid)
+        """Upsample."""
+        return self.blur.reference(self.enlarge(x))
 
 
-class BilinearUpsample(nn.Module):
-    """Bilinear interpolation, then pad and blur (bin5, reflect)."""
+def insert_zeros(x: Tensor) -> Tensor:
+    """Enlarge a map by zeros between its samples, with the gain 4 that keeps its mean."""
+    batch, channels, height, width = x.shape
+    grid = x.new_zeros(batch, channels, 2 * height, 2 * width)
+    grid[..., ::2, ::2] = 4 * x
+    return grid
 
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.blur = BlurPool2d(channels, stride=1, upward=True)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Upsample `x` (B, C, H, W) twofold."""
-        return self.blur.reference(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False))
+def interpolate(x: Tensor) -> Tensor:
+    """Enlarge a map bilinearly."""
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 def measure_blur_upsample(
@@ -147,8 +137,8 @@ def measure_blur_upsample(
             x = x.to(memory_format=layout)
             layers = {
                 "steadypix": BlurUpsample2d(channels),
-                "dense": DenseUpsample(channels),
-                "bilinear": BilinearUpsample(channels),
+                "dense": EnlargeAndBlur(channels, insert_zeros),
+                "bilinear": EnlargeAndBlur(channels, interpolate),
             }
             steps = {name: forward_and_backward(layer.to(device), x) for name, layer in layers.items()}
             timing = take_turns(steps, rounds=rounds, device=device)
@@ -156,19 +146,11 @@ def measure_blur_upsample(
                 values.append(timing.ratio("steadypix", name))
             shape = f"{batch}x{channels}x{height // 2}x{width // 2}"
             floor_ms = 2 * floors.bytes_ms(x.nbytes * 5)
-            rows.append(
-                [
-                    shape,
-                    memory,
-                    timing.median_ms("steadypix"),
-                    floor_ms,
-                    ratios["dense"][-1],
-                    ratios["bilinear"][-1],
-                ]
-            )
+            found = [timing.median_ms("steadypix"), floor_ms, ratios["dense"][-1], ratios["bilinear"][-1]]
+            rows.append([shape, memory, *found])
     bars = [
-        Bar("BlurUpsample2d / dense, geometric mean", geometric_mean(ratios["dense"]), 0.5),
-        Bar("BlurUpsample2d / bilinear + blur, geometric mean", geometric_mean(ratios["bilinear"]), 1.0),
+        Bar(f"BlurUpsample2d / {label}, geometric mean", statistics.geometric_mean(ratios[name]), limit)
+        for name, label, limit in (("dense", "dense", 0.5), ("bilinear", "bilinear + blur", 1.0))
     ]
     columns = ["shape", "memory", "both [ms]", "floor [ms]", "/ dense", "/ bilinear + blur"]
     note = "bin5, reflect. Forward and backward together, medians."

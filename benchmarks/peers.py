@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from eval.vision import import_torchvision
+from steadypix.eval.torchvision_shim import import_torchvision
 
 Build = Callable[[int, str], nn.Module]  # (channels, padding)
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from steadypix.eval.report.page import markdown_table
+
 SCHEMA = "steadypix.benchmark.v1"
 Cell = str | float | int | bool | None
 
@@ -86,26 +88,21 @@ def to_markdown(tables: Sequence[Table], measured_on: Mapping[str, Any]) -> str:
     for table in tables:
         parts.append(f"## {table.title}")
         parts.extend(table.notes)
-        lines = [_line(table.columns), "|" + "---|" * len(table.columns)]
-        lines += [_line([_text(cell) for cell in row]) for row in table.rows]
-        parts.append("\n".join(lines))
+        parts.append(markdown_table(table.columns, [list(map(_text, row)) for row in table.rows]))
         if table.bars:
-            lines = ["| bar | measured | at most | |", "|---|---|---|---|"]
-            lines += [
-                _line([bar.name, _text(bar.ratio), _text(bar.limit), "met" if bar.met else "**missed**"])
+            bars = [
+                [bar.name, _text(bar.ratio), _text(bar.limit), "met" if bar.met else "**missed**"]
                 for bar in table.bars
             ]
-            parts.append("\n".join(lines))
+            parts.append(markdown_table(["bar", "measured", "at most", ""], bars))
     return "\n\n".join(parts) + "\n"
 
 
 def to_json(tables: Sequence[Table], measured_on: Mapping[str, Any]) -> str:
     """Write the same as JSON: `schema`, `environment`, `tables`."""
-    listed = []
-    for table in tables:
-        as_dict = asdict(table)
-        as_dict["bars"] = [{**asdict(bar), "met": bar.met} for bar in table.bars]
-        listed.append(as_dict)
+    listed = [
+        {**asdict(table), "bars": [{**asdict(bar), "met": bar.met} for bar in table.bars]} for table in tables
+    ]
     return json.dumps({"schema": SCHEMA, "environment": dict(measured_on), "tables": listed}, indent=1)
 
 
@@ -117,10 +114,6 @@ def write(tables: Sequence[Table], out: Path, name: str, *, device: str = "cpu")
     (out / f"{name}.md").write_text(text, encoding="utf-8")
     (out / f"{name}.json").write_text(to_json(tables, measured_on) + "\n", encoding="utf-8")
     return text
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _text(cell: Cell) -> str:

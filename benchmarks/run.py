@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,7 +20,7 @@ from benchmarks.generator import measure_generator
 from benchmarks.layers import SHAPES, TINY_SHAPES, measure_blur_pool, measure_blur_upsample
 from benchmarks.report import Table, write
 from benchmarks.startup import COMMANDS, measure_startup
-from benchmarks.training import measure_training
+from benchmarks.step.compare import measure_training
 
 THEMES = ("floors", "layers", "training", "evaluation", "startup", "generator")
 
@@ -56,18 +57,15 @@ def measure(themes: Collection[str], *, quick: bool, rounds: int | None) -> Iter
         small = {"size": 32, "ngf": 4, "num_downs": 4} if quick else {}
         yield measure_training(floors, rounds=rounds or (3 if quick else 15), **small)
     if "evaluation" in themes:
-        if quick:
-            yield from measure_evaluation(rounds=1, images=2, sizes={"tiny": TINY}, most=4)
-        else:
-            yield from measure_evaluation(rounds=min(rounds or 3, 3))  # a round takes minutes
+        little: dict[str, Any] = {"images": 2, "sizes": {"tiny": TINY}, "most": 4} if quick else {}
+        yield from measure_evaluation(rounds=1 if quick else min(rounds or 3, 3), **little)  # of minutes each
     if "startup" in themes:
         commands = ["generate"] if quick else list(COMMANDS)
         yield measure_startup(rounds=rounds or (1 if quick else 5), commands=commands)
     if "generator" in themes:  # last: it sets how this process gets its memory
-        if quick:  # so small that its memory is lost in what the library takes
-            yield measure_generator(floors, rounds=rounds or 3, size=32, ngf=4, num_downs=4, memory=False)
-        else:
-            yield measure_generator(floors, rounds=rounds or 15)
+        # The memory of small networks is lost in what the library takes.
+        tiny: dict[str, Any] = {"size": 32, "ngf": 4, "num_downs": 4, "memory": False} if quick else {}
+        yield measure_generator(floors, rounds=rounds or (3 if quick else 15), **tiny)
 
 
 def describe(floors: Floors) -> Table:

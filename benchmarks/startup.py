@@ -16,12 +16,12 @@ LIMIT_S = 1.5
 # By command: its module, and words that it must refuse.
 COMMANDS: dict[str, tuple[str, list[str]]] = {
     "train_pix2pix": ("train_pix2pix", ["--no_such_option", "1"]),
-    "eval_stability": ("eval.eval_stability", ["--shifts", "seven"]),
-    "eval_features": ("eval.eval_features", ["--no_such_option"]),
-    "eval_consistency": ("eval.eval_consistency", ["--no_such_option"]),
-    "eval_classifiers": ("eval.eval_classifiers", ["--seeds", "none"]),
-    "generate": ("eval.generate", ["--no_such_option"]),
-    "steadypix_data": ("data.cli", ["no_such_verb"]),
+    "eval_stability": ("steadypix.eval.eval_stability", ["--shifts", "seven"]),
+    "eval_features": ("steadypix.eval.eval_features", ["--no_such_option"]),
+    "eval_consistency": ("steadypix.eval.eval_consistency", ["--no_such_option"]),
+    "eval_classifiers": ("steadypix.eval.eval_classifiers", ["--seeds", "none"]),
+    "generate": ("steadypix.checkpoints.generate", ["--no_such_option"]),
+    "steadypix_data": ("steadypix.data.cli", ["no_such_verb"]),
 }
 
 

@@ -9,30 +9,28 @@ from __future__ import annotations
 
 import argparse
 import functools
-import resource
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import nn
 
+from benchmarks.memory import peak_mb, run_apart
+from benchmarks.step.both import make_step
 from benchmarks.timing import take_turns
-from data import EpochSampler, PairedImages
-from data.cli import write_pairs
-from gen import PatchDiscriminator, UNetGenerator
-from gen.ema import make_ema
-from gen.step import Pix2PixStep
+from steadypix.data import EpochSampler, PairedImages
+from steadypix.data.cli import write_pairs
+from steadypix.eval.report.page import markdown_table
+from steadypix.gen import PatchDiscriminator, UNetGenerator
+from steadypix.gen.training.ema import make_ema
 
 # Each a change to the plain step; `batch` and `accumulate` say what it is compared with.
 SWITCHES: dict[str, dict[str, Any]] = {
     "none": {},
     "precision bf16": {"precision": "bf16"},
-    "channels_last": {"channels_last": True},
+    "channels_last": {"layout": torch.channels_last},
     "checkpointing": {"checkpointing": True},
     "ema 0.999": {"ema": 0.999},
     "equivariance 1": {"equivariance": 1.0},
@@ -41,95 +39,60 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "batch_size 4, checkpointing": {"batch": 4, "checkpointing": True},
     "accumulate 4": {"accumulate": 4},
 }
+PLAIN = {"precision": "fp32", "layout": torch.contiguous_format, "checkpointing": False, "ema": 0.0}
+PLAIN |= {"equivariance": 0.0, "compile": False, "batch": 1, "accumulate": 1}
 
 
-def build(
-    args: argparse.Namespace,
-    *,
-    precision: str = "fp32",
-    channels_last: bool = False,
-    checkpointing: bool = False,
-    compile: bool = False,
-    ema: float = 0.0,
-    equivariance: float = 0.0,
-    batch: int = 1,
-    accumulate: int = 1,
-) -> Callable[[], object]:
+def build(args: argparse.Namespace, switch: str) -> Callable[[], object]:
     """Return a training step under one switch, as a function of nothing."""
+    to = argparse.Namespace(**PLAIN | SWITCHES[switch])
     torch.manual_seed(0)
-    device = torch.device(args.device)
-    generator = UNetGenerator(ngf=args.ngf, sampling=args.sampling).to(device)
-    discriminator = PatchDiscriminator(ndf=args.ngf).to(device)
-    generator.checkpointing = checkpointing
+    generator = UNetGenerator(ngf=args.ngf, sampling=args.sampling).to(args.device)
+    discriminator = PatchDiscriminator(ndf=args.ngf).to(args.device)
+    generator.checkpointing = to.checkpointing
     networks: list[nn.Module] = [generator, discriminator]
-    layout = torch.channels_last if channels_last else torch.contiguous_format
     for network in networks:
-        nn.utils.convert_conv2d_weight_memory_format(network, layout)
-    average = make_ema(generator, ema) if ema else None
-    adams = [torch.optim.Adam(n.parameters(), lr=2e-4, betas=(0.5, 0.999), fused=True) for n in networks]
-    step = Pix2PixStep(
-        Accelerator(cpu=device.type == "cpu"),
-        *(map(torch.compile, networks) if compile else networks),
-        *adams,
-        equivariance=equivariance,
+        nn.utils.convert_conv2d_weight_memory_format(network, to.layout)
+    average = make_ema(generator, to.ema) if to.ema else None
+    step = make_step(
+        *(map(torch.compile, networks) if to.compile else networks),
+        device=args.device,
+        equivariance=to.equivariance,
         margin_px=args.size // 16,
-        precision=precision,
+        precision=to.precision,
     )
-    x, y, moved = torch.rand(3, batch, 3, args.size, args.size, device=device).mul(2).sub(1).unbind()
-    pair: dict[str, Any] = {"input": x, "target": y, "moved": moved, "shift": [(3, 2)] * batch}
-    for key in ("input", "target", "moved"):
-        pair[key] = pair[key].to(memory_format=layout)
+    shape = (3, to.batch, 3, args.size, args.size)
+    pictures = torch.rand(shape, device=args.device).mul(2).sub(1)
+    parts = [part.contiguous(memory_format=to.layout) for part in pictures]
+    pair = dict(zip(("input", "target", "moved"), parts, strict=True), shift=[(3, 2)] * to.batch)
 
     def take() -> None:
-        step([pair] * accumulate, list(range(accumulate)))
+        step([pair] * to.accumulate, list(range(to.accumulate)))
         if average:
             average.update_parameters(generator)
 
     return take
 
 
-def peak_mb(args: argparse.Namespace, name: str | None) -> float:
-    """Return the largest resident size of a process that takes three steps (None: that only imports)."""
-    options = [f"--{key}={getattr(args, key)}" for key in ("size", "ngf", "sampling", "device")]
-    command = [sys.executable, "-m", "benchmarks.switches", *options, "--one", name or "-"]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def measure_one(args: argparse.Namespace) -> None:
-    """Take three steps under one switch and print the largest resident size in MB."""
-    if args.one in SWITCHES:
-        take = build(args, **SWITCHES[args.one])
-        for _ in range(3):
-            take()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-
-
-def loading(rounds: int) -> list[tuple[str, float]]:
+def loading(rounds: int) -> list[list[str]]:
     """Return how long an epoch of loading takes, relative to decoding in the trainer itself."""
     with tempfile.TemporaryDirectory() as folder:
         write_pairs("facades", "train", Path(folder), count=96, size=256, seed=0)
 
-        def epoch(loader: Any) -> None:
+        def epoch(loader: Iterable[Any]) -> None:
             for _ in loader:
                 pass
 
         works = {}
-        for name, cache, workers in (
-            ("cache false", False, 0),
-            ("cache true", True, 0),
-            ("cache false, workers 1", False, 1),
-            ("cache true, workers 1", True, 1),
-        ):
+        for cache, workers in ((False, 0), (True, 0), (False, 1), (True, 1)):
             pairs = PairedImages(folder, cache=cache)
+            sampler = EpochSampler(len(pairs), 1, seed=0)
             loader = torch.utils.data.DataLoader(
-                pairs,
-                batch_sampler=EpochSampler(len(pairs), 1, seed=0),
-                num_workers=workers,
-                persistent_workers=workers > 0,
+                pairs, batch_sampler=sampler, num_workers=workers, persistent_workers=workers > 0
             )
-            works[name] = functools.partial(epoch, loader)
+            works[f"cache {cache}, workers {workers}"] = functools.partial(epoch, loader)
         timing = take_turns(works, rounds=rounds)
-        return [(name, timing.ratio(name, "cache false")) for name in works]
+        return [[name, f"{timing.ratio(name, 'cache False, workers 0'):.2f}"] for name in works]
 
 
 def main() -> None:
@@ -140,26 +103,27 @@ def main() -> None:
     parser.add_argument("--sampling", default="blur")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--one", help=argparse.SUPPRESS)  # print the largest size of this process alone
     args = parser.parse_args()
     if args.one:
-        measure_one(args)
+        if args.one in SWITCHES:
+            take = build(args, args.one)
+            for _ in range(3):
+                take()
+        print(peak_mb())
         return
-    # Memory first: a new process counts what its parent held when it was made.
-    imports = peak_mb(args, None)
-    peaks = {name: peak_mb(args, name) - imports for name in SWITCHES}
-    works = {name: build(args, **changes) for name, changes in SWITCHES.items()}
+    options = [f"--{key}={getattr(args, key)}" for key in ("size", "ngf", "sampling", "device")]
+    sizes = {name: run_apart("benchmarks.switches", [*options, "--one", name]) for name in ("-", *SWITCHES)}
+    peaks = {name: size - sizes["-"] for name, size in sizes.items()}
+    works = {name: build(args, name) for name in SWITCHES}
     timing = take_turns(works, rounds=args.rounds, device=args.device)
     print(
-        f"{args.sampling}, {args.size} px, ngf {args.ngf}, {args.device}, {torch.get_num_threads()} threads\n"
+        f"{args.sampling}, {args.size} px, ngf {args.ngf}, {args.device}, {torch.get_num_threads()} threads"
     )
-    print("| switch | time / none | peak memory / none |\n|---|---|---|")
-    for name in SWITCHES:
-        print(f"| {name} | {timing.ratio(name, 'none'):.2f} | {peaks[name] / peaks['none']:.2f} |")
     print(f"\nnone: {timing.best_ms('none'):.0f} ms, {peaks['none']:.0f} MB\n")
-    print("| loading an epoch | time / cache false |\n|---|---|")
-    for name, ratio in loading(args.rounds):
-        print(f"| {name} | {ratio:.2f} |")
+    rows = [[n, f"{timing.ratio(n, 'none'):.2f}", f"{peaks[n] / peaks['none']:.2f}"] for n in SWITCHES]
+    print(markdown_table(["switch", "time / none", "peak memory / none"], rows), end="\n\n")
+    print(markdown_table(["loading an epoch", "time / cache False, workers 0"], loading(args.rounds)))
 
 
 if __name__ == "__main__":

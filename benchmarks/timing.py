@@ -1,8 +1,8 @@
-"""The ruler: works timed in turn in one process, compared by paired ratios.
+"""How speed is measured: functions timed in turn in one process, compared by the ratios within each round.
 
-A shared machine slows everything for a while and then nothing, so absolute times are noise. Works that take
-turns, round by round, meet the same weather: the ratio within a round is what counts, and its median
-over many rounds is what is reported.
+A shared machine slows everything for a while and then nothing, so absolute times are noise. Functions that
+take turns, round by round, are slowed alike: the ratio within a round is what counts, and its median over
+many rounds is what is reported.
 """
 
 from __future__ import annotations
@@ -42,10 +42,6 @@ class Timing:
         pairs = zip(self.seconds[name], self.seconds[to], strict=True)
         return statistics.median(a / b for a, b in pairs)
 
-    def best_ratio(self, name: str, to: str) -> float:
-        """The ratio of the fastest rounds: for a machine that is hardly ever quiet."""
-        return self.best_ms(name) / self.best_ms(to)
-
 
 def take_turns(works: Mapping[str, Work], *, rounds: int, device: str = "cpu") -> Timing:
     """Time works in turn, `rounds` times each, after a round that warms up.
@@ -84,8 +80,3 @@ def _clock(work: Work, repeats: int, wait: Work) -> float:
 
 def _nothing() -> None:
     """A CPU has finished when the call returns."""
-
-
-def geometric_mean(values: list[float]) -> float:
-    """The mean that treats 0.5 x and 2 x alike."""
-    return statistics.geometric_mean(values)

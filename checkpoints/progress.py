@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from gen.schedules import Plateau
+from steadypix.gen.training.schedules import Plateau
 
 
 @dataclass

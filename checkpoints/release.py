@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from data.files import write_whole
-from gen.checkpoint import load_generator, save_generator
+from steadypix.files import write_text
+from steadypix.gen.weights.generators import load_generator, save_generator
 
 HERE = Path(__file__).parent
 RELEASED = HERE / "released"
@@ -36,7 +36,7 @@ def main() -> None:
         f"{hashlib.sha256(f.read_bytes()).hexdigest()}  {f.name}\n"
         for f in sorted(RELEASED.glob("*.safetensors"))
     ]
-    write_whole(RELEASED / "SHA256SUMS", lambda temporary: temporary.write_text("".join(sums)))
+    write_text(RELEASED / "SHA256SUMS", "".join(sums))
 
 
 def publish(checkpoint: Path, path: Path) -> None:

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from checkpoints.run_directory import STATE_FILE
-from configs.load import ConfigError
-from configs.resume import contradiction
+from steadypix.checkpoints.run_directory import STATE_FILE
+from steadypix.configs.resume import contradiction
+from steadypix.errors import InputError
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from checkpoints.progress import Progress
+    from steadypix.checkpoints.progress import Progress
 
 
 def find_state(out: Path, resume: str) -> Path | None:
@@ -24,13 +24,13 @@ def find_state(out: Path, resume: str) -> Path | None:
         return own if own.exists() else None
     if resume == "never":
         if own.exists():
-            raise ConfigError(f"{out}: holds a run already; expected an empty --out, or --resume auto")
+            raise InputError(f"{out}: holds a run already; expected an empty --out, or --resume auto")
         return None
     if own.exists():
         return own
     named = Path(resume) / STATE_FILE
     if not named.exists():
-        raise ConfigError(f"--resume {resume}: holds no run (no {STATE_FILE})")
+        raise InputError(f"--resume {resume}: holds no run (no {STATE_FILE})")
     return named
 
 
@@ -49,12 +49,13 @@ def restore(
         optimizers: by name.
 
     Raises:
-        ConfigError: naming the first key in which the run's configuration differs, or the data.
+        InputError: naming the first key in which the run's configuration differs, or the data.
         gen.CheckpointError: if the file is none of a run, or damaged.
     """
-    from checkpoints.progress import Progress
-    from gen.checkpoint import CheckpointError, read_tensors
-    from gen.state import unpack_state
+    from steadypix.checkpoints.progress import Progress
+    from steadypix.gen.training.state import unpack_state
+    from steadypix.gen.weights.generators import CheckpointError
+    from steadypix.gen.weights.tensors import read_tensors
 
     tensors, theirs = read_tensors(path)
     run = path.parent.parent
@@ -64,9 +65,9 @@ def restore(
     sharing = theirs.get("processes") == facts["processes"] and theirs.get("a_step") != facts["a_step"]
     differs = contradiction(facts["config"], theirs["config"], sharing=sharing)
     if differs:
-        raise ConfigError(f"{differs} (the run: {run}); expected the same, or another --out")
+        raise InputError(f"{differs} (the run: {run}); expected the same, or another --out")
     if theirs.get("data") != facts["data"]:
-        raise ConfigError(
+        raise InputError(
             f"data.root: the run in {run} was trained on other pictures ({theirs.get('data')}; here: "
             f"{facts['data']}); expected the same, or another --out"
         )

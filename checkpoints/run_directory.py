@@ -7,18 +7,16 @@ metrics.jsonl is appended to line by line.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.files import write_whole
+from steadypix.files import TEMPORARY, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 STATE_FILE = Path("last") / "state.safetensors"
-_TEMPORARY = re.compile(r"\..+\.\d+\.(tmp|yaml|jsonl|png)")
 
 
 class RunDirectory:
@@ -44,14 +42,14 @@ class RunDirectory:
         """
         for folder in (self.path, self.path / "last", self.path / "samples"):
             for file in folder.iterdir() if folder.is_dir() else ():
-                if _TEMPORARY.fullmatch(file.name):
+                if TEMPORARY.fullmatch(file.name):
                     file.unlink(missing_ok=True)
         self.path.mkdir(parents=True, exist_ok=True)
-        write_whole(self.path / "config.yaml", lambda temporary: temporary.write_text(config_yaml))
+        write_text(self.path / "config.yaml", config_yaml)
         metrics = self.path / "metrics.jsonl"
-        lines = metrics.read_text(errors="replace").splitlines() if metrics.exists() else []
+        lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines() if metrics.exists() else []
         kept = "".join(f"{line}\n" for line in lines if _seen(line) <= seen)
-        write_whole(metrics, lambda temporary: temporary.write_text(kept))
+        write_text(metrics, kept)
         if self._tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -70,7 +68,7 @@ class RunDirectory:
 
     def save_generator(self, name: str, generator: nn.Module, *, provenance: Mapping[str, Any]) -> None:
         """Write a generator that loads with no other file."""
-        from gen.checkpoint import save_generator
+        from steadypix.gen.weights.generators import save_generator
 
         save_generator(
             self.path / name,
@@ -81,7 +79,7 @@ class RunDirectory:
 
     def save_state(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
         """Write everything the run needs to go on."""
-        from gen.checkpoint import write_tensors
+        from steadypix.gen.weights.tensors import write_tensors
 
         write_tensors(self.path / STATE_FILE, tensors, {"config": self.config, **metadata})
 

@@ -12,7 +12,8 @@ from typing import Any, NoReturn, get_type_hints
 import jsonargparse
 import yaml
 
-from configs.schema import RunConfig
+from steadypix.configs.schema import RunConfig
+from steadypix.errors import InputError
 
 FOLDER = Path(__file__).parent
 
@@ -29,17 +30,11 @@ SECTIONS = {
 jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
-class ConfigError(ValueError):
-    """A configuration that cannot be used: unknown key, wrong type, missing file, clash with a run."""
-
-    exit_code = 2
-
-
 class _Parser(jsonargparse.ArgumentParser):
     """Reports a usage error as one line, without the usage block."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise ConfigError(_shorten(message)) from None
+        raise InputError(_shorten(message)) from None
 
 
 def packaged() -> list[str]:
@@ -51,40 +46,40 @@ def find_config(name: str) -> Path:
     """Return the file of a packaged recipe's name, or of a path that ends in .yaml.
 
     Raises:
-        ConfigError: if there is no such recipe or file.
+        InputError: if there is no such recipe or file.
     """
     if name.endswith((".yaml", ".yml")):
         check_file(Path(name))
         return Path(name)
     if name not in packaged():
-        raise ConfigError(f"--config {name}: expected one of {', '.join(packaged())} or a .yaml file")
+        raise InputError(f"--config {name}: expected one of {', '.join(packaged())} or a .yaml file")
     return FOLDER / f"{name}.yaml"
 
 
 def check_file(path: Path) -> None:
-    """Raise ConfigError, naming the file, unless it holds a YAML mapping of sections and plain options.
+    """Raise InputError, naming the file, unless it holds a YAML mapping of sections and plain options.
 
     The parser behind this would import the module that a `class_path` names, and read the file that stands
     for a section, so neither gets there. An alias (`*name`) can unfold to any size: there are none.
     """
     if not path.is_file():
-        raise ConfigError(f"{path}: no such config file")
+        raise InputError(f"{path}: no such config file")
     if path.stat().st_size > MAX_BYTES:
-        raise ConfigError(f"{path}: has {path.stat().st_size} bytes; expected {MAX_BYTES} at most")
+        raise InputError(f"{path}: has {path.stat().st_size} bytes; expected {MAX_BYTES} at most")
     try:
         text = path.read_text(encoding="utf-8")
         _check_events(path, text)
         content = yaml.safe_load(text)
-    except ConfigError:
+    except InputError:
         raise
     except (
         yaml.YAMLError,
         ValueError,
         RecursionError,
     ) as error:  # ValueError: a date or number that cannot be
-        raise ConfigError(f"{path}: is no YAML ({_shorten(str(error))})") from None
+        raise InputError(f"{path}: is no YAML ({_shorten(str(error))})") from None
     if not isinstance(content, dict):
-        raise ConfigError(f"{path}: expected a mapping of options, got {type(content).__name__}")
+        raise InputError(f"{path}: expected a mapping of options, got {type(content).__name__}")
     for key, value in content.items():
         _check_option(path, key, value)
 
@@ -94,7 +89,7 @@ def _check_events(path: Path, text: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
-            raise ConfigError(
+            raise InputError(
                 f"{path}: holds the alias *{_shorten(str(event.anchor))}; expected values written out"
             )
         if isinstance(event, yaml.CollectionStartEvent):
@@ -102,23 +97,23 @@ def _check_events(path: Path, text: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > MAX_DEPTH:
-            raise ConfigError(f"{path}: is nested too deep; expected sections of options")
+            raise InputError(f"{path}: is nested too deep; expected sections of options")
 
 
 def _check_option(path: Path, key: object, value: object) -> None:
     shown = _shorten(str(key))
     if key in SECTIONS:
         if not isinstance(value, dict):
-            raise ConfigError(f"{path}: {key}: expected a mapping of options, got {type(value).__name__}")
+            raise InputError(f"{path}: {key}: expected a mapping of options, got {type(value).__name__}")
         for inner, setting in value.items():
             if inner not in SECTIONS[str(key)]:
                 known = ", ".join(sorted(SECTIONS[str(key)]))
-                raise ConfigError(
+                raise InputError(
                     f"{path}: {key}.{_shorten(str(inner))}: no such option; expected one of {known}"
                 )
             _check_plain(path, f"{key}.{inner}", setting)
     elif key == "config" or not (isinstance(key, str) and key.isidentifier()):
-        raise ConfigError(f"{path}: {shown}: no such option")
+        raise InputError(f"{path}: {shown}: no such option")
     else:  # of the run, or of the command, such as `out`: the parser knows
         _check_plain(path, shown, value)
 
@@ -127,7 +122,7 @@ def _check_plain(path: Path, name: str, value: object) -> None:
     for part in value if isinstance(value, list) else [value]:
         finite = not isinstance(part, float) or math.isfinite(part)
         if not finite or not isinstance(part, str | int | float | None):
-            raise ConfigError(f"{path}: {name}: expected a plain value, got {_shorten(str(part))}")
+            raise InputError(f"{path}: {name}: expected a plain value, got {_shorten(str(part))}")
 
 
 def build_parser(prog: str, description: str) -> jsonargparse.ArgumentParser:
@@ -150,17 +145,17 @@ def parse(parser: jsonargparse.ArgumentParser, argv: Sequence[str]) -> tuple[Run
         The checked configuration, and the namespace with what else the parser knows.
 
     Raises:
-        ConfigError: one line naming the key or value and what was expected.
+        InputError: one line naming the key or value and what was expected.
     """
     try:
         namespace = parser.parse_args(_resolve_names(argv))
         built = parser.instantiate(namespace)
         fields = {f.name: built[f.name] for f in dataclasses.fields(RunConfig)}
         return RunConfig(**fields), built
-    except ConfigError:
+    except InputError:
         raise
     except (ValueError, TypeError) as error:
-        raise ConfigError(_shorten(str(error))) from None
+        raise InputError(_shorten(str(error))) from None
 
 
 def to_yaml(config: RunConfig) -> str:
@@ -173,7 +168,7 @@ def _resolve_names(argv: Sequence[str]) -> list[str]:
     for place, word in enumerate(resolved):
         option = word.partition("=")[0].removeprefix("--")
         if word.startswith("--") and (option in SECTIONS or option.endswith("class_path")):
-            raise ConfigError(f"--{option}: is no option; expected one of its own, such as --generator.ngf")
+            raise InputError(f"--{option}: is no option; expected one of its own, such as --generator.ngf")
         if word == "--config" and place + 1 < len(resolved):
             resolved[place + 1] = str(find_config(resolved[place + 1]))
         elif word.startswith("--config="):

@@ -17,6 +17,9 @@ FREE_KEYS |= {
 FREE_KEYS |= {"train.epochs"}
 # How a step's samples are shared out: what counts is their number, which is compared apart.
 SHARING_KEYS = {"batch_size", "train.accumulate"}
+# What a run from before an option has, whose file does not name it.
+BEFORE = {"generator.texture": "none", "generator.texture_channels": 4, "generator.texture_octaves": 2}
+BEFORE |= {"generator.head": 0}
 
 
 def contradiction(ours: Mapping[str, Any], theirs: Mapping[str, Any], *, sharing: bool) -> str | None:
@@ -31,7 +34,7 @@ def contradiction(ours: Mapping[str, Any], theirs: Mapping[str, Any], *, sharing
         A phrase such as `seed: the run has 0, this command 5`.
     """
     free = FREE_KEYS if sharing else FREE_KEYS | SHARING_KEYS
-    here, there = flatten(ours), flatten(theirs)
+    here, there = BEFORE | flatten(ours), BEFORE | flatten(theirs)
     for key in sorted(here.keys() | there.keys()):
         if key not in free and here.get(key) != there.get(key):
             return f"{key}: the run has {there.get(key)}, this command {here.get(key)}"

@@ -27,7 +27,7 @@ def _at_most(maximum: float, section: str = "", /, **values: float) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig:
-    """The U-Net generator (`gen.unet.UNetGenerator`)."""
+    """The U-Net generator (`steadypix.gen.networks.unet.UNetGenerator`)."""
 
     in_channels: int = 3
     """channels of the input: 3 for RGB, 1 for grayscale, any other number as the files have it"""
@@ -49,6 +49,14 @@ class GeneratorConfig:
     """0.5 on the inner decoder levels while training"""
     late_levels: int | None = 2
     """with blur_late, how many of the outermost levels up are late; null: all, a third dearer, no stabler"""
+    texture: Literal["none", "anchored"] = "none"
+    """anchored: noise that moves with the input's edges joins the input, to texture flat regions from"""
+    texture_channels: int = 4
+    """how many of them"""
+    texture_octaves: int = 2
+    """bands of that noise, each half as fine as the one before; channels take them in turn"""
+    head: int = 0
+    """channels the last level gives to two dense convs at full resolution (16); 0: it paints the picture"""
 
     def __post_init__(self) -> None:
         channels = {"in_channels": self.in_channels, "out_channels": self.out_channels}
@@ -57,11 +65,18 @@ class GeneratorConfig:
         _at_most(64, "generator.", **channels)
         if self.late_levels is not None:
             _at_least(1, "generator.", late_levels=self.late_levels)
+        _at_least(
+            1, "generator.", texture_channels=self.texture_channels, texture_octaves=self.texture_octaves
+        )
+        _at_most(16, "generator.", texture_channels=self.texture_channels)
+        _at_most(4, "generator.", texture_octaves=self.texture_octaves)
+        _at_least(0, "generator.", head=self.head)
+        _at_most(256, "generator.", head=self.head)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiscriminatorConfig:
-    """The discriminator (`gen.patchgan`)."""
+    """The discriminator (`steadypix.gen.networks.patchgan`)."""
 
     kind: Literal["patch", "pixel"] = "patch"
     """patch: n_layers of stride 2 (3 see 70 px); pixel: 1 x 1"""
@@ -87,7 +102,7 @@ class DiscriminatorConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Where pairs come from and how they are jittered (`data.paired`, `data.synthetic_pairs`)."""
+    """Where pairs come from and how they are jittered (`data.pairs.folders`, `data.pairs.procedural`)."""
 
     root: str | None = None
     """folder of pairs; none: procedural pictures"""

@@ -1,31 +1,31 @@
-"""Paired pictures: folders in pix2pix's layouts, and procedural ones.
-
-Names are imported on first use, so that a command's `--help` does not wait for torch.
-"""
+"""Paired pictures: folders in pix2pix's layouts, and procedural ones. Names are imported on first use."""
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from steadypix.lazy import on_first_use
 
 if TYPE_CHECKING:
-    from data.errors import InputError
-    from data.paired import PairedImages
-    from data.pairs import Pairs
-    from data.sampler import EpochSampler
-    from data.synthetic_pairs import SyntheticPairs
+    from steadypix.data.pairs.base import Pairs
+    from steadypix.data.pairs.folders import PairedImages
+    from steadypix.data.pairs.procedural import SyntheticPairs
+    from steadypix.data.pairs.sampler import EpochSampler
+    from steadypix.errors import InputError
+
+__all__ = [
+    "EpochSampler",
+    "InputError",
+    "PairedImages",
+    "Pairs",
+    "SyntheticPairs",
+]
 
 _HOMES = {
-    "EpochSampler": "data.sampler",
-    "InputError": "data.errors",
-    "PairedImages": "data.paired",
-    "Pairs": "data.pairs",
-    "SyntheticPairs": "data.synthetic_pairs",
+    "steadypix.data.pairs.base": ["Pairs"],
+    "steadypix.data.pairs.folders": ["PairedImages"],
+    "steadypix.data.pairs.procedural": ["SyntheticPairs"],
+    "steadypix.data.pairs.sampler": ["EpochSampler"],
+    "steadypix.errors": ["InputError"],
 }
-__all__ = ["EpochSampler", "InputError", "PairedImages", "Pairs", "SyntheticPairs"]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'data' has no attribute {name!r}")
+__getattr__, __dir__ = on_first_use(__name__, _HOMES)

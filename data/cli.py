@@ -8,10 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data import download
-from data.command import Parser, command, natural, positive, progress, version
-from data.files import write_whole
-from data.synthetic import KINDS
+from steadypix.command import Parser, command, natural, positive, version
+from steadypix.data.download import obtain as download
+from steadypix.data.scenes.render import KINDS
+from steadypix.files import write_whole
+from steadypix.progress import progress
 
 
 def build_parser() -> Parser:
@@ -21,21 +22,19 @@ def build_parser() -> Parser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     synthetic = verbs.add_parser("synthetic", help="write procedural pairs as a side-by-side folder")
-    synthetic.add_argument("kind", choices=KINDS)
     synthetic.add_argument("--out", type=Path, required=True, metavar="DIR", help="DIR/train, DIR/test")
     synthetic.add_argument("--train", type=natural, default=400, metavar="N", help="training pairs")
     synthetic.add_argument("--test", type=natural, default=106, metavar="N", help="test pairs")
-    synthetic.add_argument("--size", type=positive, default=256, metavar="PX", help="side of a picture")
-    synthetic.add_argument("--seed", type=natural, default=0, metavar="N", help="which scenes")
 
     download.add_options(verbs.add_parser("download", help="fetch a data set of pairs by name"))
 
     sheet = verbs.add_parser("sheet", help="draw a contact sheet of procedural pairs")
-    sheet.add_argument("kind", choices=KINDS)
     sheet.add_argument("--out", type=Path, required=True, metavar="FILE.png")
     sheet.add_argument("--count", type=positive, default=16, metavar="N")
-    sheet.add_argument("--size", type=positive, default=256, metavar="PX")
-    sheet.add_argument("--seed", type=natural, default=0, metavar="N")
+    for verb in (synthetic, sheet):
+        verb.add_argument("kind", choices=KINDS)
+        verb.add_argument("--size", type=positive, default=256, metavar="PX", help="side of a picture")
+        verb.add_argument("--seed", type=natural, default=0, metavar="N", help="which scenes")
 
     check = verbs.add_parser("check", help="read every pair of a folder and list what is broken or odd")
     check.add_argument("root", type=Path, metavar="DIR")
@@ -60,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
     if args.verb == "sheet":
         from PIL import Image
 
-        from data.synthetic import contact_sheet
+        from steadypix.data.scenes.render import contact_sheet
 
         pixels = contact_sheet(args.kind, count=args.count, size=args.size, seed=args.seed)
         write_whole(args.out, functools.partial(Image.fromarray(pixels).save, format="PNG"))
@@ -73,7 +72,7 @@ def write_pairs(kind: str, split: str, out: Path, *, count: int, size: int, seed
     import numpy as np
     from PIL import Image
 
-    from data.synthetic_pairs import SyntheticPairs
+    from steadypix.data.pairs.procedural import SyntheticPairs
 
     if count == 0:
         return
@@ -93,9 +92,8 @@ def check_pairs(root: Path, splits: Sequence[str], *, workers: int | None, as_js
     """
     from tqdm import tqdm
 
-    from data.check import check
-    from data.survey import Finding
-    from data.workers import cores
+    from steadypix.data.checking.check import check, cores
+    from steadypix.data.checking.survey import Finding
 
     findings: list[Finding] = []
     # tqdm takes its bar out of the way of a line.

@@ -1,26 +1,33 @@
-"""Stability and quality of image-to-image generators.
-
-Names are imported on first use, so that a command's `--help` does not wait for torch.
-"""
+"""Stability and quality of image-to-image generators. Names are imported on first use."""
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from steadypix.lazy import on_first_use
 
 if TYPE_CHECKING:
-    from eval.shifts import parse_shifts
-    from eval.stability import Stability, shift_stability
+    from steadypix.eval.generators.loading import list_generators, load_generator
+    from steadypix.eval.metrics.eqt import eqt
+    from steadypix.eval.metrics.pan import pan_flicker
+    from steadypix.eval.metrics.stability import Stability, shift_stability
+    from steadypix.eval.shifts.offsets import parse_shifts
+
+__all__ = [
+    "Stability",
+    "eqt",
+    "list_generators",
+    "load_generator",
+    "pan_flicker",
+    "parse_shifts",
+    "shift_stability",
+]
 
 _HOMES = {
-    "Stability": "eval.stability",
-    "parse_shifts": "eval.shifts",
-    "shift_stability": "eval.stability",
+    "steadypix.eval.generators.loading": ["list_generators", "load_generator"],
+    "steadypix.eval.metrics.eqt": ["eqt"],
+    "steadypix.eval.metrics.pan": ["pan_flicker"],
+    "steadypix.eval.metrics.stability": ["Stability", "shift_stability"],
+    "steadypix.eval.shifts.offsets": ["parse_shifts"],
 }
-__all__ = ["Stability", "parse_shifts", "shift_stability"]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'eval' has no attribute {name!r}")
+__getattr__, __dir__ = on_first_use(__name__, _HOMES)

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.command import Parser, command, natural, pick_device, positive, version
-from data.errors import InputError
-from data.fashion_mnist import NAME
-from data.files import write_text, write_whole
-from eval.results import prepare_output, to_json
+from steadypix.command import Parser, command, natural, pick_device, positive, version
+from steadypix.data.labelled.fashion_mnist import NAME
+from steadypix.errors import InputError
+from steadypix.eval.results.write import to_json
+from steadypix.files import prepare_output, write_text
 
 if TYPE_CHECKING:
-    from data.labelled import Labelled
-    from eval.classifier_study import Settings
+    from steadypix.data.labelled.labelled import Labelled
+    from steadypix.eval.classifiers.study import Settings
 
 DESCRIPTION = """Train plain and anti-aliased classifiers on few pictures of Fashion-MNIST; measure accuracy,
 consistency, corruption error, flip rates and feature distance. The same command goes on where it stopped."""
@@ -36,17 +35,15 @@ def build_parser() -> Parser:
         help=f"holds Fashion-MNIST's idx files; {NAME} downloads them to {DATASETS / NAME} (default)",
     )
     parser.add_argument("--out", type=Path, default=Path("results/classifiers"), metavar="DIR")
-    parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="default: %(default)s")
-    parser.add_argument("--epochs", type=positive, default=10, metavar="N", help="default: %(default)s")
-    parser.add_argument(
-        "--width", type=positive, default=16, metavar="N", help="channels of the first stage (default: 16)"
-    )
-    parser.add_argument(
-        "--train_limit", type=positive, default=3900, metavar="N", help="training pictures (default: 3900)"
-    )
-    parser.add_argument(
-        "--limit", type=positive, default=5000, metavar="N", help="test pictures (default: 5000)"
-    )
+    for name, default, what in (
+        ("seeds", 3, "trainings of each network"),
+        ("epochs", 10, "passes over the training pictures"),
+        ("width", 16, "channels of the first stage"),
+        ("train_limit", 3900, "training pictures"),
+        ("limit", 5000, "test pictures"),
+    ):
+        about = f"{what} (default: %(default)s)"
+        parser.add_argument(f"--{name}", type=positive, default=default, metavar="N", help=about)
     parser.add_argument(
         "--networks", default="resnet18,vgg11_bn", metavar="NAME,...", help="default: %(default)s"
     )
@@ -85,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
 
     import torch
 
-    from eval.classifier_study import Study, runs, summarise
+    from steadypix.eval.classifiers.study import Study, runs, summarise
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -130,7 +127,7 @@ def chosen(args: Any) -> tuple[list[str], list[str] | None]:
     Raises:
         InputError: naming one that is not in the study.
     """
-    from eval.classifier_study import ROWS
+    from steadypix.eval.classifiers.study import ROWS
 
     networks = list(dict.fromkeys(args.networks.split(",")))
     for name in networks:
@@ -148,8 +145,8 @@ def chosen(args: Any) -> tuple[list[str], list[str] | None]:
 
 def settings_of(args: Any) -> Settings:
     """Return the study's size as the options say; nothing is measured on more pictures than `--limit`."""
-    from eval.classifier_study import Settings
-    from eval.classifier_training import Recipe
+    from steadypix.eval.classifiers.study import Settings
+    from steadypix.eval.classifiers.training import Recipe
 
     plain = Settings()
     few = {
@@ -172,8 +169,9 @@ def open_data(source: str) -> tuple[Labelled, Labelled]:
     Raises:
         InputError: if there is no such folder, or it holds other files.
     """
-    from data.fashion_mnist import download_fashion_mnist, is_fashion_mnist
-    from data.labelled import open_labelled
+    from steadypix.data.download.fashion_mnist import download_fashion_mnist
+    from steadypix.data.labelled.fashion_mnist import is_fashion_mnist
+    from steadypix.data.labelled.labelled import open_labelled
 
     folder = Path(source)
     if source == NAME and not folder.is_dir():
@@ -188,20 +186,18 @@ def write_study(
     results: dict[str, Any], measures: Sequence[dict[str, Any]], out: Path, document: Path | None
 ) -> None:
     """Write results.json, the charts, the page as HTML and Markdown, and both again as a document."""
-    from eval.charts import save_smaller
-    from eval.classifier_document import TITLE, sections
-    from eval.page import beside, to_markdown, write_page
+    from steadypix.eval.charts.style import save_smaller
+    from steadypix.eval.classifiers.document import TITLE, sections
+    from steadypix.eval.report.page import to_markdown, write_page
 
     write_text(out / "results.json", to_json(results))
     parts = sections(results, measures, out)
     write_page(out / "classification.html", TITLE, parts)
-    write_text(out / "classification.md", to_markdown(TITLE, beside(parts, Path())))
+    write_text(out / "classification.md", to_markdown(TITLE, parts))
     if document is not None:
-        folder = document.parent / document.stem
-        folder.mkdir(parents=True, exist_ok=True)
         for file in {file for part in parts for file, _ in part.pictures}:
-            write_whole(folder / file.name, functools.partial(save_smaller, file))
-        write_text(document, to_markdown(TITLE, beside(parts, Path(document.stem))))
+            save_smaller(file, document.with_suffix("") / file.name)
+        write_text(document, to_markdown(TITLE, parts, Path(document.stem)))
 
 
 def _shown(argv: Sequence[str]) -> list[str]:

@@ -8,26 +8,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.command import (
-    Parser,
-    add_common_options,
-    command,
-    pick_device,
-    positive,
-    printable,
-    progress,
-    version,
+from steadypix.command import Parser, add_common_options, command, pick_device, positive, version
+from steadypix.errors import InputError, printable
+from steadypix.eval.classifiers.consistency import (
+    PROTOCOLS,
+    check_room,
+    diagonal_curves,
+    knows_labels,
+    measure_accuracy,
+    measure_consistency,
+    protocol_of,
 )
-from data.errors import InputError
-from data.files import write_text
-from eval.consistency import PROTOCOLS
-from eval.results import prepare_output, to_json
+from steadypix.eval.classifiers.consistency_page import Curves, table, write_consistency
+from steadypix.files import prepare_output
+from steadypix.progress import progress
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from data.labelled import Labelled
-    from eval.classifier_file import Classifier
+    from steadypix.data.labelled.labelled import Labelled
+    from steadypix.eval.classifiers.file import Classifier
 
 DESCRIPTION = """Measure classification consistency (Zhang 2019): how often two random shifts of a picture get
 the same class, beside accuracy; and how the right class's probability moves along diagonal shifts."""
@@ -35,7 +33,6 @@ SCHEMA_VERSION = 1
 CURVES = 6
 
 Network = tuple["Classifier", "Labelled"]  # with the pictures it is measured on
-Curves = dict[str, tuple[list[int], "np.ndarray"]]  # network -> shifts in px, (pictures, shifts) in [0, 1]
 
 
 def build_parser() -> Parser:
@@ -77,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
     networks = load_networks(args, pick_device(args.device))
     check_networks(networks, protocols)
     measured = [
-        measure(classifier, pictures, protocols, pairs=args.pairs, seed=args.seed, batch_size=args.batch_size)
+        measure(classifier, pictures, protocols, args.pairs, args.seed, args.batch_size)
         for classifier, pictures in progress(networks, len(networks), unit="network")
     ]
     results = {
@@ -95,8 +92,8 @@ def main(argv: Sequence[str]) -> int:
 
 def load_networks(args: Any, device: str) -> list[Network]:
     """Load the networks under names of their own, and open their pictures."""
-    from eval.classifier_models import load_any, open_pictures
-    from eval.models import named_apart
+    from steadypix.eval.classifiers.loading import load_any, open_pictures
+    from steadypix.eval.generators.models import named_apart
 
     networks = []
     for model in args.models:
@@ -115,46 +112,32 @@ def check_networks(networks: Sequence[Network], protocols: Sequence[str]) -> Non
     Raises:
         InputError: naming a network whose windows have no room to move.
     """
-    from eval.consistency import check_room, knows_labels
-
     for classifier, _ in networks:
         for name in protocols:
             check_room(classifier, name)
     for classifier, pictures in networks:
         if pictures.classes and not knows_labels(classifier, pictures):
-            print(
-                printable(
-                    f"{classifier.name}: knows {classifier.classes} classes, but {pictures.source} has "
-                    f"{len(pictures.classes)}; measured without accuracy"
-                ),
-                file=sys.stderr,
-            )
+            reason = f"knows {classifier.classes} classes, but {pictures.source} has {len(pictures.classes)}"
+            print(printable(f"{classifier.name}: {reason}; measured without accuracy"), file=sys.stderr)
 
 
 def measure(
     classifier: Classifier,
     pictures: Labelled,
     protocols: Sequence[str],
-    *,
-    pairs: int = 1,
-    seed: int = 0,
-    batch_size: int = 256,
+    pairs: int,
+    seed: int,
+    batch_size: int,
 ) -> dict[str, Any]:
     """Return consistency under each protocol, and accuracy where there are labels that the network knows."""
-    from eval.consistency import knows_labels, measure_accuracy, measure_consistency
-
+    how = {"pairs": pairs, "seed": seed, "batch_size": batch_size}
     row: dict[str, Any] = {
         "name": classifier.name,
         "source": pictures.source,
         "window_px": classifier.window_px,
         "canvas_px": classifier.canvas_px,
         "weights": dict(classifier.provenance),
-        "consistency": {
-            name: measure_consistency(
-                classifier, pictures, name, pairs=pairs, seed=seed, batch_size=batch_size
-            )
-            for name in protocols
-        },
+        "consistency": {name: measure_consistency(classifier, pictures, name, **how) for name in protocols},
     }
     if knows_labels(classifier, pictures):
         row["accuracy"] = measure_accuracy(classifier, pictures, batch_size=batch_size)
@@ -166,8 +149,6 @@ def curves_of(networks: Sequence[Network], count: int = CURVES) -> tuple[Curves,
 
     Of all networks that know the labels and have room to move, and see the pictures the first of them sees.
     """
-    from eval.consistency import diagonal_curves, knows_labels, protocol_of
-
     fitting = [
         (classifier, pictures.first(count))
         for classifier, pictures in networks
@@ -182,71 +163,6 @@ def curves_of(networks: Sequence[Network], count: int = CURVES) -> tuple[Curves,
             shifts = list(protocol_of(classifier, "crop").room)
             curves[classifier.name] = shifts, diagonal_curves(classifier, pictures, shifts)
     return curves, [shown.classes[int(label)] for label in shown.labels]
-
-
-def write_consistency(
-    results: dict[str, Any],
-    out: Path,
-    curves: Curves,
-    titles: Sequence[str],
-) -> None:
-    """Write consistency.json, its charts, and the page they stand on."""
-    from eval.classifier_charts import draw_diagonals, draw_scatter
-    from eval.page import Section, write_page
-
-    text = to_json(results)
-    write_text(out / "consistency.json", text)
-    protocols = list(results["models"][0]["consistency"])
-    pictures = []
-    if all("accuracy" in model for model in results["models"]):
-        points = [
-            {
-                "group": model["name"],
-                "accuracy": model["accuracy"]["mean"],
-                "consistency": model["consistency"][protocols[0]]["mean"],
-            }
-            for model in results["models"]
-        ]
-        draw_scatter(out / "scatter.png", points, protocol=protocols[0])
-        pictures.append((out / "scatter.png", "Accuracy against consistency."))
-    if curves:
-        draw_diagonals(out / "diagonal.png", curves, titles)
-        pictures.append((out / "diagonal.png", "The right class's probability along the diagonal."))
-    rows = [_row(model, protocols) for model in results["models"]]
-    heads = ["network", *(f"consistency, {name} [%]" for name in protocols), "accuracy [%]"]
-    section = Section(
-        "Consistency",
-        ["How often two random shifts of a picture get the same class, ± the standard error over pictures."],
-        heads,
-        rows,
-        pictures,
-    )
-    write_page(out / "consistency.html", "Classification consistency", [section])
-
-
-def table(models: Sequence[dict[str, Any]], protocols: Sequence[str]) -> str:
-    """Return the table that people read."""
-    heads = ["network", *(f"{name} [%]" for name in protocols), "accuracy [%]"]
-    rows = [heads, *(_row(model, protocols) for model in models)]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(heads))]
-    return "\n".join(
-        " ".join(
-            cell.ljust(width) if place == 0 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
-
-
-def _row(model: dict[str, Any], protocols: Sequence[str]) -> list[str]:
-    cells = [percent(model["consistency"][name]) for name in protocols]
-    return [printable(model["name"]), *cells, percent(model["accuracy"]) if "accuracy" in model else "-"]
-
-
-def percent(figure: dict[str, Any]) -> str:
-    """Return a proportion and its standard error in per cent."""
-    half = "" if figure["stderr"] is None else f" ± {100 * figure['stderr']:.2f}"
-    return f"{100 * figure['mean']:.2f}{half}"
 
 
 if __name__ == "__main__":

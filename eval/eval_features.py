@@ -4,53 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from data.command import (
-    Parser,
-    add_common_options,
-    command,
-    pick_device,
-    positive,
-    printable,
-    progress,
-    version,
-)
-from data.errors import InputError
-from data.files import write_text
-from eval.offsets import is_whole, parse_shifts
-from eval.results import prepare_output, to_json
+from steadypix.command import Parser, add_common_options, command, pick_device, positive, version
+from steadypix.errors import InputError
+from steadypix.eval.classifiers.features_page import table, write_features
+from steadypix.eval.classifiers.subjects import Subject, classifier_subject, measure_subject
+from steadypix.eval.shifts.offsets import is_whole, parse_shifts
+from steadypix.files import prepare_output
+from steadypix.progress import progress
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from data.labelled import Labelled
-    from eval.classifier_file import Classifier
+    pass
 
 DESCRIPTION = """Measure the internal feature distance of classifiers or generators: for every layer and every
 circular shift (dx, dy), how far the layer's map for the shifted input is from its shifted map."""
 SCHEMA_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A network and what it is given.
-
-    Attributes:
-        name: in tables and charts.
-        module: in eval mode.
-        inputs: (N, C, H, W), as it takes them.
-        origin: of its weights, and of the pictures.
-    """
-
-    name: str
-    module: nn.Module
-    inputs: Tensor
-    origin: dict[str, Any]
 
 
 def build_parser() -> Parser:
@@ -61,7 +32,7 @@ def build_parser() -> Parser:
         nargs="+",
         metavar="MODEL",
         help="classifiers: a run or .safetensors file, resnet18 (torchvision's weights), resnet18=FILE.pth; "
-        "or generators: a run or .safetensors file",
+        "or generators: whatever eval_stability takes",
     )
     parser.add_argument(
         "--data",
@@ -87,6 +58,9 @@ def build_parser() -> Parser:
         help="let convs and pools wrap around, so that sampling alone breaks equivariance; or as trained",
     )
     parser.add_argument("--out", type=Path, default=Path("results/features"), metavar="DIR")
+    parser.add_argument(
+        "--trust", action="store_true", help="load .pt2 files and callables: they can run code"
+    )
     add_common_options(parser, batch_size=8, without=("workers", "seed"))
     return parser
 
@@ -128,44 +102,6 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def measure_subject(
-    subject: Subject,
-    shifts: Sequence[int],
-    *,
-    depth: int = 2,
-    batch_size: int = 8,
-) -> dict[str, Any]:
-    """Return a network's distances as JSON has them, for every (dx, dy) of `shifts`."""
-    from eval.features import FeatureDistance, downsampling_layers, layer_names
-
-    moves = [(dx, dy) for dy in shifts for dx in shifts]
-    names = layer_names(subject.module, subject.inputs[:1], depth=depth)
-    if not names:
-        raise InputError(f"{subject.name}: has no layers with maps at --depth {depth}")
-    distance = FeatureDistance(subject.module, names, moves)
-    for batch in subject.inputs.split(batch_size):
-        distance.add(batch)
-    at_rest = [move == (0, 0) for move in moves]
-    grid = {name: values.reshape(len(shifts), len(shifts)) for name, values in distance.result().items()}
-    layers = {
-        name: {
-            "stride": distance.strides[name],
-            # The shift by nothing is 0 by definition.
-            "mean": float(values.ravel()[~np.array(at_rest)].mean()) if not all(at_rest) else 0.0,
-            "distance": values.tolist(),
-        }
-        for name, values in grid.items()
-    }
-    return {
-        "name": subject.name,
-        **subject.origin,
-        "dx": list(shifts),
-        "dy": list(shifts),
-        "downsampling": downsampling_layers(distance.strides),
-        "layers": layers,
-    }
-
-
 def load_subjects(args: Any, device: str) -> list[Subject]:
     """Load the networks and their pictures: all classifiers, or all generators."""
     kinds = {model: _is_generator(model) for model in args.models}
@@ -178,17 +114,22 @@ def load_subjects(args: Any, device: str) -> list[Subject]:
 
 
 def _is_generator(model: str) -> bool:
-    from gen.checkpoint import FORMAT, GENERATOR_FILE
-    from gen.header import check_header
+    from steadypix.eval.generators.released import list_generators
+    from steadypix.gen.weights.generators import FORMAT, GENERATOR_FILE
+    from steadypix.gen.weights.header import check_header
 
+    if model in list_generators() and not Path(model).exists():
+        return True
     path = Path(model)
+    if ":" in path.name or path.suffix in (".pth", ".onnx", ".pt2"):
+        return "=" not in model  # resnet18=FILE.pth is a classifier
     path = path / GENERATOR_FILE if (path / GENERATOR_FILE).exists() else path
     return path.is_file() and path.suffix == ".safetensors" and check_header(path).get("format") == FORMAT
 
 
 def _classifiers(args: Any, device: str) -> list[Subject]:
-    from eval.classifier_models import load_any, open_pictures
-    from eval.models import named_apart
+    from steadypix.eval.classifiers.loading import load_any, open_pictures
+    from steadypix.eval.generators.models import named_apart
 
     subjects = []
     for model in args.models:
@@ -199,34 +140,15 @@ def _classifiers(args: Any, device: str) -> list[Subject]:
     return [replace(subject, name=name) for subject, name in zip(subjects, names, strict=True)]
 
 
-def classifier_subject(classifier: Classifier, pictures: Labelled, *, circular: bool) -> Subject:
-    """Return a classifier with the middle windows of pictures; `circular` changes its borders for good.
-
-    Raises:
-        InputError: naming a network whose borders cannot be circular.
-    """
-    from eval.consistency import protocol_of
-    from gen.circular import make_circular
-
-    if circular:
-        try:
-            make_circular(classifier.module)
-        except ValueError as error:
-            raise InputError(f"{classifier.name}: {error}; expected --borders own") from None
-    canvases = pictures.canvases(range(len(pictures)), classifier.canvas_px)
-    inputs = classifier.prepare(protocol_of(classifier, "crop").base(canvases))
-    origin = {"weights": dict(classifier.provenance), "source": pictures.source}
-    return Subject(classifier.name, classifier.module, inputs, origin)
-
-
 def _generators(args: Any, device: str) -> list[Subject]:
     import torch
 
-    from eval.models import load_models
-    from eval.sources import open_data
-    from gen.checkpoint import build_generator
+    from steadypix.eval.generators.formats import FORMATS
+    from steadypix.eval.generators.models import load_models
+    from steadypix.eval.measure.sources import open_data
+    from steadypix.gen.weights.generators import build_generator
 
-    models = load_models(args.models, device)
+    models = load_models(args.models, device, trust=args.trust)
     pairs, about = open_data(models, source=args.data, split=args.split, limit=args.limit)
     count = min(args.limit, len(pairs))
     start = (about["canvas_px"] - about["window_px"]) // 2
@@ -235,82 +157,17 @@ def _generators(args: Any, device: str) -> list[Subject]:
     subjects = []
     for model in models:
         module = model.module
+        if args.borders == "circular" and model.format not in ("steadypix", "pix2pix"):
+            raise InputError(
+                f"{model.path}: is {FORMATS[model.format]}, whose borders cannot be changed; "
+                "expected --borders own"
+            )
         if args.borders == "circular":
             arguments = {**model.config["generator"], "padding": "circular"}
             module = build_generator(model.path, arguments, module.state_dict()).to(device).eval()
         origin = {"weights": model.describe()["provenance"], "source": about["source"]}
         subjects.append(Subject(model.name, module, inputs, origin))
     return subjects
-
-
-def write_features(results: dict[str, Any], out: Path) -> None:
-    """Write features.json, the two charts, and the page they stand on."""
-    from eval.page import write_page
-
-    text = to_json(results)
-    write_text(out / "features.json", text)
-    section = feature_section(results, out)
-    write_page(out / "features.html", "Internal feature distance", [section])
-
-
-def feature_section(results: dict[str, Any], out: Path, *, stem: str = "features") -> Any:
-    """Draw the charts into `out` and return the section of a page that shows them."""
-    from eval.classifier_charts import draw_feature_curve, draw_feature_grid
-    from eval.page import Section
-
-    models = results["models"]
-    borders = "circular borders" if results["borders"] == "circular" else "borders as trained"
-    note = f"{results['n_images']} pictures, {borders}"
-    pictures = []
-    shared = [name for name in models[0]["layers"] if all(name in model["layers"] for model in models)]
-    if shared:
-        draw_feature_grid(out / f"{stem}_grid.png", models, note=note)
-        pictures.append((out / f"{stem}_grid.png", "Heat maps: blue is equivariant, red is not; one scale."))
-    draw_feature_curve(out / f"{stem}_curve.png", models, note=note)
-    pictures.append((out / f"{stem}_curve.png", "The mean over all shifts, through the layers."))
-    rows = [
-        [name, _sizes(models, name)]
-        + [f"{m['layers'][name]['mean']:.4f}" if name in m["layers"] else "" for m in models]
-        for name in layers_of(models)
-    ]
-    return Section(
-        "Internal feature distance",
-        [
-            "1 - cosine between a layer's shifted map and its map for the shifted input, both at the input's "
-            "size, mean over positions, pictures and circular shifts. 0 is equivariant. A map that circular "
-            "borders make constant, such as one of 2 x 2 blurred, is rounding alone after a norm, and scores "
-            "near 1.",
-        ],
-        ["layer", "size", *(model["name"] for model in models)],
-        rows,
-        pictures,
-    )
-
-
-def layers_of(models: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the names of all layers of all networks, in the order of their first appearance."""
-    return list(dict.fromkeys(name for model in models for name in model["layers"]))
-
-
-def _sizes(models: Sequence[dict[str, Any]], name: str) -> str:
-    # An anti-aliased layer may work densely up to its blur, and other architectures reuse a name.
-    strides = [model["layers"][name]["stride"] for model in models if name in model["layers"]]
-    return ", ".join(f"1/{stride}" for stride in dict.fromkeys(strides))
-
-
-def table(models: Sequence[dict[str, Any]]) -> str:
-    """Return the table that people read: the mean distance of every layer of every network."""
-    names = layers_of(models)
-    width = max(map(len, names))
-    heads = [printable(model["name"]) for model in models]
-    lines = [" ".join(["layer".ljust(width), *(head.rjust(max(8, len(head))) for head in heads)])]
-    for name in names:
-        cells = [
-            (f"{m['layers'][name]['mean']:.4f}" if name in m["layers"] else "-").rjust(max(8, len(head)))
-            for m, head in zip(models, heads, strict=True)
-        ]
-        lines.append(" ".join([name.ljust(width), *cells]))
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -8,31 +8,25 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from data.command import command, pick_device, version
-from eval.baseline import regressions
-from eval.offsets import Offset, is_whole, offsets_along, plain
-from eval.options import DEFAULT_MARGINS_PX, build_parser, leave_out, read_options
-from eval.processes import Processes
-from eval.quality import quality_measures
-from eval.results import (
-    SCHEMA_VERSION,
-    as_text,
-    lead_score_db,
-    prepare_output,
-    to_json,
-    to_table,
-    write_results,
-)
-from eval.results_schema import read_results
-from eval.shifts import PROTOCOLS, make_protocol
+from steadypix.command import command, pick_device, version
+from steadypix.eval.measure.options import DEFAULT_MARGINS_PX, Asked, build_parser, leave_out, read_options
+from steadypix.eval.measure.processes import Processes
+from steadypix.eval.metrics.stability import fitting_margins, takes
+from steadypix.eval.results.baseline import regressions
+from steadypix.eval.results.lead import lead_score_db
+from steadypix.eval.results.schema import read_results
+from steadypix.eval.results.table import to_table
+from steadypix.eval.results.write import SCHEMA_VERSION, as_text, to_json, write_results
+from steadypix.eval.shifts.offsets import Offset, is_whole, offsets_along, plain
+from steadypix.eval.shifts.protocols import PROTOCOLS, make_protocol
+from steadypix.files import prepare_output
 
 if TYPE_CHECKING:
-    from data.pairs import Pairs
-    from eval.evaluate import Measurement, Plan
-    from eval.flicker import PanPlan
-    from eval.lpips_metric import Lpips
-    from eval.models import Model
-    from eval.options import Asked
+    from steadypix.data.pairs.base import Pairs
+    from steadypix.eval.generators.models import Model
+    from steadypix.eval.measure.measure import Measurement
+    from steadypix.eval.measure.plan import Plan
+    from steadypix.eval.measure.stage import Stage
 
 
 @command("eval_stability")
@@ -46,24 +40,70 @@ def main(argv: Sequence[str]) -> int:
     if processes.first:
         prepare_output(args.export_inputs or args.out)
 
-    from eval.evaluate import Plan, measure
-    from eval.exchange import bind_outputs, export_inputs
-    from eval.flicker import draw_pan, measure_pan, record_pan
-    from eval.models import find_checkpoints, load_models
-    from eval.pictures import draw
-    from eval.report import write_report
-    from eval.sources import open_data
-    from gen.allocator import keep_freed_memory
+    from steadypix.eval.measure.exchange import bind_outputs, export_inputs
+    from steadypix.eval.measure.measure import measure
+    from steadypix.eval.measure.pictures import draw
+    from steadypix.eval.report import write_report
 
-    pan = parse_pan(args)
     device = processes.device(pick_device(args.device))
+    models = load(args, asked, device)
+    plan, stages, data = set_the_stage(args, asked, models, device)
+    if args.export_inputs:
+        count = export_inputs(stages, plan, data, args.export_inputs)
+        print(f"wrote {count} inputs and manifest.json to {args.export_inputs}", file=sys.stderr)
+        return 0
+    bind_outputs(models, stages, plan)
+    partial = args.out / f"partial-{processes.rank}-of-{processes.world}.jsonl"
+    measurements, n_skipped = measure(
+        models,
+        stages,
+        plan,
+        processes=processes,
+        partial=partial,
+        heading=heading(models, data, plan),
+    )
+    if not processes.first:
+        partial.unlink(missing_ok=True)
+        return 0
+    results = record(measurements, plan, asked, args, words, {**data, "n_skipped": n_skipped})
+    results = as_text(results)
+    write_results(results, args.out)
+    draw(results, measurements, plan, args.out, originals=not args.no_originals)
+    write_report(args.out)
+    partial.unlink()
+    say_results(results, args)
+    fallen = regressions(results, baseline, args.baseline) if baseline else []
+    for line in fallen:
+        print(line, file=sys.stderr)
+    return 1 if fallen else passes(results, args.fail_under)
+
+
+def load(args: Any, asked: Asked, device: str) -> list[Model]:
+    """Load the generators; none where inputs are exported for a program that is not here."""
+    from steadypix.eval.generators.models import find_checkpoints, load_models
+    from steadypix.gen.kernels.allocator import keep_freed_memory
+
     full_float32()
     keep_freed_memory()
-    # Inputs can be exported for a program that is not here.
     paths = args.checkpoints or ([] if args.export_inputs else find_checkpoints())
-    exporting_blindly = args.export_inputs and not paths
-    models = [] if exporting_blindly else load_models(paths, device, trust=args.trust)
+    models = [] if args.export_inputs and not paths else load_models(paths, device, trust=args.trust)
     warn_of_seams(models, asked.protocols)
+    return models
+
+
+def set_the_stage(
+    args: Any, asked: Asked, models: Sequence[Model], device: str
+) -> tuple[Plan, list[Stage], dict[str, Any]]:
+    """Return what is measured, the pictures at every size that is needed, and what a result says of them.
+
+    Raises:
+        InputError: for whatever cannot be measured, before any work is done.
+    """
+    from steadypix.eval.measure.plan import Plan
+    from steadypix.eval.measure.registry import MEASURES
+    from steadypix.eval.measure.sources import open_data
+    from steadypix.eval.measure.stage import open_stages
+
     options = {
         "source": args.data,
         "split": args.split,
@@ -78,60 +118,20 @@ def main(argv: Sequence[str]) -> int:
     asked = leave_out(asked, inputs=data["input_channels"], outputs=data["output_channels"])
     offsets = offsets_along(asked.shifts, args.axis)
     check_shifts(pairs, asked.protocols, offsets)
-    lpips = make_lpips(args, device) if "lpips" in asked.quality else None
     plan = Plan(
-        protocols=[name for name in asked.protocols if name in PROTOCOLS],
-        eqt="eqt" in asked.protocols,
+        asked={name: MEASURES[name].prepare(own, device) for name, own in asked.measures.items()},
         offsets=offsets,
         map_offsets=[(dx, dy) for dy in asked.shifts for dx in asked.shifts] if args.map else (),
         margins_px=DEFAULT_MARGINS_PX if asked.margins_px is None else asked.margins_px,
         batch_size=args.batch_size,
         workers=args.workers,
-        measures=quality_measures(asked.quality, reference=args.reference, lpips=lpips),
-        perturbations=asked.kinds,
         seed=args.seed,
         limit=args.limit,
         device=device,
     )
     say_what_is_left_out(plan, pairs, given=asked.margins_px is not None)
-    wide = open_wide(pan, pairs, models, options) if pan else None
-    if args.export_inputs:
-        count = export_inputs(pairs, plan, data, args.export_inputs, pan=pan, wide=wide)
-        print(f"wrote {count} inputs and manifest.json to {args.export_inputs}", file=sys.stderr)
-        return 0
-    bind_outputs(models, pairs, plan, pan=pan, wide=wide)
-    partial = args.out / f"partial-{processes.rank}-of-{processes.world}.jsonl"
-    measurements, n_skipped = measure(
-        models,
-        pairs,
-        plan,
-        processes=processes,
-        partial=partial,
-        heading=heading(models, data, plan, args, lpips),
-    )
-    if not processes.first:
-        partial.unlink(missing_ok=True)
-        return 0
-    results = record(measurements, plan, asked, args, words, {**data, "n_skipped": n_skipped})
-    if lpips:
-        results["lpips"] = lpips.describe()
-    if args.worst:
-        results["worst"] = worst(measurements, pairs, args.worst)
-    if pan and wide is not None:
-        flicker, panned = measure_pan(models, wide, plan, pan)
-        record_pan(results, models, flicker, pan, canvas_px=wide.load_size)
-    results = as_text(results)
-    write_results(results, args.out)
-    draw(results, measurements, pairs, plan, args.out, originals=not args.no_originals)
-    if pan and wide is not None:
-        draw_pan(results, models, flicker, panned, wide, plan, args.out)
-    write_report(args.out)
-    partial.unlink()
-    say_results(results, args)
-    fallen = regressions(results, baseline, args.baseline) if baseline else []
-    for line in fallen:
-        print(line, file=sys.stderr)
-    return 1 if fallen else passes(results, args.fail_under)
+    stages = open_stages(plan, pairs, lambda px: open_data(models, **options, least_px=px)[0])
+    return plan, stages, data
 
 
 def record(
@@ -143,8 +143,8 @@ def record(
     data: dict[str, Any],
 ) -> dict[str, Any]:
     """Return the results: how they were made, and what was measured."""
-    from eval.eqt import MEANING as EQT_MEANING
-    from eval.summary import summarise
+    from steadypix.eval.measure.registry import MEASURES
+    from steadypix.eval.measure.summary import about, summarise
 
     results: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
@@ -156,64 +156,34 @@ def record(
         "seed": plan.seed,
         "axis": args.axis,
         "shifts_px": [plain(shift) for shift in asked.shifts],
-        "protocols": {n: PROTOCOLS[n].meaning if n in PROTOCOLS else EQT_MEANING for n in asked.protocols},
+        "protocols": {name: MEASURES[name].meaning for name in asked.protocols},
         "reference": args.reference,
         **summarise(measurements, plan),
+        "data": {**data, "n_images": len(measurements[0].images)},
     }
-    results["data"] = {**data, "n_images": results.pop("n_images")}
-    return results
+    stages = measurements[0].stages
+    first, others = stages[:1], stages[1:]
+    results |= about(first, plan, first=False)
+    if args.worst:
+        results["worst"] = worst(measurements, stages[0].pairs, args.worst)
+    return results | about(others, plan, first=False)
 
 
-def heading(
-    models: Sequence[Model], data: dict[str, Any], plan: Plan, args: Any, lpips: Lpips | None
-) -> dict[str, Any]:
+def heading(models: Sequence[Model], data: dict[str, Any], plan: Plan) -> dict[str, Any]:
     """Return all that the numbers of one picture depend on: what an interrupted evaluation must share."""
+    from steadypix.eval.measure.registry import MEASURES
+
     return {
         "models": [model.sha256 for model in models],
         "data": data,
-        "protocols": list(plan.protocols),
-        "eqt": plan.eqt,
+        "measures": {name: MEASURES[name].identity(own) for name, own in plan.asked.items()},
         "offsets": [[plain(dx), plain(dy)] for dx, dy in sorted({*plan.offsets, *plan.map_offsets})],
         "margins_px": list(plan.margins_px),
-        "measures": sorted(plan.measures),
-        "reference": args.reference,
-        "lpips": lpips.describe() if lpips else None,
-        "perturbations": list(plan.perturbations),
         "batch_size": plan.batch_size,
         "seed": plan.seed,
         "device": plan.device,
         "versions": versions(),
     }
-
-
-def parse_pan(args: Any) -> PanPlan | None:
-    """Read `--pan`, `--pan-frames` and `--axis` into how the window pans, if it does."""
-    if args.pan is None:
-        return None
-    from eval.flicker import PanPlan
-    from eval.pan import parse_speeds
-
-    return PanPlan(speeds=parse_speeds(args.pan), n_frames=args.pan_frames, axis=args.axis)
-
-
-def make_lpips(args: Any, device: str) -> Lpips:
-    """Load the network behind LPIPS."""
-    from eval.lpips_metric import Lpips
-
-    return Lpips(args.lpips_net, weights=args.lpips_weights, device=device)
-
-
-def open_wide(pan: PanPlan, pairs: Pairs, models: Sequence[Model], options: dict[str, Any]) -> Pairs:
-    """Open the pictures again, large enough to hold the path of a pan.
-
-    Raises:
-        InputError: if no place would be in all frames, before any work is done.
-    """
-    from eval.sources import open_data
-
-    wide = open_data(models, **options, least_px=pan.canvas_px(pairs.crop_size))[0]
-    pan.scores(wide.load_size, wide.crop_size)
-    return wide
 
 
 def check_shifts(pairs: Pairs, protocols: Sequence[str], offsets: Sequence[Offset]) -> None:
@@ -251,14 +221,22 @@ def say_what_is_left_out(plan: Plan, pairs: Pairs, *, given: bool) -> None:
     Raises:
         InputError: for a margin given that no protocol has room for.
     """
-    for rule in plan.rules(pairs):
+    rules = [
+        make_protocol(name, canvas_px=pairs.load_size, window_px=pairs.crop_size)
+        for name in plan.asked
+        if name in PROTOCOLS
+    ]
+    for rule in rules:
         if not rule.takes_fractions and not all(map(is_whole, plan.offsets)):
             print(f"{rule.name}: takes whole shifts; the others are left out", file=sys.stderr)
-    rules = [r for r in plan.rules(pairs) if r.uses_margins and plan.offsets_of(r, mapped=True)]
+    every = [*plan.offsets, *plan.map_offsets]
+    rules = [rule for rule in rules if rule.uses_margins and takes(rule, every)]
     for margin in plan.margins_px if given else ():
-        cramped = [rule for rule in rules if margin not in plan.margins_of(rule)]
+        cramped = [
+            rule for rule in rules if margin not in fitting_margins(rule, takes(rule, every), plan.margins_px)
+        ]
         for rule in cramped:
-            offsets = plan.offsets_of(rule, mapped=True)
+            offsets = takes(rule, every)
             if cramped == rules:
                 for offset in offsets:
                     rule.check(offset, margin)

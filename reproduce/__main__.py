@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.command import Parser, command, positive
-from data.errors import InputError
-from data.files import write_text
 from reproduce.plan import SCALES, STUDIES, Run, page_name, runs
+from steadypix.command import Parser, command, positive
+from steadypix.errors import InputError
+from steadypix.files import write_text
 
 if TYPE_CHECKING:
     from reproduce.document import Page
@@ -84,8 +84,10 @@ def _wanted(args: argparse.Namespace) -> list[Run]:
 def _measure(run: Run, args: argparse.Namespace) -> list[dict[str, Any]]:
     from reproduce.measuring import measure
 
-    slow = ["--quality", "ssim,lpips", "--lpips-net", "squeeze", "--lpips-weights", str(args.lpips_weights)]
-    last = slow if args.lpips_weights else []
+    study = STUDIES[args.study]
+    slow = ["--quality", study.quality, "--lpips-net", "squeeze", "--lpips-weights", str(args.lpips_weights)]
+    moves = study.moves if SCALES[args.scale].fractions else ()
+    last = [*moves, *(slow if args.lpips_weights else [])]
     return measure(run, data=args.data, root=args.runs, limit=args.limit, last=last)
 
 

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.files import write_text
-from eval.results import lead_figure
-from eval.results_schema import read_results
-from gen.checkpoint import GENERATOR_FILE
 from reproduce.plan import STUDIES, Run
 from reproduce.sharpness import Point
 from reproduce.training import is_done
+from steadypix.eval.results.lead import lead_figure
+from steadypix.eval.results.schema import read_results
+from steadypix.files import write_text
+from steadypix.gen.weights.generators import GENERATOR_FILE
 
 SHIFTS = ["--shifts", "0..7"]
 
@@ -83,7 +83,7 @@ def evaluate(
     note = out / "asked.json"
     if _read_note(note) != asked:
         note.unlink(missing_ok=True)  # what is cut short from here on passes for nobody's results
-        command = [sys.executable, "-m", "eval.eval_stability", *arguments, "--out", str(out)]
+        command = [sys.executable, "-m", "steadypix.eval.eval_stability", *arguments, "--out", str(out)]
         done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
         if done.returncode:
             raise MeasuringFailed(f"eval_stability {' '.join(arguments)}: exit code {done.returncode}")

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import functools
+import itertools
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.files import write_whole
-from eval.charts import save_smaller
-from eval.curve import draw_curve
-from eval.results_schema import read_results
-from eval.tradeoff import draw_tradeoff
 from reproduce.measuring import evaluate, measured
 from reproduce.plan import GRID_PICTURES, MAP_PICTURES, SHOWN, VARIANTS, discriminators
+from steadypix.eval.charts.curve import draw_curve
+from steadypix.eval.charts.style import save_smaller
+from steadypix.eval.charts.tradeoff import draw_tradeoff
+from steadypix.eval.results.schema import read_results
 
 COLOURS = 48  # all pictures of the studies stay below 1 MB
 
@@ -61,34 +60,48 @@ def draw_pictures(
         shutil.copy(out / file, folder / file)
     # About the pictures every run was measured on.
     about = read_results(place / shown[0] / f"{rows[shown[0]][-1]['epoch']:g}" / "results.json")
-    drawn = [name for name in rows if name.endswith("-0")]
-    plain = [name for name in drawn if not VARIANTS[name[:-2]].discriminator]
-    filters = discriminators(scale)
-    behind = f"seed 0 of every variant behind `{filters['']}`"
-    captions = {"tradeoff.png": f"Stability against sharpness along training, {behind}."}
-    lines = {"tradeoff.png": plain}
-    said = {
-        "_soft": f"behind `{filters['_soft']}` (`_soft`)",
-        "_published": "as published (`_published`)",
-    }
-    others = {end: [name for name in (f"{of[:-2]}{end}-0" for of in SHOWN) if name in drawn] for end in said}
-    if any(others.values()):
-        lines["discriminators.png"] = [*shown, *others["_soft"], *others["_published"]]
-        more = " and ".join(said[end] for end in said if others[end])
-        captions["discriminators.png"] = f"The same of {len(shown)} of them, and with a discriminator {more}."
-    for file, names in lines.items():
+    captions = {}
+    for file, (names, caption) in _tradeoffs(list(rows), shown, scale).items():
         models = [row for name in names for row in rows[name]]
         draw_tradeoff(folder / file, {**about, "models": models})
-    models = [{**rows[name][-1], "name": name} for name in plain if name in ends]
+        captions[file] = caption
+    models = [{**rows[name][-1], "name": name} for name in _usual(rows) if name in ends]
     draw_curve(folder / "curve.png", {**about, "models": models})
-    captions["curve.png"] = f"Stability by shift at the end of training, {behind}."
     least = "the baseline" if "baseline-0" in shown else "the least stable of them"
-    captions["grid.png"] = (
-        f"Where {least} changes most, shift by shift; below each output its difference to the unshifted one. "
-        f"The figures in it are of the first {in_grid} pictures."
-    )
-    captions["map.png"] = f"Stability over shifts in both directions, {in_map} pictures."
+    captions |= {
+        "curve.png": f"Stability by shift at the end of training, {_usual_words(scale)}.",
+        "grid.png": f"Where {least} changes most, shift by shift; below each output its difference to the "
+        f"unshifted one. The figures in it are of the first {in_grid} pictures.",
+        "map.png": f"Stability over shifts in both directions, {in_map} pictures.",
+    }
     for file in captions:  # documents travel with every clone
-        smaller = functools.partial(save_smaller, folder / file, colours=COLOURS)
-        write_whole(folder / file, smaller)
+        save_smaller(folder / file, folder / file, colours=COLOURS)
     return captions
+
+
+def _usual(names: Iterable[str]) -> list[str]:
+    """Return the runs of the first seed before the scale's own discriminator."""
+    return [name for name in names if name.endswith("-0") and not VARIANTS[name[:-2]].discriminator]
+
+
+def _usual_words(scale: str) -> str:
+    return f"seed 0 of every variant, discriminator on `{discriminators(scale)['']}`-filtered pictures"
+
+
+def _tradeoffs(names: Sequence[str], shown: Sequence[str], scale: str) -> dict[str, tuple[list[str], str]]:
+    """Return the charts along training: file -> the runs in it, and what it shows."""
+    words = f"Stability against sharpness along training, {_usual_words(scale)}."
+    charts = {"tradeoff.png": (_usual(names), words)}
+    seen_through = {
+        "_soft": f"on `{discriminators(scale)['_soft']}`-filtered pictures (`_soft`)",
+        "_published": "as published (`_published`)",
+    }
+    others = {}
+    for end in seen_through:
+        if found := [name for name in (f"{of[:-2]}{end}-0" for of in SHOWN) if name in names]:
+            others[end] = found
+    if others:
+        more = " and ".join(seen_through[end] for end in others)
+        words = f"The same of {len(shown)} of them, and with a discriminator {more}."
+        charts["discriminators.png"] = ([*shown, *itertools.chain(*others.values())], words)
+    return charts

@@ -7,31 +7,26 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 # What says most comes first, so that a run that is cut short has the comparison that matters.
-ORDER = (
-    ("baseline", 0),
-    ("bin5", 0),
-    ("blur_late", 0),
-    ("tri3", 0),
-    ("rect2", 0),
-    ("bin4", 0),
-    ("preblur", 0),
-    ("bin5", 1),
-    ("baseline", 1),
-)
+ORDER: tuple[str, ...] = ("baseline-0", "bin5-0", "blur_late-0", "tri3-0", "rect2-0", "bin4-0", "preblur-0")
+ORDER += ("bin5-1", "baseline-1")
 # What the length of training and the discriminator do, asked on one of the studies.
-MORE = (
-    ("bin5_long", 0),
-    ("baseline_soft", 0),
-    ("bin5_soft", 0),
-    ("blur_late_soft", 0),
-    ("bin5_soft", 1),
-    ("tri3_soft", 0),
-    ("rect2_soft", 0),
-    ("baseline_soft", 1),
-    ("bin5_published", 0),
-    ("baseline_published", 0),
-    ("bin4_soft", 0),
-    ("preblur_soft", 0),
+MORE: tuple[str, ...] = ("bin5_long-0", "baseline_soft-0", "bin5_soft-0", "blur_late_soft-0")
+MORE += ("bin5_soft-1", "tri3_soft-0", "rect2_soft-0", "baseline_soft-1", "bin5_published-0")
+MORE += ("baseline_published-0", "bin4_soft-0", "preblur_soft-0")
+# Detail without the grid: how much of it do the carriers, the head, the sampling and the norm do? All before
+# the published discriminator, which asks for as much detail as a photo has.
+STEADY = (
+    "late_both_published-0",
+    "late_both_batch_published-0",
+    "strided_both_published-0",
+    "baseline_published-0",
+    "bin5_both_published-0",
+    "blur_late_published-0",
+    "late_head_published-0",
+    "late_texture_published-0",
+    "bin5_published-0",
+    "baseline_published-1",
+    "late_both_published-1",
 )
 
 
@@ -46,8 +41,12 @@ class Study:
         options: words for the trainer.
         title: heading of the results.
         epochs: by scale, where they are not the scale's own.
-        order: of the trainings, each a key of `VARIANTS` and a seed.
+        order: of the trainings, by their names.
         in_paper: whether the paper's figures are of these pictures.
+        quality: what is measured of the last generator, beside what costs nothing.
+        moves: words for the evaluation of the last generator: which other movements are measured, where the
+            scale has room for them.
+        page: name of its page, where that is not the study's: what is written by hand stays.
     """
 
     folder: str
@@ -56,8 +55,11 @@ class Study:
     options: tuple[str, ...]
     title: str
     epochs: Mapping[str, int] = field(default_factory=dict)
-    order: tuple[tuple[str, int], ...] = ORDER
+    order: tuple[str, ...] = ORDER
     in_paper: bool = False
+    quality: str = "ssim,lpips"
+    moves: tuple[str, ...] = ()
+    page: str = ""
 
 
 # A shortened scale counts on the 400 pairs of facades; where maps are few, they take more passes, and aerial
@@ -66,6 +68,17 @@ MAPS_EPOCHS, BACK_EPOCHS = {"cpu": 20}, {"cpu": 54}
 STUDIES = {
     "facades": Study(
         "facades", "facades", "test", (), "Facades, labels to photo", order=ORDER + MORE, in_paper=True
+    ),
+    "steady": Study(
+        "facades",
+        "facades",
+        "test",
+        (),
+        "Facades, labels to photo: texture that moves with the scene",
+        order=STEADY,
+        quality="ssim,lpips,checkerboard",
+        moves=("--protocol", "crop,subpixel", "--shifts", "0..7,1/4,1/2", "--pan", "1/2,1"),
+        page="steady-runs",
     ),
     "maps": Study("maps", "maps", "val", (), "Maps, aerial picture to map", MAPS_EPOCHS),
     "maps-back": Study(
@@ -76,7 +89,7 @@ STUDIES = {
         "Maps, map to aerial picture",
         BACK_EPOCHS,
         # Whose detail an unfiltered discriminator asks for most.
-        order=(*ORDER, ("blur_late_published", 0), ("bin5_published", 0), ("baseline_published", 0)),
+        order=(*ORDER, "blur_late_published-0", "bin5_published-0", "baseline_published-0"),
     ),
 }
 
@@ -130,10 +143,26 @@ VARIANTS = {
         "`blur_late`, Bin-5, published discriminator", LATE, discriminator="_published"
     ),
 }
+TEXTURE, HEAD = ("--generator.texture", "anchored"), ("--generator.head", "16")
+VARIANTS |= {
+    f"{name}_published": Variant(f"{label}, published discriminator", options, discriminator="_published")
+    for name, label, options in (
+        ("strided_both", "strided, texture and head", (*STRIDED, *TEXTURE, *HEAD)),
+        ("bin5_both", "Bin-5, texture and head", (*BIN5, *TEXTURE, *HEAD)),
+        ("late_head", "`blur_late`, head", (*LATE, *HEAD)),
+        ("late_texture", "`blur_late`, texture", (*LATE, *TEXTURE)),
+        ("late_both", "`blur_late`, texture and head", (*LATE, *TEXTURE, *HEAD)),
+        (
+            "late_both_batch",
+            "`blur_late`, texture and head, batch norm",
+            (*LATE, *TEXTURE, *HEAD, "--generator.norm", "batch"),
+        ),
+    )
+}
 VARIANTS |= {
     f"{name}_soft": replace(
         variant,
-        label=f"{variant.label}, discriminator behind `{OTHER_DISCRIMINATORS['_soft']}`",
+        label=f"{variant.label}, discriminator on `{OTHER_DISCRIMINATORS['_soft']}`-filtered pictures",
         discriminator="_soft",
     )
     for name, variant in VARIANTS.items()
@@ -157,6 +186,7 @@ class Scale:
             times as long.
         means: in words, but for the epochs.
         input_filter: what the discriminator sees everything through, where a variant has no own.
+        fractions: whether windows have room for shifts by fractions of a pixel.
     """
 
     options: tuple[str, ...]
@@ -164,6 +194,7 @@ class Scale:
     keep_every: int
     means: str
     input_filter: str = "tri3"
+    fractions: bool = True
 
 
 def _size(load: int, crop: int, *, ngf: int, num_downs: int) -> tuple[str, ...]:
@@ -191,7 +222,7 @@ SCALES = {
         "windows of 128 px in pictures of 286 px, ngf 32, batch 1: the paper's pixels, half of its window "
         "and width",
     ),
-    "smoke": Scale(_size(48, 32, ngf=4, num_downs=4), 2, 1, "32 px, ngf 4: means nothing"),
+    "smoke": Scale(_size(48, 32, ngf=4, num_downs=4), 2, 1, "32 px, ngf 4: means nothing", fractions=False),
 }
 
 
@@ -210,6 +241,12 @@ class Run:
     scale: str
     variant: str
     seed: int
+
+    @classmethod
+    def named(cls, study: str, scale: str, name: str) -> Run:
+        """Return the training of a study with this name."""
+        variant, _, seed = name.rpartition("-")
+        return cls(study, scale, variant, int(seed))
 
     @property
     def name(self) -> str:
@@ -264,11 +301,13 @@ def discriminators(scale: str) -> dict[str, str | None]:
 def runs(study: str, scale: str) -> Iterator[Run]:
     """Yield the trainings of a table, in the order they are made."""
     usual = SCALES[scale].input_filter
-    for variant, seed in STUDIES[study].order:
-        if OTHER_DISCRIMINATORS.get(VARIANTS[variant].discriminator) != usual:  # else it is in there already
-            yield Run(study, scale, variant, seed)
+    for name in STUDIES[study].order:
+        run = Run.named(study, scale, name)
+        if OTHER_DISCRIMINATORS.get(VARIANTS[run.variant].discriminator) != usual:  # else it is there already
+            yield run
 
 
 def page_name(study: str, scale: str) -> str:
     """Return the name of a study's page and of the folder of its pictures."""
-    return study if scale == "cpu" else f"{study}-{scale}"
+    name = STUDIES[study].page or study
+    return name if scale == "cpu" else f"{name}-{scale}"

@@ -14,12 +14,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from configs.load import build_parser, parse
-from configs.resume import contradiction
-from data.errors import InputError
-from gen.checkpoint import GENERATOR_FILE
-from gen.header import check_header
 from reproduce.plan import Run
+from steadypix.configs.load import build_parser, parse
+from steadypix.configs.resume import contradiction
+from steadypix.errors import InputError
+from steadypix.gen.weights.generators import GENERATOR_FILE
+from steadypix.gen.weights.header import check_header
 
 TERMINATED = 143
 
@@ -31,7 +31,7 @@ class TrainingFailed(RuntimeError):
 
 
 def epoch_of(run: Run, root: Path) -> float:
-    """Return how many epochs a run has behind it; 0 if it has not begun.
+    """Return how many epochs of a run are trained; 0 if it has not begun.
 
     Raises:
         InputError: if what lies in its place was trained by another recipe, say that of an older plan.

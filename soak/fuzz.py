@@ -24,8 +24,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data.command import command, natural, positive
 from soak.readers import Reader, make_readers
+from steadypix.command import command, natural, positive
 
 MOST_MEMORY = 8 << 30  # bytes of addresses beyond what is in use: a bomb ends as MemoryError, not the machine
 HANG_S = 120  # where no signal is heeded, the process ends itself

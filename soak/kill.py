@@ -24,8 +24,9 @@ from pathlib import Path
 
 import torch
 
-from checkpoints.run_directory import STATE_FILE
-from gen.checkpoint import GENERATOR_FILE, load_generator, read_tensors
+from steadypix.checkpoints.run_directory import STATE_FILE
+from steadypix.gen.weights.generators import GENERATOR_FILE, load_generator
+from steadypix.gen.weights.tensors import read_tensors
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 STEPS_A_KILL = 30  # more than a training gets done between two kills
@@ -73,7 +74,7 @@ def soak(folder: Path, *, kills: int, seed: int) -> str:
         if not kill(killed, epochs, aim, rng):
             raise Lost(f"the run ended before kill {number + 1} of {kills}")
         where[aim] += 1
-        half_written += any(killed.glob("**/.*.tmp"))
+        half_written += any(killed.glob("**/.*.tmp*"))
         check(killed, f"kill {number + 1} ({aim})")
     finish(killed, epochs)
     compare(whole, killed)
@@ -118,7 +119,7 @@ def kill(out: Path, epochs: int, aim: str, rng: random.Random) -> bool:
         _wait(process, lambda: _changed(out / "metrics.jsonl") != before)
         time.sleep(rng.uniform(0, 0.3))
         if aim == "write":
-            _wait(process, lambda: any(out.glob("last/.*.tmp")) or any(out.glob(".*.tmp")))
+            _wait(process, lambda: any(out.glob("last/.*.tmp*")) or any(out.glob(".*.tmp*")))
     alive = process.poll() is None
     process.kill()
     process.communicate()

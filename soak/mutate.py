@@ -1,7 +1,7 @@
 """Ways to damage a file, and to make it lie: bytes without knowing what they are, and trees of JSON and YAML.
 
 Every function takes a `random.Random`, so one seed gives one damage.
-`tests/test_fuzz.py` draws from the same.
+`tests/soak/test_fuzz.py` draws from the same.
 """
 
 from __future__ import annotations
@@ -17,71 +17,24 @@ import yaml
 Mutator = Callable[[random.Random, bytes], bytes]
 
 # What a length, a count or a place in a file is overwritten with.
-LENGTHS = (
-    0,
-    1,
-    2**7,
-    2**8 - 1,
-    2**15,
-    2**16 - 1,
-    2**24,
-    2**31 - 1,
-    2**31,
-    2**32 - 1,
-    2**40,
-    2**63 - 1,
-    2**64 - 1,
-)
-MAGIC = (
+LENGTHS: tuple[int, ...] = (0, 1, 2**7, 2**8 - 1, 2**15, 2**16 - 1, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
+LENGTHS += (2**40, 2**63 - 1, 2**64 - 1)
+MAGIC: tuple[bytes, ...] = (
     b"PK\x03\x04",
     b"PK\x05\x06",
     b"\x80\x02}",
     b"\x89PNG\r\n\x1a\n",
     b"II*\0",
     b"RIFF",
-    b"{",
-    b"[",
-    b"\0" * 16,
-    b"\xff\xd8",
 )
+MAGIC += (b"{", b"[", b"\0" * 16, b"\xff\xd8")
 # A raw text of JSON that json.dumps would not write.
 RAW = ("NaN", "-Infinity", "1e999", "9" * 5000, "[" * 3000, '"\\ud800"', "-0", "1e-400", "", "{", '"\\u0000"')
-HOSTILE: tuple[Any, ...] = (
-    None,
-    True,
-    False,
-    0,
-    -1,
-    1,
-    2**31,
-    2**63,
-    10**18,
-    -(10**18),
-    0.5,
-    -0.0,
-    1e308,
-    -1e-300,
-    "",
-    "x",
-    "\x1b[2J\n",
-    "../../etc/passwd",
-    "/dev/zero",
-    "<script>alert(1)</script>",
-    '"onload="alert(1)',
-    "{{ 7 * 7 }}",
-    "é\u202e\U0001f600",
-    "a" * 10_000,
-    [],
-    {},
-    [[]],
-    [None],
-    {"": None},
-    {"class_path": "os.system"},
-    "NaN",
-    "1e12",
-    [0] * 1000,
-    "%s%n",
-)
+HOSTILE: tuple[Any, ...] = (None, True, False)
+HOSTILE += (0, -1, 1, 2**31, 2**63, 10**18, -(10**18), 0.5, -0.0, 1e308, -1e-300)
+HOSTILE += ("", "x", "\x1b[2J\n", "../../etc/passwd", "/dev/zero", "<script>alert(1)</script>")
+HOSTILE += ('"onload="alert(1)', "{{ 7 * 7 }}", "é\u202e\U0001f600", "a" * 10_000)
+HOSTILE += ([], {}, [[]], [None], {"": None}, {"class_path": "os.system"}, "NaN", "1e12", [0] * 1000, "%s%n")
 _PLACE = "\ue000"  # stands in a tree where a raw text is to be put
 
 
@@ -150,19 +103,8 @@ def _set_length(rng: random.Random, data: bytearray) -> None:
     data[place : place + width] = value.to_bytes(width, rng.choice(("little", "big")))
 
 
-_BYTE_MUTATORS = (
-    _flip,
-    _flip,
-    _flip_early,
-    _truncate,
-    _remove,
-    _duplicate,
-    _splice,
-    _blank,
-    _insert,
-    _append,
-    _set_length,
-)
+_BYTE_MUTATORS = [_flip, _flip, _flip_early, _truncate, _remove, _duplicate, _splice, _blank]
+_BYTE_MUTATORS += [_insert, _append, _set_length]
 
 
 def _span(rng: random.Random, data: bytearray) -> tuple[int, int]:
@@ -251,26 +193,18 @@ def mutate_yaml(rng: random.Random, data: bytes) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-YAML_LINES = (
-    "seed: !!python/object/apply:os.getcwd []",
-    "seed: 2001-99-99",
-    "seed: 0b2",
+YAML_LINES: tuple[str, ...] = ("seed: !!python/object/apply:os.getcwd []", "seed: 2001-99-99", "seed: 0b2")
+YAML_LINES += (
     "seed: 1_000",
     "seed: 1:2:3",
     "a: &a [1, 1]\nb: *a",
     "a: &a {<<: *a}",
     "? [1, 2]\n: 3",
     "<<: {seed: 3}",
-    "generator.ngf: 7",
-    "- 3",
-    "\t",
-    "%TAG",
-    "generator: {class_path: os.system}",
-    "config: other.yaml",
-    "seed: " + "9" * 5000,
-    "--- 3",
-    "seed: !!binary aGk=",
-    "seed: !!set {a}",
+)
+YAML_LINES += ("generator.ngf: 7", "- 3", "\t", "%TAG", "generator: {class_path: os.system}")
+YAML_LINES += ("config: other.yaml", "seed: " + "9" * 5000, "--- 3", "seed: !!binary aGk=", "seed: !!set {a}")
+YAML_LINES += (
     "seed: .inf",
     "seed: ~",
     "data: other.yaml",

@@ -8,23 +8,26 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from configs.load import build_parser, parse, to_yaml
-from data.fashion_mnist import read_idx
-from data.paired import read_image
-from eval.classifier_file import load_classifier
-from eval.exchange import MANIFEST, load_outputs
-from eval.models import load_models
-from eval.partial import Partial
-from eval.report import write_report
-from eval.results import lead_score
-from eval.results_schema import read_results
-from eval.sources import open_data
-from gen import UNetGenerator, load_weights
 from soak import seeds
 from soak.containers import mutate_numbers, mutate_png, mutate_safetensors, mutate_zip
 from soak.mutate import Mutator, mutate_bytes, mutate_json, mutate_lines, mutate_yaml
+from steadypix.configs.load import build_parser, parse, to_yaml
+from steadypix.data.labelled.fashion_mnist import read_idx
+from steadypix.data.pairs.folders import read_image
+from steadypix.eval.classifiers.file import load_classifier
+from steadypix.eval.generators.models import load_models
+from steadypix.eval.generators.outputs import MANIFEST, load_outputs
+from steadypix.eval.measure.partial import Partial
+from steadypix.eval.measure.sources import open_data
+from steadypix.eval.report.render import write_report
+from steadypix.eval.results.lead import lead_score
+from steadypix.eval.results.schema import read_results
+from steadypix.gen import UNetGenerator, load_weights
 from train_pix2pix import main as train_pix2pix
+
+Read = Callable[[Path], int | None]
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Reader:
     share: int
     seeds: Mapping[str, bytes]
     place: Callable[[str], Path]
-    read: Callable[[Path], int | None]
+    read: Read
     mutators: Mapping[str, Sequence[Mutator]] = field(default_factory=dict)
     names_key: bool = False
     limit_s: float = 5.0
@@ -60,107 +63,57 @@ class Reader:
 
 def make_readers(work: Path) -> list[Reader]:
     """Return every reader, with sound files made below `work`."""
-    folders = {}
-    kinds = ("generators", "state", "published", "configs", "outputs", "partial", "images", "idx", "damaged")
-    for name in (*kinds, "classifiers"):
-        folders[name] = work / name
-        folders[name].mkdir(parents=True)
-    damaged = folders["damaged"]
-    generators = seeds.generators(folders["generators"])
-    published = seeds.published(folders["published"])
-    seeds.evaluation(folders["generators"])
-    seeds.outputs(folders["outputs"])
-    results = folders["generators"] / "out"
+
+    def folder(name: str) -> Path:
+        (work / name).mkdir(parents=True, exist_ok=True)
+        return work / name
+
+    def reader(
+        name: str,
+        share: int,
+        files: seeds.Seeds,
+        read: Read,
+        *mutators: Mutator,
+        at: str = "damaged",
+        **more: Any,
+    ) -> Reader:
+        found: dict[str, Any] = {"mutators": {"": mutators}} if mutators else {}
+        return Reader(name, share, files, (work / at).joinpath, read, **found, **more)
+
+    generators = seeds.generators(folder("generators"))
+    seeds.evaluation(folder("generators"))
+    seeds.outputs(folder("outputs"))
+    results = work / "generators" / "out"
+    result, frames = seeds.contents(results, "results.json"), seeds.contents(results / "frames", "*")
+    unet = {name: content for name, content in generators.items() if Path(name).stem == "unet"}
+    state, configs = seeds.state(folder("state")), seeds.configs(folder("configs"))
+    manifest = seeds.contents(work / "outputs", MANIFEST)
     weights = (mutate_safetensors, mutate_safetensors, mutate_numbers, mutate_bytes)
-    json_file = (mutate_json, mutate_json, mutate_json, mutate_bytes)
-
-    def anywhere(name: str) -> Path:
-        return damaged / name
-
+    as_json = (mutate_json, mutate_json, mutate_json, mutate_bytes)
+    in_frames = {".json": as_json, "": (mutate_bytes,)}
+    in_images = {".png": (mutate_png,), "": (mutate_bytes,)}
     return [
-        Reader("checkpoint", 20, generators, anywhere, _checkpoint, {"": weights}),
-        Reader("weights", 10, _only(generators, "unet"), anywhere, _weights, {"": weights}),
-        Reader(
-            "state",
-            4,
-            seeds.state(folders["state"]),
-            lambda name: work / "run" / "last" / name,
-            _state,
-            {"": weights},
-            True,
-            30.0,
+        reader("checkpoint", 20, generators, _checkpoint, *weights),
+        reader("weights", 10, unet, _weights, *weights),
+        reader("state", 4, state, _state, *weights, at="run/last", names_key=True, limit_s=30.0),
+        reader("classifier", 8, seeds.classifiers(folder("classifiers")), _classifier, *weights),
+        reader("idx", 4, seeds.idx(folder("idx")), _idx),
+        reader(
+            "published", 16, seeds.published(folder("published")), _checkpoint, mutate_bytes, mutate_archive
         ),
-        Reader(
-            "classifier",
-            8,
-            seeds.classifiers(folders["classifiers"]),
-            anywhere,
-            _classifier,
-            {"": weights},
-        ),
-        Reader("idx", 4, seeds.idx(folders["idx"]), anywhere, _idx),
-        Reader("published", 16, published, anywhere, _checkpoint, {"": (mutate_bytes, mutate_zip_or_bytes)}),
-        Reader(
-            "config",
-            12,
-            seeds.configs(folders["configs"]),
-            anywhere,
-            _config,
-            {"": (mutate_yaml, mutate_bytes)},
-            True,
-        ),
-        Reader(
-            "results",
-            10,
-            seeds.contents(results, "results.json"),
-            lambda name: results / name,
-            _report,
-            {"": json_file},
-        ),
-        Reader("baseline", 5, seeds.contents(results, "results.json"), anywhere, _baseline, {"": json_file}),
-        Reader(
-            "frames",
-            5,
-            seeds.contents(results / "frames", "*"),
-            lambda name: results / "frames" / name,
-            _report,
-            {".json": json_file, "": (mutate_bytes,)},
-        ),
-        Reader(
-            "partial",
-            5,
-            seeds.partial(folders["partial"]),
-            anywhere,
-            _partial,
-            {"": (mutate_lines, mutate_bytes)},
-        ),
-        Reader(
-            "manifest",
-            5,
-            seeds.contents(folders["outputs"], MANIFEST),
-            lambda name: folders["outputs"] / name,
-            _manifest,
-            {"": json_file},
-        ),
-        Reader(
-            "image",
-            20,
-            seeds.images(folders["images"]),
-            anywhere,
-            _image,
-            {".png": (mutate_png,), "": (mutate_bytes,)},
-            limit_mb=1000.0,
-        ),
+        reader("config", 12, configs, _config, mutate_yaml, mutate_bytes, names_key=True),
+        reader("results", 10, result, _report, *as_json, at="generators/out"),
+        reader("baseline", 5, result, _baseline, *as_json),
+        reader("frames", 5, frames, _report, at="generators/out/frames", mutators=in_frames),
+        reader("partial", 5, seeds.partial(folder("partial")), _partial, mutate_lines, mutate_bytes),
+        reader("manifest", 5, manifest, _manifest, *as_json, at="outputs"),
+        reader("image", 20, seeds.images(folder("images")), _image, mutators=in_images, limit_mb=1000.0),
     ]
 
 
-def mutate_zip_or_bytes(rng: random.Random, data: bytes) -> bytes:
+def mutate_archive(rng: random.Random, data: bytes) -> bytes:
     """Damage an archive from inside, and a file of the older format anywhere."""
     return (mutate_zip if data[:2] == b"PK" else mutate_bytes)(rng, data)
-
-
-def _only(files: Mapping[str, bytes], stem: str) -> dict[str, bytes]:
-    return {name: content for name, content in files.items() if Path(name).stem == stem}
 
 
 def _checkpoint(path: Path) -> None:

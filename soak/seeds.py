@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from configs.load import to_yaml
-from configs.schema import DataConfig, DiscriminatorConfig, GeneratorConfig, RunConfig, TrainConfig
-from eval.classifier_file import Classifier, save_classifier
-from eval.classifier_nets import ClassifierConfig, build_classifier
-from eval.eval_stability import main as eval_stability
-from eval.partial import Partial
-from gen import ResnetGenerator, UNetGenerator, save_generator
+from steadypix.configs.load import to_yaml
+from steadypix.configs.schema import DataConfig, DiscriminatorConfig, GeneratorConfig, RunConfig, TrainConfig
+from steadypix.eval.classifiers.file import Classifier, save_classifier
+from steadypix.eval.classifiers.nets import ClassifierConfig, build_classifier
+from steadypix.eval.eval_stability import main as eval_stability
+from steadypix.eval.measure.partial import Partial
+from steadypix.gen import ResnetGenerator, UNetGenerator, save_generator
 from tests.published_nets import PublishedResnet, PublishedUnet
 from train_pix2pix import main as train_pix2pix
 
@@ -114,15 +114,7 @@ def configs(folder: Path) -> Seeds:
 
 def evaluation(folder: Path) -> None:
     """Measure the generators below `folder`: results.json and frames/, with all that can stand in them."""
-    argv = [
-        *map(str, sorted(folder.glob("*.safetensors"))),
-        "--shifts",
-        "-1..2",
-        "--limit",
-        "2",
-        "--device",
-        "cpu",
-    ]
+    argv = [*map(str, sorted(folder.glob("*.safetensors"))), "--shifts=-1..2", "--limit=2", "--device=cpu"]
     argv += ["--protocol", "crop,eqt", "--margins", "0,2", "--map", "--pan", "1", "--pan-frames", "4"]
     run_quietly(
         lambda: eval_stability([*argv, "--quality", "ssim,checkerboard", "--out", str(folder / "out")])
@@ -137,18 +129,7 @@ def evaluation(folder: Path) -> None:
 
 def outputs(folder: Path) -> None:
     """Export the inputs of an evaluation to `folder`; they will do as the outputs of a program, too."""
-    argv = [
-        "--data",
-        "synthetic-facades",
-        "--shifts",
-        "0..1",
-        "--limit",
-        "1",
-        "--window",
-        "32",
-        "--canvas",
-        "40",
-    ]
+    argv = ["--data=synthetic-facades", "--shifts=0..1", "--limit=1", "--window=32", "--canvas=40"]
     run_quietly(lambda: eval_stability([*argv, "--export_inputs", str(folder)]))
 
 

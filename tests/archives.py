@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data.catalogue import Dataset
+from steadypix.data.download.catalogue import Dataset
 
 TINY = Dataset(
     name="facades",

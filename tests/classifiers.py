@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from eval.classifier_file import FILE, Classifier, save_classifier
-from eval.classifier_nets import ClassifierConfig, build_classifier
+from steadypix.eval.classifiers.file import FILE, Classifier, save_classifier
+from steadypix.eval.classifiers.nets import ClassifierConfig, build_classifier
 
 
 def write_idx(path: Path, numbers: np.ndarray) -> None:

@@ -10,12 +10,24 @@ import pytest
 import torch
 from PIL import Image
 
-from configs.schema import DataConfig, DiscriminatorConfig, GeneratorConfig, RunConfig, TrainConfig
-from gen import UNetGenerator, save_generator
+from steadypix.configs.schema import DataConfig, DiscriminatorConfig, GeneratorConfig, RunConfig, TrainConfig
+from steadypix.gen import UNetGenerator, save_generator
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Two test processes share two cores; more threads each only get in each other's way.
 torch.set_num_threads(1)
+
+
+# By fixture: the marker of every test that uses it, directly or through another fixture.
+MARKER_OF = {"real_data": "real_data", "page": "browser", "context": "browser", "browser": "browser"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need real pictures or a browser, so that `make test-fast` leaves them out."""
+    for item in items:
+        for fixture in getattr(item, "fixturenames", ()):
+            if fixture in MARKER_OF:
+                item.add_marker(MARKER_OF[fixture])
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gen import UNetGenerator
-from gen.checkpoint import FORMAT, write_tensors
+from steadypix.gen import UNetGenerator
+from steadypix.gen.weights.generators import FORMAT
+from steadypix.gen.weights.tensors import write_tensors
 
 Write = Callable[[Path], object]
 

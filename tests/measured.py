@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 
 import train_pix2pix
-from eval.eval_stability import main as eval_stability
-from eval.generate import main as generate
+from steadypix.checkpoints.generate import main as generate
+from steadypix.eval.eval_stability import main as eval_stability
 
 COMMANDS = {"eval_stability": eval_stability, "generate": generate, "train_pix2pix": train_pix2pix.main}
 MOST_MEMORY = 6 << 30  # bytes of addresses beyond those in use: what a test must not take from the machine

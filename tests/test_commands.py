@@ -18,29 +18,16 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import train_pix2pix
-from data.cli import main as steadypix_data
-from data.command import one_line
-from eval.eval_stability import main as eval_stability
-from eval.generate import main as generate
+from steadypix.checkpoints.generate import main as generate
+from steadypix.data.cli import main as steadypix_data
+from steadypix.errors import one_line
+from steadypix.eval.eval_stability import main as eval_stability
+from tests.cli import FAST, TINY, Capture, one_error_line
 from tests.conftest import REPOSITORY, tiny_config, write_checkpoint
 
-Capture = pytest.CaptureFixture[str]
-TINY = ["--data.load_size=40", "--data.crop_size=32", "--generator.ngf=4", "--generator.num_downs=3"]
+pytestmark = pytest.mark.slow
+
 TINY += ["--discriminator.ndf=4", "--discriminator.n_layers=1", "--train.epochs=1", "--device=cpu"]
-FAST = ["--shifts", "0..3", "--margins", "0,4", "--device", "cpu"]
-# A pan compares what all frames show less 16 px a side: a window of 32 px leaves nothing.
-PAN = ["--pan", "1", "--pan-frames", "2", "--window", "40", "--canvas", "48"]
-
-
-def one_error_line(capsys: Capture, *culprits: str) -> str:
-    """The last line on stderr is the error and names the culprits; there is no traceback."""
-    captured = capsys.readouterr()
-    line = captured.err.strip().splitlines()[-1]
-    assert ": error: " in line
-    assert "Traceback" not in captured.err
-    for culprit in culprits:
-        assert culprit in line
-    return line
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -355,7 +342,7 @@ def test_generate_takes_folders_and_any_size(checkpoints: list[Path], tmp_path: 
 
 def test_tiles_cover_the_picture(tmp_path: Path, pair_folder: Path) -> None:
     """A network without norm and with small reach: inside a tile, tiling changes nothing."""
-    from configs.schema import GeneratorConfig
+    from steadypix.configs.schema import GeneratorConfig
 
     config = tiny_config(pair_folder, generator=GeneratorConfig(ngf=4, num_downs=1, norm="none"))
     checkpoint = write_checkpoint(tmp_path / "small.safetensors", config)
@@ -442,7 +429,7 @@ def test_released_generators_work_right_after_the_install(tmp_path: Path) -> Non
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     argv = ["--shifts", "0..7", "--limit", "4", "--device", "cpu"]
     run = subprocess.run(
-        [sys.executable, "-m", "eval.eval_stability", *argv],
+        [sys.executable, "-m", "steadypix.eval.eval_stability", *argv],
         cwd=tmp_path,
         env=environment,
         capture_output=True,

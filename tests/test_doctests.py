@@ -8,17 +8,13 @@ import importlib
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.test_architecture import module_name, sources
 
-MODULES = sorted(
-    ".".join(file.relative_to(REPOSITORY).with_suffix("").parts)
-    for package in ("configs", "data", "gen", "eval")
-    for file in (REPOSITORY / package).glob("*.py")
-    if ">>> " in file.read_text(encoding="utf-8")
-)
+MODULES = [module_name(file, REPOSITORY) for file in sources() if ">>> " in file.read_text(encoding="utf-8")]
 
 
 def test_there_are_examples() -> None:
-    assert {"eval.stability", "eval.decibels"} <= set(MODULES)
+    assert {"steadypix.eval.metrics.stability", "steadypix.eval.metrics.decibels"} <= set(MODULES)
 
 
 @pytest.mark.parametrize("name", MODULES)

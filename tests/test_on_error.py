@@ -15,18 +15,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import eval.evaluate as evaluation
+import steadypix.eval.measure.measure as evaluation
 import train_pix2pix
-from configs.load import ConfigError, build_parser, parse
-from data import EpochSampler, InputError, PairedImages, SyntheticPairs
-from data.command import one_line
-from data.pairs import MAX_TRIES
-from data.source import open_pairs
-from eval.eval_stability import main as eval_stability
-from eval.validation import draw_samples, validate
-from gen import UNetGenerator
+from steadypix.checkpoints.validation import draw_samples, validate
+from steadypix.configs.load import build_parser, parse
+from steadypix.data import EpochSampler, PairedImages, SyntheticPairs
+from steadypix.data.pairs.base import MAX_TRIES
+from steadypix.data.pairs.opening import open_pairs
+from steadypix.errors import InputError, one_line
+from steadypix.eval.eval_stability import main as eval_stability
+from steadypix.gen import UNetGenerator
+from tests.cli import FAST, PAN, TINY, one_error_line
 from tests.conftest import REPOSITORY, tiny_config
-from tests.test_commands import FAST, PAN, TINY, one_error_line
+
+pytestmark = pytest.mark.slow
 
 Capture = pytest.CaptureFixture[str]
 
@@ -167,7 +169,7 @@ def test_the_choice_is_checked(pair_folder: Path) -> None:
     parser = build_parser("train_pix2pix", "test")
     assert parse(parser, [])[0].data.on_error == "fail"
     assert parse(parser, ["--data.on_error", "skip"])[0].data.on_error == "skip"
-    with pytest.raises(ConfigError, match=r"on_error.*ignore"):
+    with pytest.raises(InputError, match=r"on_error.*ignore"):
         parse(parser, ["--data.on_error", "ignore"])
     options = dataclasses.asdict(tiny_config(pair_folder).data)
     assert open_pairs(str(pair_folder), "train", on_error=options["on_error"], **SIZES).on_error == "fail"
@@ -255,7 +257,7 @@ def test_processes_count_what_all_of_them_skipped(
     assert eval_stability([*argv, str(tmp_path / "one")]) == 0
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
     run = subprocess.run(
-        [*launch, "-m", "eval.eval_stability", *argv, str(tmp_path / "two")],
+        [*launch, "-m", "steadypix.eval.eval_stability", *argv, str(tmp_path / "two")],
         cwd=REPOSITORY,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,

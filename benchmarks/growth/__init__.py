@@ -1,0 +1,1 @@
+"""How the cost of training and of evaluation grows."""

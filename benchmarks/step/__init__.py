@@ -1,0 +1,1 @@
+"""The full training step, ours and the published one."""

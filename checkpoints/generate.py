@@ -1,0 +1,123 @@
+"""The command `generate`: run a generator on pictures and folders of any size."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from steadypix.command import Parser, add_common_options, command, pick_device, positive
+from steadypix.errors import InputError, one_line
+from steadypix.files import prepare_output
+from steadypix.gen.networks.tiles import run_tiled
+from steadypix.progress import progress
+
+if TYPE_CHECKING:
+    pass
+
+MIN_TILE_PX = 32
+KINDS = (
+    "run directory, .safetensors, latest_net_G.pth, .onnx, .pt2, package.module:function, or the short "
+    "name of a released generator such as facades-blur"
+)
+
+
+def build_parser() -> Parser:
+    """Return the command line."""
+    parser = Parser(prog="generate", description="Translate pictures with a trained generator.")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help=KINDS)
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="pictures or folders of them")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where NAME.png is written")
+    parser.add_argument(
+        "--bits", type=int, choices=(8, 16), default=8, help="a channel of the output (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("png", "tiff"),
+        help="of the output (default: png for grayscale and RGB, else tiff as NAME.tif)",
+    )
+    parser.add_argument(
+        "--tile",
+        type=positive,
+        metavar="PX",
+        help="work in overlapping tiles, for pictures too large at once",
+    )
+    parser.add_argument(
+        "--trust", action="store_true", help="load .pt2 files and callables: they can run code"
+    )
+    add_common_options(parser, batch_size=8)
+    return parser
+
+
+@command("generate")
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; return its exit code: 2 if any picture could not be read."""
+    args = build_parser().parse(argv)
+    if args.tile and args.tile < MIN_TILE_PX:
+        raise InputError(f"--tile {args.tile}: expected at least {MIN_TILE_PX} px")
+    prepare_output(args.out)
+    files = collect(args.inputs)
+
+    import torch
+
+    from steadypix.data.pictures.images import read_image
+    from steadypix.data.pictures.saving import save_image, suffix_for
+    from steadypix.data.pictures.transforms import to_pixels, to_tensor
+    from steadypix.eval.generators.loading import load_generator
+    from steadypix.gen.kernels.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    device = pick_device(args.device)
+    generator = load_generator(args.checkpoint, device, trust=args.trust)
+    config: Any = generator.config
+    channels = config["generator"].get("in_channels", 3)
+    suffix = suffix_for(config["generator"].get("out_channels", 3), args.format)
+    outputs = {args.out / f"{stem}{suffix}": file for stem, file in files.items()}
+    for out, file in outputs.items():
+        if out.resolve() == file.resolve():
+            raise InputError(f"{file}: would be overwritten by its own output; expected another --out")
+    failures = 0
+    for out, file in progress(outputs.items(), len(outputs)):
+        try:
+            pixels = read_image(file, channels)
+        except InputError as error:
+            print(f"generate: error: {one_line(error)}", file=sys.stderr)
+            failures += 1
+            continue
+        x = to_tensor(pixels)[None].to(device)
+        with torch.inference_mode():
+            output = run_tiled(generator, x, args.tile, args.batch_size) if args.tile else generator(x)
+        if not output.isfinite().all():
+            raise InputError(
+                f"{args.checkpoint}: makes an output of {file} that is not finite (NaN or infinity)"
+            )
+        save_image(out, to_pixels(output[0], args.bits))
+    print(f"wrote {len(files) - failures} of {len(files)} pictures to {args.out}", file=sys.stderr)
+    return 2 if failures else 0
+
+
+def collect(inputs: Sequence[Path]) -> dict[str, Path]:
+    """Return the picture files behind files and folders, by the name their output gets.
+
+    Raises:
+        InputError: if one is missing, a folder holds no picture, or two would write the same output.
+    """
+    from steadypix.data.pictures.listing import list_images
+
+    files: dict[str, Path] = {}
+    for item in inputs:
+        found = list_images(item) if item.is_dir() else [item]
+        if not found:
+            raise InputError(f"{item}: holds no images")
+        for file in found:
+            if not file.exists():
+                raise InputError(f"{file}: no such file; expected a picture or a folder of them")
+            if file.stem in files:
+                raise InputError(f"{file}: would overwrite the output of {files[file.stem]}; rename one")
+            files[file.stem] = file
+    return files
+
+
+if __name__ == "__main__":
+    sys.exit(main())

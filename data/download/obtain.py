@@ -1,0 +1,213 @@
+"""A data set by name: fetched, unpacked aside, held against what is known of it, only then put into place.
+
+Everything lies in the folder the user names: the finished `NAME/`, a `NAME.tar.gz` that was put there by hand
+or is to be kept, a hidden `.NAME.partial/` for what is not finished, the downloaded archive with it, and
+`.steadypix-download.json`, which records the sha256 of every archive.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from steadypix.data.download.archive import unpack
+from steadypix.data.download.catalogue import DATASETS, Dataset, verify_structure
+from steadypix.data.download.fashion_mnist import download_fashion_mnist
+from steadypix.data.download.fetch import fetch
+from steadypix.data.labelled.fashion_mnist import NAME as FASHION_MNIST
+from steadypix.errors import InputError
+from steadypix.files import write_text
+
+RECORD = ".steadypix-download.json"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    names = (*DATASETS, FASHION_MNIST)
+    parser.add_argument("name", choices=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the pictures go to DIR/NAME")
+    parser.add_argument("--url", help="another address of the archive (a mirror)")
+    parser.add_argument("--sha256", type=_sha256, metavar="HEX", help="what the archive must have")
+    parser.add_argument(
+        "--keep-archive", action="store_true", help="keep DIR/NAME.tar.gz after a download (else removed)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what the command says: bring a data set, print its folder."""
+    if args.name == FASHION_MNIST:
+        return _run_fashion_mnist(args)
+    dataset = DATASETS[args.name]
+    folder = obtain(dataset, args.out, url=args.url, sha256=args.sha256, keep_archive=args.keep_archive)
+    splits = ", ".join(f"{split} {count}" for split, count in dataset.splits.items())
+    print(f"{folder}: {dataset.name} is there and whole ({splits} pictures)", file=sys.stderr)
+    print(folder)
+    return 0
+
+
+def _run_fashion_mnist(args: argparse.Namespace) -> int:
+    for option in ("url", "sha256", "keep_archive"):
+        if getattr(args, option):
+            raise InputError(f"--{option.replace('_', '-')}: {args.name} is four files of known hashes")
+    folder: Path = args.out / args.name
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        download_fashion_mnist(folder)
+    print(f"{folder}: {args.name} is there and whole", file=sys.stderr)
+    print(folder)
+    return 0
+
+
+def obtain(
+    dataset: Dataset,
+    out: Path,
+    *,
+    url: str | None = None,
+    sha256: str | None = None,
+    keep_archive: bool = False,
+) -> Path:
+    """Bring a data set into `out/NAME`; whatever an earlier, stopped call left is used.
+
+    An archive that already lies at `out/NAME.tar.gz` is taken instead of a download, and never removed.
+
+    Args:
+        dataset: which one, and what it must turn out to hold.
+        out: the folder; it is made.
+        url: where the archive lies, if not where the data set is published.
+        sha256: what the archive must have, in hexadecimal. Without it, what is known of the data set or, that
+            failing, what was recorded when the archive was first unpacked.
+        keep_archive: keep a downloaded archive.
+
+    Returns:
+        The folder with the splits.
+
+    Raises:
+        InputError: naming the file or the address, if the archive cannot be had, is not the expected one, is
+            hostile, cut short or no archive, or if the pictures are not what the data set holds.
+        OSError: as the system raises it; a full disk, mostly.
+    """
+    url = url or dataset.url
+    folder, by_hand = out / dataset.name, out / f"{dataset.name}.tar.gz"
+    work = out / f".{dataset.name}.partial"
+    out.mkdir(parents=True, exist_ok=True)
+    with _alone(out):
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            try:
+                verify_structure(folder, dataset)
+            except InputError as error:
+                raise InputError(f"{error}; move {folder} away to download it again") from None
+            shutil.rmtree(work, ignore_errors=True)
+            return folder
+        record = _read_record(out)
+        archive = by_hand if by_hand.exists() else work / by_hand.name
+        if not archive.exists():
+            fetch(url, archive, place=by_hand)
+        digest = _verified(archive, sha256 or dataset.sha256 or record.get(dataset.name, {}).get("sha256"))
+        with _unpacked(dataset, archive, work) as pictures:
+            # Only the hash of an archive that turned out sound is held against later ones.
+            record[dataset.name] = {"url": None if archive == by_hand else url, "sha256": digest}
+            write_text(out / RECORD, json.dumps(record, indent=1) + "\n")
+            if keep_archive:
+                archive.replace(by_hand)
+            pictures.replace(folder)
+        shutil.rmtree(work, ignore_errors=True)
+    return folder
+
+
+@contextlib.contextmanager
+def _unpacked(dataset: Dataset, archive: Path, work: Path) -> Iterator[Path]:
+    """Unpack beside the destination and verify: no kill leaves a folder that only looks whole.
+
+    Yields:
+        The folder with the splits, which may be moved; what is left of it goes afterwards.
+    """
+    unpacked = work / "unpacked"
+    shutil.rmtree(unpacked, ignore_errors=True)  # of a run that was killed
+    unpacked.mkdir(parents=True)
+    try:
+        unpack(
+            archive,
+            unpacked,
+            members=dataset.pictures,
+            max_members=dataset.max_members,
+            max_bytes=dataset.max_bytes,
+        )
+        inner = unpacked / dataset.name
+        if not inner.is_dir() and any((unpacked / split).is_dir() for split in dataset.splits):
+            inner = unpacked  # a mirror's archive may hold the splits without a folder around them
+        try:
+            verify_structure(inner, dataset)
+        except InputError as error:
+            # The temporary place means nothing to anybody; the archive does.
+            fault = str(error).replace(str(unpacked), str(archive))
+            raise InputError(f"{fault}; delete {archive} to download it again") from None
+        yield inner
+    finally:
+        shutil.rmtree(unpacked, ignore_errors=True)
+        with contextlib.suppress(OSError):  # where a downloaded archive is still in it
+            work.rmdir()
+
+
+def _verified(archive: Path, expected: str | None) -> str:
+    """Return the archive's sha256 in hexadecimal.
+
+    Raises:
+        InputError: if it is not the expected one.
+    """
+    with archive.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if expected is not None and digest != expected.lower():
+        raise InputError(
+            f"{archive}: has sha256 {digest}, expected {expected.lower()}; delete it to download it again, "
+            f"or give --sha256 {digest} to take it"
+        )
+    return digest
+
+
+def _read_record(out: Path) -> dict[str, Any]:
+    path = out / RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        record = None
+    if not isinstance(record, dict) or not all(isinstance(entry, dict) for entry in record.values()):
+        raise InputError(f"{path}: is no record of downloads; expected JSON; delete it to start anew")
+    return record
+
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keep a second run out of the folder, where the system can; the lock ends with the process.
+
+    Raises:
+        InputError: if another run is at work there.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            import fcntl
+
+            handle = os.open(out, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{out}: another download into this folder is running; wait for it") from None
+        except (ImportError, OSError):
+            pass  # Windows and some network disks have no locks
+        yield
+
+
+def _sha256(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        raise argparse.ArgumentTypeError(f"expected 64 hexadecimal digits, got {text!r}")
+    return text.lower()

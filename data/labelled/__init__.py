@@ -1,0 +1,1 @@
+"""Pictures with class labels, for the classifiers of the paper."""

@@ -1,0 +1,152 @@
+"""Pictures with class labels, each on a square canvas that a network's window is cut from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steadypix.data.labelled.fashion_mnist import CLASSES, NAME, is_fashion_mnist, read_fashion_mnist
+from steadypix.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Pictures of one source.
+
+    Args:
+        source: its name or folder.
+        classes: names of the classes; empty where no picture has a label.
+        labels: (N,) indices into `classes`, -1 where there is none.
+        pixels: (N, H, W) uint8 grayscale that is in memory; None where `files` are read.
+        files: pictures on disk.
+        channels: of every canvas, 1 or 3.
+    """
+
+    source: str
+    classes: tuple[str, ...]
+    labels: NDArray[np.int64]
+    pixels: NDArray[np.uint8] | None = None
+    files: tuple[Path, ...] = ()
+    channels: int = 1
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def canvas(self, index: int, canvas_px: int) -> Tensor:
+        """Return a picture (C, S, S) uint8, S = `canvas_px`.
+
+        Small pictures in memory lie on a black ground in the middle of the canvas, at their own size, so that
+        shifts move real content; files are resized (shorter side, Lanczos) and cut square about the centre.
+
+        Raises:
+            InputError: naming a file that cannot be read, or pictures larger than the canvas.
+        """
+        import torch
+
+        if self.pixels is not None:
+            picture = self.pixels[index]
+            room = [canvas_px - side for side in picture.shape]
+            if min(room) < 0:
+                raise InputError(
+                    f"{self.source}: pictures of {picture.shape[1]} x {picture.shape[0]} px do not fit on a "
+                    f"canvas of {canvas_px} px"
+                )
+            plane = np.pad(picture, [(space // 2, space - space // 2) for space in room])
+            return torch.from_numpy(plane)[None].expand(self.channels, -1, -1)
+        return torch.from_numpy(_square(self.files[index], self.channels, canvas_px)).permute(2, 0, 1)
+
+    def canvases(self, indices: Sequence[int], canvas_px: int) -> Tensor:
+        """Return some pictures (B, C, S, S) uint8; see `canvas`."""
+        import torch
+
+        return torch.stack([self.canvas(index, canvas_px) for index in indices])
+
+    def first(self, count: int | None) -> Labelled:
+        """Return the first `count` pictures, or all."""
+        pixels = None if self.pixels is None else self.pixels[:count]
+        return Labelled(
+            self.source, self.classes, self.labels[:count], pixels, self.files[:count], self.channels
+        )
+
+    def sha256(self) -> str:
+        """Return the hash of all pictures, pixels or whole files, and their labels, wherever they lie."""
+        digest = hashlib.sha256(self.labels.tobytes())
+        if self.pixels is not None:
+            digest.update(f"{self.pixels.shape}".encode())
+            digest.update(self.pixels.tobytes())
+        for path in self.files:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()
+
+
+def open_labelled(source: str | Path, split: str = "test", *, channels: int = 1) -> Labelled:
+    """Open pictures for a classifier.
+
+    Args:
+        source: a folder with Fashion-MNIST's idx files, a folder of class folders (whose sorted names are
+            the classes, as torchvision's ImageFolder has it), or a folder of pictures without labels.
+        split: of Fashion-MNIST; of other folders the subfolder of that name, where there is one.
+        channels: 1 or 3.
+
+    Raises:
+        InputError: if there is no such folder, or nothing in it.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        hint = "" if folder.name != NAME else f"; `steadypix_data download {NAME} --out {folder.parent}`"
+        raise InputError(f"{folder}: no such folder of pictures{hint}")
+    if is_fashion_mnist(folder):
+        pixels, labels = read_fashion_mnist(folder, split)
+        return Labelled(str(source), CLASSES, labels.astype(np.int64), pixels, channels=channels)
+    folder = folder / split if (folder / split).is_dir() else folder
+    return _open_folder(folder, channels)
+
+
+def _open_folder(folder: Path, channels: int) -> Labelled:
+    from steadypix.data.pictures.listing import list_images
+
+    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not inside:
+        files = list_images(folder)
+        if not files:
+            raise InputError(f"{folder}: holds no pictures")
+        labels = np.full(len(files), -1)
+        return Labelled(str(folder), (), labels, files=tuple(files), channels=channels)
+    found = [(file, label) for label, place in enumerate(inside) for file in list_images(place)]
+    if not found:
+        raise InputError(f"{folder}: holds folders but no pictures in them; expected a folder for each class")
+    return Labelled(
+        str(folder),
+        tuple(path.name for path in inside),
+        np.array([label for _, label in found], dtype=np.int64),
+        files=tuple(file for file, _ in found),
+        channels=channels,
+    )
+
+
+def _square(file: Path, channels: int, side: int) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    from steadypix.data.pictures.images import read_image
+
+    pixels = read_image(file, channels)
+    if pixels.dtype == np.uint16:
+        pixels = (pixels >> 8).astype(np.uint8)
+    image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+    scale = side / min(image.size)
+    image = image.resize(
+        [max(side, round(length * scale)) for length in image.size], Image.Resampling.LANCZOS
+    )
+    left, top = ((length - side) // 2 for length in image.size)
+    cut = np.array(image.crop((left, top, left + side, top + side)))
+    return cut[..., None] if channels == 1 else cut

@@ -1,0 +1,1 @@
+"""Pairs of pictures for training and evaluation, from folders or procedural."""

@@ -1,0 +1,186 @@
+"""What every source of pairs offers: jittered samples for training, whole canvases for evaluation."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from steadypix.data.pictures.transforms import cut, random_window, to_tensor
+from steadypix.errors import InputError
+
+DIRECTIONS = ("AtoB", "BtoA")
+ON_ERROR = ("fail", "skip")
+# Other pairs tried in place of one that cannot be read. If as many drawn at random are broken too, the folder
+# is what is wrong, and a run of thousands should not read all of it to say so.
+MAX_TRIES = 64
+
+
+class Pairs(Dataset[dict[str, Tensor | str]]):
+    """Input and target pictures at load size, and the jitter that training cuts out of them.
+
+    Args:
+        direction: `AtoB` takes the first (left) half as input, `BtoA` the second.
+        load_size: side in px a picture is brought to; the canvas of the `crop` protocol.
+        crop_size: side in px of the window a network sees.
+        flip: mirror half of the training samples.
+        seed: of the jitter.
+        shift_px: over 0, samples also hold a second window of the input, moved by up to so many px along
+            both axes.
+        cache: keep the pictures at load size in memory: 6 bytes a pixel pair for 8-bit RGB.
+        on_error: `fail` raises for a pair that cannot be read; `skip` trains on another in its place.
+
+    Raises:
+        InputError: for an unknown direction or `on_error`, or a crop larger than the load size.
+    """
+
+    def __init__(
+        self,
+        *,
+        direction: str = "BtoA",
+        load_size: int = 286,
+        crop_size: int = 256,
+        flip: bool = True,
+        seed: int = 0,
+        shift_px: int = 0,
+        cache: bool = False,
+        on_error: str = "fail",
+    ) -> None:
+        if direction not in DIRECTIONS:
+            raise InputError(f"direction {direction!r} is unknown; expected AtoB or BtoA")
+        if on_error not in ON_ERROR:
+            raise InputError(f"on_error {on_error!r} is unknown; expected fail or skip")
+        if not 1 <= crop_size <= load_size:
+            raise InputError(f"crop size {crop_size} px must lie between 1 and the load size {load_size} px")
+        self.direction = direction
+        self.load_size = load_size
+        self.crop_size = crop_size
+        self.flip = flip
+        self.seed = seed
+        self.shift_px = shift_px
+        self.on_error = on_error
+        self._unreadable: dict[int, str] = {}
+        self._cache: dict[int, tuple[np.ndarray, np.ndarray]] | None = {} if cache else None
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """Return the name of a pair, for messages and files."""
+
+    @abstractmethod
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the two halves (A, B) of a pair at load size, (load_size, load_size, C) uint8 or uint16."""
+
+    def canvas(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return (input, target) at load size, each (C, load_size, load_size) in [-1, 1]."""
+        source, target = self._halves(index)
+        return to_tensor(source), to_tensor(target)
+
+    def sample(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Return windows of a pair, jittered alike, each (C, crop_size, crop_size) in [-1, 1].
+
+        Args:
+            index: which pair.
+            rng: where the jitter is drawn from.
+
+        Returns:
+            `input` and `target`; with `shift_px` also `moved`, the input seen from another place, and
+            `shift`, (dx, dy) in px: what `input` shows at (x, y), `moved` shows at (x + dx, y + dy).
+        """
+        size, room = self.crop_size, self.load_size - self.crop_size
+        left, top, mirrored = random_window(self.load_size, size, flip=self.flip, rng=rng)
+        source, target = self._halves(index)
+        sample = {
+            "input": to_tensor(cut(source, left, top, size, mirrored=mirrored)),
+            "target": to_tensor(cut(target, left, top, size, mirrored=mirrored)),
+        }
+        if self.shift_px:  # drawn last, so that the windows above are the same without it
+            dx, dy = (
+                int(rng.integers(max(-self.shift_px, at - room), min(self.shift_px, at) + 1))
+                for at in (left, top)
+            )
+            sample["moved"] = to_tensor(cut(source, left - dx, top - dy, size, mirrored=mirrored))
+            sample["shift"] = torch.tensor([-dx if mirrored else dx, dy])
+        return sample
+
+    def canvases(self, limit: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield what `canvas` returns of the first `limit` pairs; `skip` passes over unreadable ones.
+
+        Raises:
+            InputError: if a pair cannot be read and `on_error` is `fail`, or none at all can.
+        """
+        yielded = 0
+        for index in range(len(self)):
+            if yielded == limit:
+                return
+            try:
+                canvas = self.canvas(index)
+            except InputError:
+                if self.on_error == "fail" or (not yielded and index + 1 == min(len(self), MAX_TRIES)):
+                    raise
+                continue
+            yield canvas
+            yielded += 1
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor | str]:
+        """Return the training sample of `(epoch, index)`; a bare index is epoch 0.
+
+        The jitter is a function of (seed, epoch, index) alone, so neither the number of workers nor the
+        place where a run was resumed changes what a network sees. So is the pair that stands in for one that
+        cannot be read, as long as the files stay the same.
+
+        Returns:
+            what `sample` returns; `name` of the pair they are of; `skipped`: the reasons why
+            others could not be read, one a line, or an empty string.
+
+        Raises:
+            InputError: if the pair cannot be read and `on_error` is `fail`, or nothing in its place can.
+        """
+        epoch, index = (0, key) if isinstance(key, int) else key
+        skipped: list[str] = []
+        for place, rng in self._candidates(epoch, index):
+            try:
+                sample = self.sample(place, rng)
+            except InputError as error:
+                if self.on_error == "fail":
+                    raise
+                skipped.append(" ".join(str(error).split()))
+            else:
+                return {**sample, "name": self.name(place), "skipped": "\n".join(skipped)}
+        raise InputError(f"{len(skipped)} pairs in a row cannot be read; the first: {skipped[0]}")
+
+    def _candidates(self, epoch: int, index: int) -> Iterator[tuple[int, np.random.Generator]]:
+        """Yield the pair of a key, then others in its place, each once and with its own jitter."""
+        yield index, np.random.default_rng((self.seed, epoch, index))
+        # A word more than above: another stream.
+        draw = np.random.default_rng((self.seed, epoch, index, 1))
+        for other in draw.choice(len(self), size=min(len(self), MAX_TRIES), replace=False):
+            if other != index:
+                yield int(other), np.random.default_rng((self.seed, epoch, index, 1, int(other)))
+
+    def _halves(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        if self._cache is not None and index in self._cache:
+            first, second = self._cache[index]
+        else:
+            first, second = self._read_once(index)
+            if self._cache is not None:
+                self._cache[index] = first, second
+        return (first, second) if self.direction == "AtoB" else (second, first)
+
+    def _read_once(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Read a pair; what `skip` found unreadable is not decoded again at every visit."""
+        if index in self._unreadable:
+            raise InputError(self._unreadable[index])
+        try:
+            return self.read(index)
+        except InputError as error:
+            if self.on_error == "skip":
+                self._unreadable[index] = str(error)
+            raise

@@ -1,0 +1,1 @@
+"""Picture files: found, read, written, turned into tensors."""

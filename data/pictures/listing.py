@@ -1,0 +1,32 @@
+"""Which files of a folder are pictures, in natural order."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from steadypix.errors import InputError
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Return the image files directly under `folder`, in natural order (2.png before 10.png)."""
+    try:
+        files = [path for path in folder.iterdir() if _is_picture(path)]
+    except FileNotFoundError:
+        raise InputError(f"{folder}: no such folder; expected a folder of images") from None
+    except NotADirectoryError:
+        raise InputError(f"{folder}: is a file; expected a folder of images") from None
+    return sorted(files, key=lambda path: natural_order(path.name))
+
+
+def _is_picture(path: Path) -> bool:
+    # A leading dot: what some systems leave beside a picture, such as ._1.png.
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def natural_order(text: str) -> list[tuple[bool, int, str]]:
+    """Return a key that sorts `2.png` before `10.png`."""
+    parts = re.split(r"(\d+)", text)
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]

@@ -1,0 +1,138 @@
+"""TIFFs of 16 bits or many channels: read within bounds, written, by tifffile.
+
+A header may claim anything, so sizes are checked against bounds and against the file before pixels are
+decoded, and only compressions are taken whose decoders stop at the size they are told.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from steadypix.data.pictures.transforms import turn_upright
+
+_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_COMPRESSIONS = {1: "none", 5: "LZW", 8: "Deflate", 32946: "Deflate", 32773: "PackBits", 50000: "Zstandard"}
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK = 0, 1, 2, 5
+_PHOTOMETRIC = (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK)
+_ALPHA = (1, 2)  # ExtraSamples: associated, unassociated
+MAX_BYTES = 1 << 30
+
+# What is wrong with a file becomes one line of ours; tifffile would log more of them on stderr.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+
+def is_tiff(path: Path) -> bool:
+    """Whether a file starts as TIFFs do."""
+    with open(path, "rb") as file:
+        return file.read(4) in _MAGIC
+
+
+def read_tiff(path: Path, channels: int = 1) -> tuple[np.ndarray, bool]:
+    """Decode the first picture of a TIFF, upright.
+
+    Args:
+        path: the file.
+        channels: what will be asked for. If the file has as many grayscale pages of one size (a stack of
+            channels), they are its channels; other pages than the first are not looked at otherwise.
+
+    Returns:
+        (H, W, C) uint8 or uint16, and whether the last channel is alpha.
+
+    Raises:
+        ValueError: saying what is wrong with the file.
+        OSError: if it cannot be opened.
+    """
+    import tifffile
+
+    with open(path, "rb") as file:
+        try:
+            with tifffile.TiffFile(file) as tiff:
+                pages = [tiff.pages.first]
+                if channels > 1 and pages[0].samplesperpixel == 1 and len(tiff.pages) == channels:
+                    stack = [tiff.pages[number].aspage() for number in range(channels)]
+                    if len({(page.samplesperpixel, page.shaped, str(page.dtype)) for page in stack}) == 1:
+                        pages = stack
+                for page in pages:
+                    _check(page, path.stat().st_size, len(pages))
+                pixels = np.concatenate([_pixels(page) for page in pages], axis=2)
+                upright = turn_upright(pixels, pages[0].tags.valueof(274, 1))
+                return np.ascontiguousarray(upright), _has_alpha(pages[0])
+        except OSError:
+            raise
+        except Exception as error:
+            # A library that parses hostile bytes fails in any way: struct, index, type, codec errors.
+            raise ValueError(str(error) or type(error).__name__) from None
+
+
+def tiff_bytes(pixels: np.ndarray) -> bytes:
+    """Return (H, W, C) uint8 or uint16 as a TIFF file: one page, channels interleaved, Deflate."""
+    import tifffile
+
+    buffer = io.BytesIO()
+    tifffile.imwrite(
+        buffer,
+        pixels[..., 0] if pixels.shape[2] == 1 else pixels,
+        photometric="rgb" if pixels.shape[2] == 3 else "minisblack",
+        planarconfig=None if pixels.shape[2] == 1 else "contig",
+        compression="zlib",
+        predictor=True,
+        metadata=None,
+        software="steadypix",
+    )
+    return buffer.getvalue()
+
+
+def _check(page: Any, file_bytes: int, n_pages: int) -> None:
+    """Refuse, before anything is allocated, a page that is not ours to decode or that lies about itself."""
+    if page.dtype not in (np.uint8, np.uint16) or page.bitspersample not in (8, 16):
+        raise ValueError(f"pixels of {_kind(page)}; expected 8 or 16 bits a channel, whole and unsigned")
+    if int(page.compression) not in _COMPRESSIONS:
+        names = ", ".join(dict.fromkeys(_COMPRESSIONS.values()))
+        raise ValueError(f"compression {int(page.compression)}; expected {names}")
+    if int(page.photometric) not in _PHOTOMETRIC:
+        raise ValueError(f"photometric {int(page.photometric)}; expected grayscale, RGB or plain channels")
+    planes, depth, height, width, samples = page.shaped
+    if depth != 1 or min(planes, height, width, samples) < 1:
+        raise ValueError(f"a size of {width} x {height} x {depth}; expected a flat picture")
+    bound = 2 * (Image.MAX_IMAGE_PIXELS or MAX_BYTES)  # where Pillow stops, too
+    n_bytes = math.prod(page.shaped) * page.dtype.itemsize
+    if height * width > bound or n_bytes * n_pages > MAX_BYTES:
+        raise ValueError(f"{width} x {height} px of {planes * samples} channels are too many to decode")
+    if math.prod(page.chunks) * page.dtype.itemsize > MAX_BYTES:
+        raise ValueError(f"tiles of {' x '.join(map(str, page.chunks))} are too large to decode")
+    n_segments = math.prod(page.chunked)
+    offsets, counts = page.dataoffsets[:n_segments], page.databytecounts[:n_segments]
+    whole = len(offsets) == len(counts) == n_segments
+    if not whole or any(o <= 0 or n <= 0 or o + n > file_bytes for o, n in zip(offsets, counts, strict=True)):
+        raise ValueError("its strips or tiles do not lie in the file; it may be cut short")
+    if int(page.compression) == 1 and n_bytes > file_bytes:
+        raise ValueError(f"{n_bytes} bytes of pixels in a file of {file_bytes}; it may be cut short")
+
+
+def _pixels(page: Any) -> np.ndarray:
+    """Return (H, W, C), native byte order, black at 0."""
+    planes = page.asarray(squeeze=False, maxworkers=1)[:, 0]
+    # Samples lie beside each other or in planes: one of both axes is 1.
+    pixels = np.moveaxis(planes, 0, 2).reshape(*planes.shape[1:3], -1)
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    return np.iinfo(pixels.dtype).max - pixels if int(page.photometric) == _WHITE_IS_ZERO else pixels
+
+
+def _has_alpha(page: Any) -> bool:
+    """Whether the last sample is alpha, or the filler beside RGB that Pillow drops as well."""
+    colours = 3 if int(page.photometric) == _RGB else 1
+    extra = tuple(map(int, page.extrasamples))
+    return page.samplesperpixel == colours + 1 and (colours == 3 or extra[-1:] in ((1,), (2,)))
+
+
+def _kind(page: Any) -> str:
+    kinds = {1: "unsigned", 2: "signed", 3: "float"}
+    kind = kinds.get(page.sampleformat, "unknown") if isinstance(page.sampleformat, int) else "mixed"
+    return f"{page.bitspersample} bits, {kind}"

@@ -1,0 +1,1 @@
+"""Procedural facades and maps: data sets that need no download."""

@@ -1,0 +1,1 @@
+"""Charts and pictures, drawn from results and pixels alone."""

@@ -1,0 +1,95 @@
+"""The animation of the outputs at every shift (WebP)."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+from steadypix.eval.charts.drawing import GREY, INK, PALE, Pixels, blank, magnify, write
+from steadypix.eval.charts.strips import Strip, _outputs
+from steadypix.files import write_whole
+
+FLICKER_PX = 256  # small pictures are enlarged to about this
+
+
+def save_flicker(
+    path: str | os.PathLike[str],
+    strips: Sequence[Strip],
+    *,
+    shifts: Sequence[str],
+    heading: str = "shift",
+    fps: float = 6.0,
+    max_bytes: int = 1_000_000,
+) -> None:
+    """Write an endless WebP animation of the shifts, the models side by side, four in a row.
+
+    In a still picture stability cannot be seen; here an unstable output shimmers.
+
+    Args:
+        path: of the WebP; it appears whole or not at all.
+        strips: the models.
+        shifts: a label per shift and frame.
+        heading: what the labels count, written before them.
+        fps: frames a second.
+        max_bytes: lossless if the file stays below it, else as good as it can be (quality 70 or
+            more, even if that is larger).
+
+    Raises:
+        ValueError: as in `draw_grid`.
+    """
+    outputs = _outputs(strips, shifts)
+    factor = max(1, round(FLICKER_PX / max(outputs[0].shape[1:3])))
+    frames = [
+        _frame(
+            strips,
+            [pixels[index] for pixels in outputs],
+            factor,
+            f"{heading} {shifts[index]}",
+            (index / len(shifts), (index + 1) / len(shifts)),
+        )
+        for index in range(len(shifts))
+    ]
+    # Lossless first: lossy coding lets a picture that stands still move by a few levels.
+    attempts: list[dict[str, Any]] = [{"quality": quality} for quality in (95, 90, 80, 70)]
+    if sum(pixels[..., 0].size for pixels in outputs) <= max_bytes:  # at best about a byte a pixel
+        # More effort (6 is the most) takes five times as long and makes files of the same size.
+        attempts.insert(0, {"lossless": True, "method": 2})
+    for options in attempts:
+        buffer = io.BytesIO()
+        frames[0].save(buffer, format="WEBP", save_all=True, append_images=frames[1:],
+                       duration=round(1000 / fps), loop=0, **options)  # fmt: skip
+        if buffer.tell() <= max_bytes:
+            break
+    write_whole(Path(path), lambda temporary: temporary.write_bytes(buffer.getvalue()))
+
+
+def _frame(
+    strips: Sequence[Strip],
+    pictures: Sequence[Pixels],
+    factor: int,
+    title: str,
+    progress: tuple[float, float],
+) -> Image.Image:
+    """Return one frame of the animation: its title and its part of the cycle, 0 to 1, then the models."""
+    tall, wide = (side * factor for side in pictures[0].shape[:2])
+    columns, cell = min(4, len(strips)), max(wide, 128)
+    rows = math.ceil(len(strips) / columns)
+    frame = blank(columns * (cell + 12) + 12, 36 + rows * (tall + 60))
+    pen = ImageDraw.Draw(frame)
+    left, right, span = frame.width - 12 - frame.width // 4, frame.width - 12, frame.width / 4
+    write(frame, (12, 10), title, size=16, width=left - 20, bold=True)
+    pen.rectangle((left, 15, right, 20), fill=PALE)
+    place = (left + progress[0] * span, left + progress[1] * span)
+    pen.rectangle((place[0], 15, place[1], 20), fill=INK)
+    for number, (strip, pixels) in enumerate(zip(strips, pictures, strict=True)):
+        x, y = 12 + number % columns * (cell + 12), 40 + number // columns * (tall + 60)
+        write(frame, (x, y), strip.name, size=16, width=cell)
+        write(frame, (x, y + 21), strip.caption, size=13, width=cell, fill=GREY)
+        frame.paste(magnify(pixels, factor), (x, y + 42))
+    return frame

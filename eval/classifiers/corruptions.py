@@ -1,0 +1,302 @@
+"""Corruption error: fifteen kinds of damage at five severities, after ImageNet-C.
+
+The kinds are those of Hendrycks and Dietterich (2019); their making and their severities are our own, in the
+table at the end of this file, because the originals are tied to 224 px and to files of photographs (frost).
+Lengths are parts of the picture's side, so one table serves all sizes. As there, damaged pictures are rounded
+to 8 bits, the same picture is damaged in the same way for every network, and a severity scales one pattern.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Generator, Tensor
+
+from steadypix.errors import InputError
+
+N_SEVERITIES = 5
+# Kinds that brighten a black ground; the others leave it black.
+LIFTING = ("gaussian_noise", "impulse_noise", "snow", "frost", "fog", "brightness", "contrast")
+Make = Callable[[Tensor, float, Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """One kind.
+
+    Attributes:
+        values: of the severities, mildest first.
+        make: from a picture (C, H, W) in [0, 1], a value, and a source of random numbers that starts alike at
+            every severity; the result is clipped later.
+    """
+
+    values: tuple[float, ...]
+    make: Make
+
+
+def corrupt(picture: Tensor, kind: str, severity: int, *, seed: int = 0) -> Tensor:
+    """Return a damaged picture.
+
+    Args:
+        picture: (C, H, W) uint8.
+        kind: of `CORRUPTIONS`.
+        severity: 1 to 5.
+        seed: of this picture's random pattern.
+
+    Returns:
+        (C, H, W) uint8.
+
+    Raises:
+        InputError: for an unknown kind or severity.
+    """
+    if kind not in CORRUPTIONS:
+        raise InputError(f"corruption {kind!r} is unknown; expected one of {', '.join(CORRUPTIONS)}")
+    if not 1 <= severity <= N_SEVERITIES:
+        raise InputError(f"severity {severity}: expected 1 to {N_SEVERITIES}")
+    rule = CORRUPTIONS[kind]
+    place = list(CORRUPTIONS).index(kind)
+    generator = torch.Generator().manual_seed(int(np.random.SeedSequence((seed, place)).generate_state(1)[0]))
+    damaged = rule.make(picture.float() / 255, rule.values[severity - 1], generator)
+    return (damaged.clamp(0, 1) * 255).round().byte()
+
+
+def damage_all(
+    pictures: Sequence[Tensor], kinds: Sequence[str] | None = None, *, seed: int = 0
+) -> dict[str, list[Tensor]]:
+    """Return kind -> the pictures at each severity, (B, C, H, W) uint8.
+
+    Args:
+        pictures: (C, H, W) uint8 each, of one size.
+        kinds: None takes all.
+        seed: of the patterns; picture i has the pattern (seed, i), whatever the others are.
+    """
+    seeds = [picture_seed(seed, index) for index in range(len(pictures))]
+    return {
+        kind: [
+            torch.stack([corrupt(x, kind, severity, seed=s) for x, s in zip(pictures, seeds, strict=True)])
+            for severity in range(1, N_SEVERITIES + 1)
+        ]
+        for kind in (CORRUPTIONS if kinds is None else kinds)
+    }
+
+
+def corruption_errors(
+    predict: Callable[[Tensor], Tensor], damaged: Mapping[str, Sequence[Tensor]], labels: Tensor
+) -> dict[str, list[float]]:
+    """Return kind -> error in [0, 1] at each severity.
+
+    Args:
+        predict: from windows (B, C, H, W) uint8 to classes (B,).
+        damaged: as `damage_all` returns it.
+        labels: (B,).
+    """
+    return {
+        kind: [(predict(windows) != labels).double().mean().item() for windows in severities]
+        for kind, severities in damaged.items()
+    }
+
+
+def picture_seed(seed: int, index: int) -> int:
+    """Return the seed of a picture's pattern."""
+    return int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
+
+
+def mean_ratio(found: Mapping[str, Any], baseline: Mapping[str, Any]) -> float | None:
+    """Return the mean over kinds of figures relative to a baseline's, each summed over its severities.
+
+    Of corruption errors this is mCE, of flip rates mFR (Hendrycks and Dietterich 2019). 1 is the baseline
+    itself, less is better; None if one of the baseline's figures is 0, so that none can be relative to it.
+    """
+    bases = {kind: np.sum(baseline[kind]) for kind in found}
+    if not all(bases.values()):
+        return None
+    return float(np.mean([np.sum(values) / bases[kind] for kind, values in found.items()]))
+
+
+def _gaussian_noise(x: Tensor, sigma: float, generator: Generator) -> Tensor:
+    return x + sigma * torch.randn(*x.shape, generator=generator)
+
+
+def _shot_noise(x: Tensor, photons: float, generator: Generator) -> Tensor:
+    return torch.poisson(x * photons, generator=generator) / photons
+
+
+def _impulse_noise(x: Tensor, part: float, generator: Generator) -> Tensor:
+    where = torch.rand(*x.shape, generator=generator)
+    return torch.where(where < part, (torch.rand(*x.shape, generator=generator) < 0.5).to(x), x)
+
+
+def _filtered(x: Tensor, kernel: Tensor) -> Tensor:
+    """Filter every channel by a kernel of odd sides that sums to 1, the border repeated."""
+    reach = [side // 2 for side in kernel.shape]
+    padded = F.pad(x[:, None], (reach[1], reach[1], reach[0], reach[0]), mode="replicate")
+    return F.conv2d(padded, kernel[None, None].to(x))[:, 0]
+
+
+def _defocus_blur(x: Tensor, part: float, generator: Generator) -> Tensor:
+    return _filtered(x, disk(part * x.shape[-1]))
+
+
+def disk(radius_px: float) -> Tensor:
+    """Return a disk as a kernel, its rim weighted by how much of a pixel lies inside."""
+    reach = math.ceil(radius_px)
+    axis = torch.arange(-reach, reach + 1).double()
+    distance = torch.hypot(axis[:, None], axis)
+    kernel = (radius_px + 0.5 - distance).clamp(0, 1)
+    return kernel / kernel.sum()
+
+
+def _glass_blur(x: Tensor, part: float, generator: Generator) -> Tensor:
+    reach = part * x.shape[-1]
+    moves = (2 * torch.rand(2, *x.shape[-2:], generator=generator) - 1) * reach
+    return _displaced(_filtered(x, disk(reach / 2)), moves)
+
+
+def _displaced(x: Tensor, moves: Tensor) -> Tensor:
+    """Take every pixel from a place (dx, dy) px away, (2, H, W), bilinearly, the border repeated."""
+    height, width = x.shape[-2:]
+    rows, columns = torch.arange(height).to(x), torch.arange(width).to(x)
+    grid = torch.stack(
+        [
+            (columns + moves[0]) * (2 / max(width - 1, 1)) - 1,
+            (rows[:, None] + moves[1]) * (2 / max(height - 1, 1)) - 1,
+        ],
+        dim=-1,
+    )
+    return F.grid_sample(x[None], grid[None], padding_mode="border", align_corners=True)[0]
+
+
+def _motion_blur(x: Tensor, part: float, generator: Generator) -> Tensor:
+    angle = math.pi * torch.rand(1, generator=generator).item()
+    return _filtered(x, line(part * x.shape[-1], angle))
+
+
+def line(length_px: float, angle: float) -> Tensor:
+    """Return a line through the middle as a kernel, each of its points shared by the pixels around it."""
+    reach = math.ceil(length_px / 2) + 1
+    kernel = torch.zeros(2 * reach + 1, 2 * reach + 1, dtype=torch.float64)
+    points = torch.linspace(-length_px / 2, length_px / 2, 8 * reach + 1, dtype=torch.float64)
+    for place in points.tolist():
+        row, column = reach + place * math.sin(angle), reach + place * math.cos(angle)
+        top, left = math.floor(row), math.floor(column)
+        down, right = row - top, column - left
+        kernel[top, left] += (1 - down) * (1 - right)
+        kernel[top, left + 1] += (1 - down) * right
+        kernel[top + 1, left] += down * (1 - right)
+        kernel[top + 1, left + 1] += down * right
+    return kernel / kernel.sum()
+
+
+def _zoom_blur(x: Tensor, largest: float, generator: Generator) -> Tensor:
+    height, width = x.shape[-2:]
+    rows = torch.arange(height).to(x) - (height - 1) / 2
+    columns = torch.arange(width).to(x) - (width - 1) / 2
+    total = torch.zeros_like(x)
+    factors = np.linspace(1, largest, 9).tolist()
+    for factor in factors:
+        shrink = 1 / factor - 1
+        moves = torch.stack(
+            [(columns * shrink).expand(height, -1), (rows[:, None] * shrink).expand(-1, width)]
+        )
+        total += _displaced(x, moves)
+    return total / len(factors)
+
+
+def fractal(generator: Generator, height: int, width: int, *, slope: float = 1.0) -> Tensor:
+    """Return fractal noise (H, W) in [0, 1]: amplitudes fall as frequency to the power of -`slope`."""
+    spectrum = torch.fft.rfft2(torch.randn(height, width, generator=generator))
+    fy, fx = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
+    frequency = torch.hypot(fy, fx)
+    frequency[0, 0] = torch.inf  # no mean
+    noise = torch.fft.irfft2(spectrum * frequency**-slope, s=(height, width))
+    low, high = noise.aminmax()
+    return (noise - low) / (high - low).clamp_min(1e-12)
+
+
+def _snow(x: Tensor, part: float, generator: Generator) -> Tensor:
+    height, width = x.shape[-2:]
+    noise = torch.rand(height, width, generator=generator)
+    wind = math.pi * (0.25 + 0.5 * torch.rand(1, generator=generator).item())
+    flakes = (noise > torch.quantile(noise.flatten(), 1 - part)).to(x)
+    flakes = _filtered(flakes[None], line(0.06 * width, wind))
+    return (0.9 * x + 0.1 * x.mean() + 0.05) * (1 - flakes) + flakes
+
+
+def _frost(x: Tensor, weight: float, generator: Generator) -> Tensor:
+    noise = fractal(generator, *x.shape[-2:], slope=1.2)
+    crystals = 1 - (2 * noise - 1).abs()  # ridges where the noise passes its middle
+    covered = weight * crystals.square()
+    return x * (1 - covered) + 0.9 * covered
+
+
+def _fog(x: Tensor, thickness: float, generator: Generator) -> Tensor:
+    noise = fractal(generator, *x.shape[-2:], slope=1.5)
+    most = x.max()
+    return (x + thickness * noise) * most / (most + thickness)
+
+
+def _brightness(x: Tensor, amount: float, generator: Generator) -> Tensor:
+    return x + amount
+
+
+def _contrast(x: Tensor, factor: float, generator: Generator) -> Tensor:
+    mean = x.mean((1, 2), keepdim=True)
+    return mean + factor * (x - mean)
+
+
+def _elastic_transform(x: Tensor, part: float, generator: Generator) -> Tensor:
+    from kornia.filters import gaussian_blur2d  # slow to import
+
+    side = x.shape[-1]
+    sigma = 0.06 * side
+    kernel = 2 * min(math.ceil(3 * sigma), min(x.shape[-2:]) - 1) + 1
+    noise = 2 * torch.rand(1, 2, *x.shape[-2:], generator=generator) - 1
+    smooth = gaussian_blur2d(noise, (kernel, kernel), (sigma, sigma))[0]
+    moves = smooth / torch.linalg.vector_norm(smooth, dim=0).mean().clamp_min(1e-12)
+    return _displaced(x, part * side * moves)
+
+
+def _pixelate(x: Tensor, factor: float, generator: Generator) -> Tensor:
+    size = [max(1, round(side * factor)) for side in x.shape[-2:]]
+    small = F.interpolate(x[None], size, mode="area")
+    return F.interpolate(small, tuple(x.shape[-2:]), mode="nearest-exact")[0]
+
+
+def _jpeg_compression(x: Tensor, quality: float, generator: Generator) -> Tensor:
+    if x.shape[0] not in (1, 3):
+        raise InputError(f"jpeg_compression needs 1 or 3 channels, not {x.shape[0]}")
+    pixels = (x * 255).round().byte().permute(1, 2, 0).numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if x.shape[0] == 1 else pixels).save(
+        buffer, format="JPEG", quality=round(quality)
+    )
+    read = np.array(Image.open(buffer))
+    return torch.from_numpy(read.reshape(pixels.shape)).permute(2, 0, 1).float() / 255
+
+
+# What is done; what its five numbers are.
+CORRUPTIONS: dict[str, Corruption] = {
+    "gaussian_noise": Corruption((0.04, 0.08, 0.12, 0.18, 0.26), _gaussian_noise),  # standard deviation
+    "shot_noise": Corruption((60, 25, 12, 6, 3), _shot_noise),  # Poisson; photons at white
+    "impulse_noise": Corruption((0.01, 0.03, 0.06, 0.10, 0.17), _impulse_noise),  # salt and pepper; part
+    "defocus_blur": Corruption((0.02, 0.03, 0.04, 0.055, 0.07), _defocus_blur),  # mean over a disk; radius
+    "glass_blur": Corruption((0.02, 0.03, 0.045, 0.06, 0.08), _glass_blur),  # pixels from near places; reach
+    "motion_blur": Corruption((0.06, 0.09, 0.13, 0.18, 0.25), _motion_blur),  # mean along a line; length
+    "zoom_blur": Corruption((1.06, 1.11, 1.16, 1.21, 1.26), _zoom_blur),  # mean of enlargements; the largest
+    "snow": Corruption((0.04, 0.08, 0.12, 0.17, 0.22), _snow),  # bright flakes moved by wind; part covered
+    "frost": Corruption((0.2, 0.35, 0.5, 0.6, 0.7), _frost),  # crystals blended in; weight
+    "fog": Corruption((0.3, 0.6, 1.0, 1.5, 2.0), _fog),  # fractal noise laid over; thickness
+    "brightness": Corruption((0.1, 0.2, 0.3, 0.4, 0.5), _brightness),  # what is added
+    "contrast": Corruption((0.6, 0.45, 0.3, 0.2, 0.1), _contrast),  # factor of the distance from the mean
+    "elastic_transform": Corruption((0.015, 0.025, 0.035, 0.05, 0.065), _elastic_transform),  # reach
+    "pixelate": Corruption((0.75, 0.6, 0.47, 0.35, 0.25), _pixelate),  # reduced and enlarged; factor
+    "jpeg_compression": Corruption((40, 25, 18, 12, 7), _jpeg_compression),  # a JPEG file; quality
+}

@@ -1,0 +1,145 @@
+"""Classifiers as files: weights, what the network is, and where it comes from, in one safetensors file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from steadypix.errors import CheckpointError, InputError
+from steadypix.eval.classifiers.nets import ClassifierConfig, build_classifier
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+FILE = "classifier.safetensors"
+FORMAT = "steadypix.classifier.v1"
+LEAST_STD = 1e-6  # what is divided by stays a number in float32
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network with what has to be known to give it pictures.
+
+    Attributes:
+        name: in tables and charts.
+        module: in eval mode; takes what `prepare` returns, gives logits (B, classes).
+        config: what our own file says of it; None of torchvision's.
+        classes: how many it tells apart.
+        window_px: side of what it sees.
+        canvas_px: side of the pictures that windows are cut from.
+        mean: of its training pictures, a number a channel, on [0, 1].
+        std: the same.
+        provenance: where the weights come from.
+    """
+
+    name: str
+    module: nn.Module
+    config: ClassifierConfig | None
+    classes: int
+    window_px: int
+    canvas_px: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    provenance: Mapping[str, Any]
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the pictures."""
+        return len(self.mean)
+
+    def prepare(self, pixels: Tensor) -> Tensor:
+        """Return what the network takes for windows (B, C, H, W): uint8, or floats in [0, 1]."""
+        import torch
+
+        device = next(self.module.parameters()).device
+        x = pixels.to(device)
+        x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
+        mean, std = (torch.tensor(part, device=device)[:, None, None] for part in (self.mean, self.std))
+        return (x - mean) / std
+
+    def logits(self, pixels: Tensor, *, batch_size: int = 256) -> Tensor:
+        """Return (B, classes) on the CPU for windows (B, C, H, W); see `prepare`."""
+        import torch
+
+        with torch.inference_mode():
+            return torch.cat([self.module(self.prepare(part)).cpu() for part in pixels.split(batch_size)])
+
+    def predictions(self, pixels: Tensor, *, batch_size: int = 256) -> Tensor:
+        """Return the likeliest class of each window, (B,) on the CPU."""
+        return self.logits(pixels, batch_size=batch_size).argmax(1)
+
+
+def save_classifier(path: Path, classifier: Classifier) -> None:
+    """Write a classifier, whole or not at all, so that `load_classifier` needs nothing else."""
+    from steadypix.gen.weights.tensors import write_tensors
+
+    assert classifier.config is not None
+    config = dataclasses.asdict(classifier.config)
+    pictures = {
+        "window_px": classifier.window_px,
+        "canvas_px": classifier.canvas_px,
+        "mean": list(classifier.mean),
+        "std": list(classifier.std),
+    }
+    metadata = {"format": FORMAT, "config": config, "pictures": pictures}
+    write_tensors(
+        path, classifier.module.state_dict(), {**metadata, "provenance": dict(classifier.provenance)}
+    )
+
+
+def load_classifier(path: str | Path, device: str = "cpu", *, name: str | None = None) -> Classifier:
+    """Load a classifier from its file or run directory.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged, no classifier of ours, or its weights do not fit.
+        InputError: if its metadata describe no network.
+    """
+    import torch
+
+    from steadypix.gen.weights.tensors import check_fit, read_tensors
+
+    path = Path(path)
+    path = path / FILE if path.is_dir() else path
+    tensors, metadata = read_tensors(path)
+    config, pictures = metadata.get("config"), metadata.get("pictures")
+    if metadata.get("format") != FORMAT or not isinstance(config, dict) or not isinstance(pictures, dict):
+        raise CheckpointError(f"{path}: is no steadypix classifier (no {FORMAT} metadata in it)")
+    try:
+        built = ClassifierConfig(**config)
+        mean = _floats("mean", pictures["mean"], built.in_channels, 0)
+        std = _floats("std", pictures["std"], built.in_channels, LEAST_STD)
+        sizes = [pictures[key] for key in ("window_px", "canvas_px")]
+        if not all(type(size) is int and 0 < size <= 1 << 14 for size in sizes) or sizes[0] > sizes[1]:
+            raise ValueError(f"sizes {sizes}")
+    except InputError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    except (TypeError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: its metadata cannot be used ({error})") from None
+    with torch.device("meta"):  # shapes are compared before memory is spent on weights
+        check_fit(path, tensors, build_classifier(built).state_dict())
+    module = build_classifier(built)
+    module.load_state_dict(tensors)
+    provenance = metadata.get("provenance")
+    return Classifier(
+        name or (path.parent.name if path.name == FILE else path.stem),
+        module.to(device).eval(),
+        built,
+        built.classes,
+        sizes[0],
+        sizes[1],
+        mean,
+        std,
+        provenance if isinstance(provenance, dict) else {},
+    )
+
+
+def _floats(name: str, values: Any, count: int, least: float) -> tuple[float, ...]:
+    """Return `count` numbers from `least` to 1; NaN is none, nor is `true` or a text that reads as one."""
+    if not isinstance(values, list) or len(values) != count:
+        raise ValueError(f"{name} {values!r}: {count} numbers expected")
+    if not all(type(value) in (int, float) and least <= value <= 1 for value in values):
+        raise ValueError(f"{name} {values!r}: numbers from {least:g} to 1 expected")
+    return tuple(map(float, values))

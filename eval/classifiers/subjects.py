@@ -1,0 +1,92 @@
+"""A network with its inputs, and its feature distances as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from steadypix.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from steadypix.data.labelled.labelled import Labelled
+    from steadypix.eval.classifiers.file import Classifier
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network and what it is given.
+
+    Attributes:
+        name: in tables and charts.
+        module: in eval mode.
+        inputs: (N, C, H, W), as it takes them.
+        origin: of its weights, and of the pictures.
+    """
+
+    name: str
+    module: nn.Module
+    inputs: Tensor
+    origin: dict[str, Any]
+
+
+def measure_subject(
+    subject: Subject,
+    shifts: Sequence[int],
+    *,
+    depth: int = 2,
+    batch_size: int = 8,
+) -> dict[str, Any]:
+    """Return a network's distances as JSON has them, for every (dx, dy) of `shifts`."""
+    from steadypix.eval.classifiers.features import FeatureDistance, downsampling_layers, layer_names
+
+    moves = [(dx, dy) for dy in shifts for dx in shifts]
+    names = layer_names(subject.module, subject.inputs[:1], depth=depth)
+    if not names:
+        raise InputError(f"{subject.name}: has no layers with maps at --depth {depth}")
+    distance = FeatureDistance(subject.module, names, moves)
+    for batch in subject.inputs.split(batch_size):
+        distance.add(batch)
+    at_rest = [move == (0, 0) for move in moves]
+    grid = {name: values.reshape(len(shifts), len(shifts)) for name, values in distance.result().items()}
+    layers = {
+        name: {
+            "stride": distance.strides[name],
+            # The shift by nothing is 0 by definition.
+            "mean": float(values.ravel()[~np.array(at_rest)].mean()) if not all(at_rest) else 0.0,
+            "distance": values.tolist(),
+        }
+        for name, values in grid.items()
+    }
+    return {
+        "name": subject.name,
+        **subject.origin,
+        "dx": list(shifts),
+        "dy": list(shifts),
+        "downsampling": downsampling_layers(distance.strides),
+        "layers": layers,
+    }
+
+
+def classifier_subject(classifier: Classifier, pictures: Labelled, *, circular: bool) -> Subject:
+    """Return a classifier with the middle windows of pictures; `circular` changes its borders for good.
+
+    Raises:
+        InputError: naming a network whose borders cannot be circular.
+    """
+    from steadypix.eval.classifiers.consistency import protocol_of
+    from steadypix.gen.retrofit.circular import make_circular
+
+    if circular:
+        try:
+            make_circular(classifier.module)
+        except ValueError as error:
+            raise InputError(f"{classifier.name}: {error}; expected --borders own") from None
+    canvases = pictures.canvases(range(len(pictures)), classifier.canvas_px)
+    inputs = classifier.prepare(protocol_of(classifier, "crop").base(canvases))
+    origin = {"weights": dict(classifier.provenance), "source": pictures.source}
+    return Subject(classifier.name, classifier.module, inputs, origin)

@@ -1,0 +1,1 @@
+"""Generators of every format behind one loader."""

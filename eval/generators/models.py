@@ -1,0 +1,240 @@
+"""One loader for every generator that can be evaluated."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from steadypix.data.scenes.render import KINDS
+from steadypix.errors import InputError
+from steadypix.eval.generators.formats import GENERATOR_FILE, find_format, require_trust
+from steadypix.eval.generators.released import RELEASED, locate
+
+if TYPE_CHECKING:
+    from torch import nn
+
+MARK = b"steadypix.generator"
+MARK_WITHIN = 1 << 20  # bytes of a header that are looked at
+MAX_CANVAS_PX = 16_384
+DIRECTIONS = ("AtoB", "BtoA")
+SPLITS = ("train", "val", "test")  # of procedural pictures; a folder's may have any name
+NORM_MODES = {
+    "instance": "statistics of each picture",
+    "batch": "running statistics",
+    "group": "statistics of each picture",
+    "none": "none",
+}
+FROZEN = ("program", "onnx", "outputs")  # whoever made them has settled dropout
+# What an output has lost before it is measured.
+PRECISIONS = {"outputs": "pictures: 8-bit ones are rounded, unequal outputs reach about 56 dB"}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A generator ready to be measured.
+
+    Attributes:
+        name: short and unique in one evaluation.
+        path: its file, folder of outputs, or `package.module:function`.
+        sha256: of that file, of all files in the folder, or of the callable's weights.
+        module: in eval mode on its device.
+        config: the whole run's configuration, as stored in the file; of a foreign generator what its file
+            tells, in the same form.
+        format: see `steadypix.eval.generators.formats.FORMATS`.
+    """
+
+    name: str
+    path: Path
+    sha256: str
+    module: nn.Module
+    config: dict[str, Any]
+    format: str = "steadypix"
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a result records about the model, as plain JSON values."""
+        generator = self.config["generator"]
+        return {
+            "name": self.name,
+            "path": str(self.path),
+            "sha256": self.sha256,
+            "format": self.format,
+            "generator": generator,
+            "norm_mode": NORM_MODES.get(generator.get("norm", ""), "unknown"),
+            "dropout_mode": "as made elsewhere" if self.format in FROZEN else "off",
+            "output_precision": PRECISIONS.get(self.format, "as computed"),
+            "provenance": getattr(self.module, "provenance", {}),
+        }
+
+
+def find_checkpoints(root: Path = Path("checkpoints")) -> list[Path]:
+    """Return every generator under `root`, else the released ones.
+
+    A run counts once, by its `generator.safetensors`; its kept epochs, its best one and its training state do
+    not, nor do weights of other programs.
+    """
+    found = [path for path in root.rglob("*.safetensors") if _is_generator(path)]
+    return sorted(found or RELEASED.glob("*.safetensors"))
+
+
+def load_models(paths: Sequence[str | Path], device: str = "cpu", *, trust: bool = False) -> list[Model]:
+    """Load generators of any format and give each a short name of its own.
+
+    Args:
+        paths: files, run directories, short names of released generators, folders of outputs, or
+            `package.module:function`.
+        device: where to put them.
+        trust: also load what can run code: torch.export programs and callables.
+
+    Raises:
+        InputError: if the same file is named twice, there is none, or trust is needed.
+        gen.CheckpointError: if a file cannot be used.
+    """
+    from steadypix.gen.weights.generators import resolve
+
+    if not paths:
+        raise InputError("no generator found under ./checkpoints and none is released with this install")
+    located = [locate(path) for path in paths]
+    formats = [find_format(path) for path in located]
+    files = [
+        resolve(path) if kind == "steadypix" else path for path, kind in zip(located, formats, strict=True)
+    ]
+    for place, (file, kind) in enumerate(zip(files, formats, strict=True)):
+        if file in files[:place]:
+            raise InputError(f"{file}: is named twice")
+        require_trust(file, kind, trust=trust)
+    names = short_names(files)
+    return [
+        load_model(name, file, kind, device) for name, file, kind in zip(names, files, formats, strict=True)
+    ]
+
+
+def load_model(name: str, file: Path, kind: str, device: str) -> Model:
+    """Load one generator whose format is known.
+
+    Raises:
+        InputError: if it cannot be used.
+        gen.CheckpointError: the same, of weights.
+    """
+    if kind in ("steadypix", "pix2pix"):
+        from steadypix.gen.weights.generators import load_generator
+        from steadypix.gen.weights.published import load_published
+
+        module = (load_generator if kind == "steadypix" else load_published)(file, device)
+        config: Any = module.config
+        if kind == "steadypix":
+            _check_data(file, config)
+    else:
+        module, config = _foreign_loader(kind)(file, device)
+    return Model(name, file, digest(file, module), module, config, kind)
+
+
+def digest(file: Path, module: nn.Module) -> str:
+    """Return the sha256 of a file, of a folder's files with their names, or of a callable's weights."""
+    sha = hashlib.sha256()
+    if file.is_file():
+        sha.update(file.read_bytes())
+        weights = file.with_name(f"{file.name}.data")  # where large ONNX models keep their tensors
+        if file.suffix == ".onnx" and weights.is_file():
+            sha.update(weights.read_bytes())
+    elif file.is_dir():
+        for picture in sorted(file.glob("*.png")):
+            sha.update(picture.name.encode() + b"\0" + hashlib.sha256(picture.read_bytes()).digest())
+    else:
+        for key, tensor in module.state_dict().items():
+            sha.update(key.encode() + b"\0" + tensor.detach().float().cpu().numpy().tobytes())
+    return sha.hexdigest()
+
+
+def _foreign_loader(kind: str) -> Callable[[Path, str], tuple[nn.Module, dict[str, Any]]]:
+    if kind == "outputs":
+        from steadypix.eval.generators.outputs import load_outputs
+
+        return load_outputs
+    from steadypix.eval.generators import programs
+
+    loaders = {
+        "program": programs.load_program,
+        "onnx": programs.load_onnx,
+        "callable": programs.load_callable,
+    }
+    return loaders[kind]
+
+
+def short_names(files: Sequence[Path]) -> list[str]:
+    """Name files by their run directory or stem, longer where that is not unique."""
+    parts = [_name_parts(file) for file in files]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [str(file) for file in files]
+
+
+def named_apart(names: Sequence[str], models: Sequence[str]) -> list[str]:
+    """Return the names of classifiers, or where two are equal, for all of them what the user typed.
+
+    Raises:
+        InputError: if the user typed one of them twice.
+    """
+    for place, model in enumerate(models):
+        if model in models[:place]:
+            raise InputError(f"{model}: is named twice")
+    return list(names) if len(set(names)) == len(names) else list(models)
+
+
+def _name_parts(file: Path) -> list[str]:
+    if ":" in file.name:  # a callable has no suffix and no folder
+        return [str(file)]
+    run = file.parent if file.name == GENERATOR_FILE else file.with_suffix("")
+    parts = [part for part in run.absolute().parts if part != "/"]
+    published = re.fullmatch(r"(latest|\d+)_net_(G(?:_[AB])?)", parts[-1])
+    if published:  # its folder is the experiment's name
+        epoch = "" if published[1] == "latest" else f"@{published[1]}"
+        parts[-2:] = [f"{parts[-2]}{published[2][1:].replace('_', '-')}{epoch}"]
+    kept = re.fullmatch(r"generator-(\d+)", parts[-1])
+    if kept:  # an epoch kept along a run: name the run too
+        parts[-2:] = [f"{parts[-2]}@{int(kept[1])}"]
+    return parts
+
+
+def _is_generator(path: Path) -> bool:
+    if path.parent.name == "last" or re.fullmatch(r"generator-(\d+|best)", path.stem):
+        return False
+    if not path.is_file():  # opening a pipe would wait for its writer
+        return False
+    try:
+        with open(path, "rb") as file:
+            # The header is JSON with our format's name in its metadata; tensors follow it.
+            return MARK in file.read(MARK_WITHIN)
+    except OSError:
+        return False
+
+
+def _check_data(path: Path, config: dict[str, Any]) -> None:
+    """Refuse a file whose `data` section could not be used, before anything is made of it."""
+    data = config.get("data")
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: its metadata holds no data section")
+    for key in ("root", "synthetic", "val_split", "direction"):
+        if not isinstance(data.get(key), str) and not (key == "root" and data.get(key) is None):
+            raise InputError(f"{path}: data.{key} in its metadata is {data.get(key)!r}")
+    choices: list[tuple[str, tuple[str, ...]]] = [("direction", DIRECTIONS), ("synthetic", KINDS)]
+    if data.get("root") is None:
+        choices.append(("val_split", SPLITS))
+    for key, known in choices:
+        if data[key] not in known:
+            raise InputError(
+                f"{path}: data.{key} in its metadata is {data[key]!r}; expected one of {', '.join(known)}"
+            )
+    for key in ("load_size", "crop_size"):
+        if type(data.get(key)) is not int:  # True is an int to isinstance
+            raise InputError(f"{path}: data.{key} in its metadata is {data.get(key)!r}")
+    if not 1 <= data["crop_size"] <= data["load_size"] <= MAX_CANVAS_PX:
+        sizes = f"{data['crop_size']} and {data['load_size']}"
+        raise InputError(
+            f"{path}: crop_size and load_size in its metadata are {sizes}; expected 1 to {MAX_CANVAS_PX} px"
+        )

@@ -1,0 +1,1 @@
+"""One evaluation: what is asked for, the pictures on their way, every measure on every model."""

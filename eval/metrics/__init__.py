@@ -1,0 +1,1 @@
+"""What can be measured of a generator, as functions of tensors and as measures of an evaluation."""

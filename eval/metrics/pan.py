@@ -1,0 +1,467 @@
+"""Pan: a window slides over a large picture, and what flickers in the output is measured.
+
+A camera that pans at v px a frame shows the same scene in every frame, each time v px further on. An
+equivariant generator paints that scene once; any other repaints it frame by frame, which in video shimmers.
+Frames are motion-compensated, and what still changes from one to the next is flicker.
+
+*Input*: frame n is the window of the canvas shifted by -n v, as `subpixel` shifts: by slicing at whole px,
+by the windowed sinc in between.
+
+*Compensation*: a frame is compared with the first one. At whole px both are sliced to the place of the scene
+that all frames show. In between, the first output is moved forward by the sinc to meet the frame, and their
+difference is moved back onto the first one's grid:
+
+    c_n = S(-f) ( G(x_n) - S(f) G(x_0) ),   f the fraction of n v
+
+Moving the outputs themselves back would not do: a sinc that moves half a pixel forth and back removes what is
+near the Nyquist frequency, so even a network that does nothing would flicker between whole and half pixels
+(on label maps by more than a good generator does). Here it scores near the float floor at every speed.
+
+*Region*: what all frames show, less 16 px a side at whole speeds (the usual margin), less 32 px at fractional
+ones (each of the two sincs reaches 16 px).
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from steadypix.command import positive
+from steadypix.errors import InputError
+from steadypix.eval.metrics.decibels import Array, mean_with_interval, pooled_db, psnr_db
+from steadypix.eval.metrics.forward import eval_mode, one_by_one, run_windows
+from steadypix.eval.metrics.measure import Column, Conditions, Label, Measure
+from steadypix.eval.metrics.scene import Scene, as_rgb, caption, widest_spread
+from steadypix.eval.metrics.stability import shift_label
+from steadypix.eval.shifts.fractional import REACH_PX, sinc_shift
+from steadypix.eval.shifts.offsets import (
+    Offset,
+    Shift,
+    exact,
+    is_whole,
+    longest,
+    offsets_along,
+    parse_shifts,
+    plain,
+    split,
+)
+from steadypix.eval.shifts.protocols import Crop, Subpixel, inner
+from steadypix.json_checks import count, decibels, listed, maybe, number, pair, record, text
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from steadypix.command import Parser
+
+MEANING = (
+    "a window slides over a larger picture at v px a frame; outputs are motion-compensated (slices at whole "
+    "px, a Kaiser-windowed sinc between) and compared with the frame before, over what all frames show less "
+    f"{REACH_PX} px a side ({2 * REACH_PX} px at fractional speeds)"
+)
+FRAMES = 16  # covers every phase of four strided levels at 1 px a frame
+
+
+def parse_speeds(text: str) -> list[Shift]:
+    """Read `1`, `1/2,1` or `0.25` into ascending speeds in px a frame.
+
+    Raises:
+        InputError: naming the text, if it is no speed, or not positive.
+    """
+    speeds = parse_shifts(text)
+    if speeds[0] <= 0:
+        raise InputError(f"pan speed {speeds[0]} px a frame; expected one over 0, such as 1 or 1/2")
+    return speeds
+
+
+def pan_offsets(speed: Shift, *, n_frames: int = FRAMES, axis: str = "x") -> list[Offset]:
+    """Return how far the content of each frame is shifted, in px; the first offset is whole.
+
+    Raises:
+        InputError: for fewer than two frames, or an unknown axis.
+    """
+    if n_frames < 2:
+        raise InputError(f"{n_frames} frames do not move; expected at least 2")
+    start = math.ceil(Fraction(speed) * (n_frames - 1) / 2)  # so the path is centred on the canvas
+    return offsets_along([exact(start - Fraction(speed) * frame) for frame in range(n_frames)], axis)
+
+
+def canvas_for(window_px: int, offsets: Iterable[Offset]) -> int:
+    """Return the side of the smallest canvas over which a window can pan, in px.
+
+    It holds the path and, beyond it, the reach of the sinc: no window shows anything made up.
+    """
+    return window_px + 2 * (math.ceil(max(map(longest, offsets))) + REACH_PX)
+
+
+@dataclass(frozen=True)
+class PanSpeed:
+    """A pan at one speed: its frames, and how they are compared.
+
+    Args:
+        canvas_px: side of the pictures.
+        window_px: side of what the network sees.
+        speed: px a frame.
+        n_frames: number of frames.
+        axis: direction of the pan.
+
+    Raises:
+        InputError: if the path leaves the canvas, or no place is in all frames.
+    """
+
+    canvas_px: int
+    window_px: int
+    speed: Shift
+    n_frames: int = FRAMES
+    axis: str = "x"
+
+    def __post_init__(self) -> None:
+        needed = canvas_for(self.window_px, self.offsets)
+        if self.canvas_px < needed:
+            raise InputError(
+                f"pan at {self.speed} px a frame: needs a canvas of {needed} px, not {self.canvas_px}"
+            )
+        if min(self.region_px) < 1:
+            raise InputError(
+                f"pan at {self.speed} px a frame: {self.n_frames} frames of {self.window_px} px share "
+                f"nothing but a border of {self.margin_px} px; expected a slower pan or fewer frames"
+            )
+
+    @functools.cached_property
+    def offsets(self) -> list[Offset]:
+        """How far the content of each frame is shifted."""
+        return pan_offsets(self.speed, n_frames=self.n_frames, axis=self.axis)
+
+    @property
+    def margin_px(self) -> int:
+        """What is left out a side."""
+        return REACH_PX if all(map(is_whole, self.offsets)) else 2 * REACH_PX
+
+    @property
+    def region_px(self) -> tuple[int, int]:
+        """Width and height of what is compared."""
+        wholes = [split(offset)[0] for offset in self.offsets]
+        spans = (max(moves) - min(moves) for moves in zip(*wholes, strict=True))
+        width, height = (self.window_px - span - 2 * self.margin_px for span in spans)
+        return width, height
+
+    def windows(self, canvas: Tensor) -> Iterator[Tensor]:
+        """Yield the frames that the network must see of one canvas (1, C, S, S)."""
+        camera = Subpixel(self.canvas_px, self.window_px)
+        return (camera.shifted(canvas, offset) for offset in self.offsets)
+
+    def compensated(self, outputs: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the first frame, (C, h, w), and how all frames differ from it in place, (N, C, h, w).
+
+        Args:
+            outputs: yields the output (1, C, H, W) for every frame; only those are taken from it.
+        """
+        import torch
+
+        cut = Crop(self.canvas_px, self.window_px)
+        wholes: list[Offset] = [split(offset)[0] for offset in self.offsets]
+        first: Tensor | None = None
+        differences = []
+        for whole, offset in zip(wholes, self.offsets, strict=True):
+            frame = cut.shared(next(outputs).double(), whole, wholes)
+            first = frame if first is None else first
+            dx, dy = split(offset)[1]
+            difference = sinc_shift(frame - sinc_shift(first, (dx, dy)), (-dx, -dy))
+            differences.append(inner(difference, self.margin_px))
+        assert first is not None
+        return inner(first, self.margin_px)[0], torch.cat(differences)
+
+    def score(self, outputs: Iterator[Tensor]) -> list[Any]:
+        """Return the squared difference of successive frames, and the energy a temporal frequency."""
+        frames = self.compensated(outputs)[1]
+        return [frames.diff(dim=0).square().mean().item(), temporal_energy(frames).tolist()]
+
+    def flicker(self, rows: Sequence[Sequence[Any]]) -> Flicker:
+        """Return the measurement that `score` gave of every picture."""
+        differences, energies = zip(*rows, strict=True) if rows else ((), ())
+        return Flicker(self.speed, self.region_px, np.array(differences), np.array(energies))
+
+
+@dataclass
+class PanScores(Measure):
+    """Flicker of one network at every speed, a picture after the other.
+
+    Args:
+        speeds: one pan each.
+    """
+
+    speeds: Sequence[PanSpeed]
+
+    name = "pan"
+    needs_base = False
+    pictures = ("pan.png", "pan_*px.webp")
+    checks: ClassVar = {
+        "pan": listed(
+            record(
+                {
+                    "speed_px": number,
+                    "difference_db": record({"mean": decibels, "ci95": maybe(pair(decibels))}),
+                }
+            )
+        )
+    }
+    checks_about: ClassVar = {"pan": record({"meaning": text, "n_frames": count, "canvas_px": number})}
+
+    @classmethod
+    def add_options(cls, parser: Parser) -> None:
+        """Add `--pan` and `--pan-frames`."""
+        parser.add_argument(
+            "--pan",
+            metavar="V",
+            help="measure flicker while the window pans at V px a frame too: 1 or 1/2,1",
+        )
+        parser.add_argument(
+            "--pan-frames",
+            type=positive,
+            default=FRAMES,
+            metavar="N",
+            help="frames of a pan (default: %(default)s)",
+        )
+
+    @classmethod
+    def read(cls, args: Any, *, named: bool) -> Any:
+        """Return speeds, frames and axis."""
+        if args.pan is None:
+            return None
+        return {"speeds": parse_speeds(args.pan), "n_frames": args.pan_frames, "axis": args.axis}
+
+    @classmethod
+    def identity(cls, settings: Any) -> Any:
+        """Return the settings with the speeds as text."""
+        return {**settings, "speeds": list(map(str, settings["speeds"]))}
+
+    @classmethod
+    def least_canvas_px(cls, settings: Any, window_px: int) -> int:
+        """Return the side of the smallest canvas that holds the path at every speed."""
+        path = {"n_frames": settings["n_frames"], "axis": settings["axis"]}
+        return max(canvas_for(window_px, pan_offsets(speed, **path)) for speed in settings["speeds"])
+
+    @classmethod
+    def make(cls, settings: Any, conditions: Conditions) -> Self:
+        """Return one for all speeds."""
+        size = (conditions.canvas_px, conditions.window_px)
+        path = (settings["n_frames"], settings["axis"])
+        return cls([PanSpeed(*size, speed, *path) for speed in settings["speeds"]])
+
+    def windows(self, canvas: Tensor, index: int = 0) -> Iterator[Tensor]:
+        """Yield the frames of every speed of one canvas (1, C, S, S)."""
+        return itertools.chain.from_iterable(speed.windows(canvas) for speed in self.speeds)
+
+    def labels(self, index: int = 0) -> list[Label]:
+        """Return the shift of every frame; frames of two speeds can be one window."""
+        return [shift_label(self.name, offset) for speed in self.speeds for offset in speed.offsets]
+
+    def add(
+        self,
+        base: Tensor | None,
+        outputs: Iterator[Tensor],
+        target: Tensor | None = None,
+        index: int = 0,
+    ) -> None:
+        """Score one picture at every speed."""
+        self.rows.append([speed.score(outputs) for speed in self.speeds])
+
+    def results(self) -> list[Flicker]:
+        """Return what was measured so far, one a speed."""
+        return [speed.flicker([row[place] for row in self.rows]) for place, speed in enumerate(self.speeds)]
+
+    def summary(self, *, seed: int) -> dict[str, Any]:
+        """Return an entry a speed."""
+        entries = zip(self.speeds, self.results(), strict=True)
+        return {self.name: [flicker.summary(n_frames=s.n_frames, seed=seed) for s, flicker in entries]}
+
+    def gains(self, reference: Self, *, seed: int) -> list[dict[str, Any]]:
+        """Return the paired differences at every speed."""
+        pairs = zip(self.speeds, self.results(), reference.results(), strict=True)
+        return [
+            {
+                "protocol": self.name,
+                "margin_px": speed.margin_px,
+                "over": f"successive frames at {speed.speed} px a frame",
+                "gain_db": mean_with_interval(ours.image_db() - theirs.image_db(), seed=seed),
+            }
+            for speed, ours, theirs in pairs
+        ]
+
+    @classmethod
+    def about(cls, settings: Any, conditions: Conditions) -> dict[str, Any]:
+        """Return how the window pans."""
+        canvas = {"canvas_px": conditions.canvas_px}
+        path = {"axis": settings["axis"], "n_frames": settings["n_frames"]}
+        return {cls.name: {"meaning": MEANING, **path, **canvas}}
+
+    @classmethod
+    def columns(cls, results: Mapping[str, Any]) -> list[Column]:
+        """Return the difference of successive frames at every speed."""
+        models = results["models"]
+        return [
+            Column(
+                title=cls.name,
+                heading=f"pan {first['speed_px']:g} px [dB]",
+                note=f"flicker at {first['speed_px']:g} px a frame",
+                unit="dB",
+                better="high",
+                interval=True,
+                figures=[model[cls.name][place]["difference_db"] for model in models],
+            )
+            for place, first in enumerate(models[0].get(cls.name, ()))
+        ]
+
+    @classmethod
+    def notes(cls, results: Mapping[str, Any]) -> list[str]:
+        """Return what the columns are."""
+        if cls.name not in results:
+            return []
+        frames = results[cls.name]["n_frames"]
+        return [f"pan: difference of successive frames, motion-compensated, {frames} frames."]
+
+    @classmethod
+    def words(cls, results: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Return the meaning."""
+        if cls.name not in results:
+            return []
+        pan = results[cls.name]
+        frames = f"{pan['n_frames']} frames, pictures of {pan['canvas_px']} px"
+        return [(cls.name, f"{pan['meaning']}; {frames}.")]
+
+    @classmethod
+    def outline(cls, model: Mapping[str, Any]) -> Any:
+        """Return the number of speeds."""
+        return len(model.get(cls.name, ()))
+
+    @classmethod
+    def draw(cls, out: Path, results: dict[str, Any]) -> None:
+        """Write the energy a temporal frequency."""
+        from steadypix.eval.charts.pan_chart import draw_pan_spectrum
+
+        draw_pan_spectrum(out / "pan.png", results)
+
+    @classmethod
+    def show(cls, scene: Scene, out: Path) -> None:
+        """Write an animation a speed: the generators side by side, motion-compensated.
+
+        The scene stands still, so all that moves is flicker. Shown is the picture where generators differ
+        most, each frame as the first one plus its difference to it.
+        """
+        from steadypix.data.pictures.transforms import to_pixels
+        from steadypix.eval.charts.film import save_flicker
+        from steadypix.eval.charts.strips import Strip
+
+        ours: list[Any] = [measures[cls.name] for measures in scene.measures]
+        for place, speed in enumerate(ours[0].speeds):
+            widest = widest_spread([scores.results()[place].image_db() for scores in ours])
+            source = scene.canvas(cls.name, scene.images[widest])[0]
+            strips = []
+            for network, model in zip(scene.networks, scene.results["models"], strict=True):
+                outputs = run_windows(network, speed.windows(source), batch_size=scene.batch_size)
+                first, differences = speed.compensated(outputs)
+                frames = [as_rgb(to_pixels(frame)) for frame in (first + differences).clamp(-1, 1)]
+                note = caption(model, model[cls.name][place]["difference_db"]["mean"])
+                strips.append(Strip(name=model["name"], caption=note, outputs=np.stack(frames)))
+            labels = [
+                f"{number} of {speed.n_frames}, {speed.speed} px a frame"
+                for number in range(1, speed.n_frames + 1)
+            ]
+            path = out / f"pan_{plain(speed.speed):g}px.webp"
+            save_flicker(path, strips, shifts=labels, heading="frame", fps=8)
+
+
+def temporal_energy(frames: Tensor) -> Array:
+    """Return the energy of frames (N, ...) at k / N cycles a frame, k = 1 .. N // 2, a pixel and frame.
+
+    Both signs of a frequency are counted together, so the sum is the variance over time (Parseval). No
+    window is applied: energy between two of the frequencies leaks to its neighbours.
+    """
+    import torch
+
+    count = len(frames)
+    power = (torch.fft.rfft(frames, dim=0).abs() / count).square().flatten(1).mean(dim=1)
+    power[1 : (count + 1) // 2] *= 2
+    return np.asarray(power[1:].cpu().numpy(), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Flicker:
+    """A finished measurement.
+
+    Attributes:
+        speed: px a frame.
+        region_px: width and height of what was compared.
+        differences: mean squared difference between successive frames, (images,), of outputs in [-1, 1].
+        energies: energy at each temporal frequency, (images, N // 2), see `temporal_energy`.
+    """
+
+    speed: Shift
+    region_px: tuple[int, int]
+    differences: Array
+    energies: Array
+
+    def image_db(self) -> Array:
+        """Return one value an image: dB of the difference between successive frames."""
+        return psnr_db(self.differences)
+
+    def summary(self, *, n_frames: int, seed: int = 0) -> dict[str, Any]:
+        """Return means and 95 % intervals over images as plain JSON values."""
+        return {
+            "speed_px": plain(self.speed),
+            "region_px": list(self.region_px),
+            "difference_db": mean_with_interval(self.image_db(), seed=seed),
+            "pooled_db": pooled_db(self.differences),
+            "n_identical": int((self.differences == 0).sum()),
+            "cycles_per_frame": [k / n_frames for k in range(1, n_frames // 2 + 1)],
+            "energy": self.energies.mean(axis=0).tolist(),
+        }
+
+
+def pan_flicker(
+    generator: nn.Module,
+    canvases: Tensor | Iterable[Tensor],
+    *,
+    window_px: int,
+    speed: Shift | float = 1,
+    n_frames: int = FRAMES,
+    axis: str = "x",
+    batch_size: int = 8,
+) -> Flicker:
+    """Measure how much a network's output flickers while its window pans.
+
+    Args:
+        generator: maps (B, C, H, W) to (B, C', H, W) in [-1, 1]; given back in the mode it came in.
+        canvases: pictures (N, C, S, S) in [-1, 1] that hold the path (`canvas_for`), or batches.
+        window_px: side of the window the network sees.
+        speed: px a frame.
+        n_frames: number of frames.
+        axis: `x`, `y` or `diagonal`.
+        batch_size: windows in one forward pass.
+
+    Raises:
+        InputError: if the path does not fit, there are no pictures, or an output is not finite.
+
+    >>> import torch
+    >>> pictures = torch.rand(1, 3, 88, 88) * 2 - 1
+    >>> pan_flicker(torch.nn.Tanh(), pictures, window_px=48, n_frames=8).image_db().tolist()
+    [150.0]
+    """
+    speed_of: PanSpeed | None = None
+    rows = []
+    with eval_mode(generator):
+        for canvas in one_by_one(canvases, generator):
+            speed_of = speed_of or PanSpeed(canvas.shape[-1], window_px, exact(speed), n_frames, axis)
+            rows.append(
+                speed_of.score(run_windows(generator, speed_of.windows(canvas), batch_size=batch_size))
+            )
+    if speed_of is None:
+        raise InputError("there are no pictures to measure")
+    return speed_of.flicker(rows)

@@ -1,0 +1,103 @@
+"""A self-contained HTML page of sections: text, a table, pictures. For studies that need no script."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from steadypix.eval.results.write import to_json
+from steadypix.files import write_text
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page.
+
+    Args:
+        title: its heading.
+        text: paragraphs.
+        columns: headings of a table; none, no table.
+        rows: cells as text, one for each column; the first names the row.
+        pictures: (PNG file, what it shows).
+    """
+
+    title: str
+    text: Sequence[str] = ()
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    pictures: Sequence[tuple[Path, str]] = field(default_factory=list)
+
+
+def templates(folder: Path = TEMPLATES, *, markup: bool = True) -> Environment:
+    """Return what renders templates; a name that is not given is an error, `markup` escapes all values."""
+    return Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=markup,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
+    """Write the page with its pictures in it, whole or not at all; equal content gives equal bytes."""
+    environment = templates()
+    environment.filters["data_uri"] = _data_uri
+    write_text(path, environment.get_template("page.html").render(title=title, sections=sections))
+
+
+def write_with_page(results: dict[str, Any], out: Path, name: str, title: str, section: Section) -> None:
+    """Write what a command found: `name.json`, and `name.html`, a page of one section."""
+    write_text(out / f"{name}.json", to_json(results))
+    write_page(out / f"{name}.html", title, [section])
+
+
+def to_markdown(title: str, sections: Sequence[Section], folder: Path = Path()) -> str:
+    """Return the same as Markdown, which names the pictures as they lie in `folder`, seen from the page."""
+    parts = [f"# {title}"]
+    for section in sections:
+        parts += [f"## {section.title}", *section.text]
+        if section.columns:
+            parts.append(markdown_table(section.columns, section.rows))
+        parts += [f"![{text}]({(folder / file.name).as_posix()})" for file, text in section.pictures]
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table as Markdown."""
+    lines = [columns, *rows]
+    shown = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([shown[0], "|" + "---|" * len(columns), *shown[1:]])
+
+
+def text_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table for a terminal: the first column to the left, figures to the right."""
+    lines = [columns, *rows]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    shown = [[cell.rjust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
+    return "\n".join(
+        " ".join([line[0].ljust(widths[0]), *cells[1:]]).rstrip()
+        for line, cells in zip(lines, shown, strict=True)
+    )
+
+
+def plus_minus(mean: float, half: float | None, digits: int = 2) -> str:
+    """Return a figure and how far off it may be, `1.23 ± 0.04`; the figure alone where that is not known."""
+    return f"{mean:.{digits}f}" + ("" if half is None else f" ± {half:.{digits}f}")
+
+
+def percent(figure: Mapping[str, Any]) -> str:
+    """Return a proportion in per cent, with its standard error or its deviation over seeds."""
+    half = figure["stderr"] if "stderr" in figure else figure["std"]
+    return plus_minus(100 * figure["mean"], None if half is None else 100 * half)
+
+
+def _data_uri(file: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode("ascii")

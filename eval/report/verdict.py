@@ -1,0 +1,194 @@
+"""What the numbers say, in words: who is more stable, by how much, and at which sharpness."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from steadypix.eval.measure.registry import columns
+from steadypix.eval.metrics.decibels import IDENTICAL_DB
+from steadypix.eval.results.lead import EQUALLY_SHARP, lead_figure, lead_score_db, single_score
+
+Results = Mapping[str, Any]
+NO_SHARPNESS = "The targets are flat, so sharpness cannot be compared."
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Words for the top of a report.
+
+    Attributes:
+        headline: one sentence, the answer.
+        sharpness: at which sharpness, and whether that makes the comparison fair.
+        basis: protocol, margin, shifts and number of pictures it rests on.
+        others: one sentence for every further comparison.
+    """
+
+    headline: str
+    sharpness: str
+    basis: str
+    others: Sequence[str] = ()
+
+
+def verdict(results: Results) -> Verdict:
+    """Return the verdict of the first protocol at its widest margin; of EQ-T if there is no protocol."""
+    models = {model["name"]: model for model in results["models"]}
+    panel = leading_panel(results)
+    comparisons = [row for row in results["comparisons"] if (row["protocol"], str(row["margin_px"])) == panel]
+    if not comparisons:
+        model = results["models"][0]
+        return Verdict(_alone(model), _keeps(model), _basis(results))
+    # The one that says most: the largest lead over the reference, else the reference's smallest lead.
+    first, *rest = sorted(comparisons, key=lambda row: -row["gain_db"]["mean"])
+    count, gain = results["data"]["n_images"], first["gain_db"]
+    winner, loser = models[first["model"]], models[first["reference"]]
+    if count > 1 and not separable(gain):
+        headline, sharpness = compare_words(first, count), _both(winner, loser)
+    else:
+        if gain["mean"] <= 0:
+            winner, loser = loser, winner
+        headline = _headline(winner, loser, abs(gain["mean"]))
+        sharpness = f"{_both(winner, loser)}{_fairness(winner, loser)}"
+        if lead_score_db(winner) < IDENTICAL_DB:
+            sharpness = f"{_interval_sentence(gain, count)} {sharpness}"
+    others = [compare_words(row, count) for row in rest]
+    return Verdict(headline, sharpness, f"{_basis(results)}, paired picture by picture", others)
+
+
+def leading_panel(results: Results) -> tuple[str, str]:
+    """Return the first protocol and its widest margin; else the score without shifts, and "0"."""
+    stability = results["models"][0]["stability"]
+    if not stability:
+        return single_score(results["models"][0]), "0"
+    protocol, margins = next(iter(stability.items()))
+    return protocol, list(margins)[-1]
+
+
+def separable(gain: Mapping[str, Any]) -> bool:
+    """Return whether the interval of a difference leaves 0 out; without one it cannot be said."""
+    if gain["ci95"] is None:
+        return False
+    low, high = gain["ci95"]
+    return bool(low > 0 or high < 0)
+
+
+def compare_words(row: Mapping[str, Any], n_images: int) -> str:
+    """Return a comparison as a sentence; an interval over one picture is not claimed."""
+    model, reference, gain = row["model"], row["reference"], row["gain_db"]
+    if n_images < 2 or gain["ci95"] is None:
+        verb = "more" if gain["mean"] > 0 else "less"
+        return (
+            f"{model} is {verb} stable than {reference} by {abs(gain['mean']):.1f} dB on one picture, "
+            "so there is no interval."
+        )
+    if not separable(gain):
+        interval = _interval(*gain["ci95"], sign="+")
+        return f"{model} and {reference} cannot be told apart: {gain['mean']:+.1f} dB{interval}."
+    if gain["mean"] < 0:
+        model, reference = reference, model
+    interval = _interval(*sorted(map(abs, gain["ci95"])))
+    return f"{model} is more stable than {reference} by {abs(gain['mean']):.1f} dB{interval}."
+
+
+def margin_words(margin: str) -> str:
+    """Return a margin as people say it."""
+    return "full frame" if margin == "0" else f"{margin} px of border left out"
+
+
+def shift_words(results: Results) -> str:
+    """Return the shifts and their direction as people say it."""
+    shifts = list(results["shifts_px"])
+    whole = len(shifts) > 2 and shifts == list(range(int(shifts[0]), int(shifts[-1]) + 1))
+    text = f"{shifts[0]} to {shifts[-1]}" if whole else ", ".join(map(str, shifts))
+    ways = {"x": "to the right", "y": "down", "diagonal": "right and down"}
+    return f"shifts of {text} px {ways.get(results['axis'], 'along ' + str(results['axis']))}"
+
+
+def _interval(low: float, high: float, *, sign: str = "") -> str:
+    return f" (95 % interval {low:{sign}.1f} to {high:{sign}.1f} dB)"
+
+
+def _alone(model: Results) -> str:
+    figure = lead_figure(model)
+    low, high = figure["ci95"] or (0, 0)
+    interval = "" if low == high else _interval(low, high)
+    return f"{model['name']} keeps {figure['mean']:.1f} dB when its input moves{interval}."
+
+
+def _basis(results: Results) -> str:
+    """Return protocol, margin, shifts, and what the mean is over."""
+    (protocol, margin), model = leading_panel(results), results["models"][0]
+    count = results["data"]["n_images"]
+    pictures = f"{count} pictures" if count != 1 else "1 picture"
+    if protocol not in model["stability"]:
+        draws = model[protocol]["n_draws"]
+        return f"{columns(results)[0].title}, {draws} random translations a picture, pooled over {pictures}"
+    summary = model["stability"][protocol][margin]
+    over = summary.get("over") or ("odd shifts" if summary["odd_mean_db"] else "all shifts")
+    where = f"{protocol} protocol, {margin_words(margin)}, {shift_words(results)}"
+    return f"{where}, mean over {over} and {pictures}"
+
+
+def _keeps(model: Results) -> str:
+    ratio = model["quality"]["tv_ratio"]
+    if ratio is None:
+        return NO_SHARPNESS
+    return (
+        f"It shows {_detail(ratio)} of the target’s detail (total variation). A soft picture is stable for "
+        "free: compare generators at equal sharpness."
+    )
+
+
+def _both(first: Results, second: Results) -> str:
+    ratios = [model["quality"]["tv_ratio"] for model in (first, second)]
+    if None in ratios:
+        return NO_SHARPNESS
+    return (
+        f"{first['name']} shows {_detail(ratios[0])} of the target’s detail (total variation), "
+        f"{second['name']} {_detail(ratios[1])}."
+    )
+
+
+def _headline(winner: Results, loser: Results, gain_db: float) -> str:
+    # What 150 dB exceeds another by is a convention and no measurement.
+    if lead_score_db(winner) >= IDENTICAL_DB:
+        return (
+            f"{winner['name']} is identical at every shift, {loser['name']} keeps "
+            f"{lead_score_db(loser):.1f}\N{NO-BREAK SPACE}dB."
+        )
+    but = _by_softness(winner, loser, ", but softer", " although it is sharper", " at about equal sharpness")
+    return f"{winner['name']} is more stable than {loser['name']} by {gain_db:.1f}\N{NO-BREAK SPACE}dB{but}."
+
+
+def _detail(ratio: float) -> str:
+    return f"{100 * ratio:.0f}\N{NO-BREAK SPACE}%"
+
+
+def _fairness(winner: Results, loser: Results) -> str:
+    return _by_softness(
+        winner,
+        loser,
+        " A soft picture is stable for free, so part of the lead may be softness: compare "
+        "them at equal sharpness before you conclude.",
+        " The lead is not bought with softness.",
+        " So the comparison is fair.",
+    )
+
+
+def _by_softness(winner: Results, loser: Results, softer: str, sharper: str, equal: str) -> str:
+    """Return what is said of a winner as soft as that beside the loser; nothing where it is not known."""
+    ours, theirs = (model["quality"]["tv_ratio"] for model in (winner, loser))
+    if not ours or not theirs:
+        return ""
+    if theirs / ours > EQUALLY_SHARP:
+        return softer
+    return sharper if theirs / ours < 1 / EQUALLY_SHARP else equal
+
+
+def _interval_sentence(gain: Results, n_images: int) -> str:
+    """Return the interval of a lead, as a sentence; over one picture none is claimed."""
+    if n_images < 2 or gain["ci95"] is None:
+        return "Measured on one picture, so there is no interval."
+    low, high = sorted(abs(end) for end in gain["ci95"])
+    return f"95\N{NO-BREAK SPACE}% interval: {low:.1f} to {high:.1f}\N{NO-BREAK SPACE}dB."

@@ -1,0 +1,1 @@
+"""results.json, its schema, the table and the comparison with an earlier one."""

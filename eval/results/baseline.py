@@ -1,0 +1,49 @@
+"""Has a generator become less stable than an earlier results.json says?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from steadypix.errors import InputError
+from steadypix.eval.results.lead import lead_score
+
+SAME = ("axis", "shifts_px")
+SAME_DATA = ("source", "split", "direction", "canvas_px", "window_px", "n_images")
+
+
+def regressions(results: dict[str, Any], baseline: dict[str, Any], path: Path) -> list[str]:
+    """Return a line for every model whose leading score fell below the baseline's 95 % interval.
+
+    Models are matched by name; those the baseline does not know are passed over.
+
+    Raises:
+        InputError: if the two were not measured alike, or share no model.
+    """
+    pairs = [(f"{key}", results.get(key), baseline.get(key)) for key in SAME]
+    pairs += [
+        (f"data.{key}", results["data"].get(key), baseline.get("data", {}).get(key)) for key in SAME_DATA
+    ]
+    for key, ours, theirs in pairs:
+        if ours != theirs:
+            raise InputError(f"{path}: was measured with {key} {theirs}, this with {ours}; no comparison")
+    earlier = {model["name"]: model for model in baseline["models"]}
+    shared = [model for model in results["models"] if model["name"] in earlier]
+    if not shared:
+        names = ", ".join(map(str, earlier))
+        raise InputError(f"{path}: knows none of these models, only {names or 'none at all'}")
+    found = []
+    for model in shared:
+        name, (where, now), (was_where, was) = (
+            model["name"],
+            lead_score(model),
+            lead_score(earlier[model["name"]]),
+        )
+        if where != was_where:
+            raise InputError(f"{path}: leads with {was_where}, this with {where}; no comparison")
+        floor = was["ci95"][0] if was["ci95"] else was["mean"]
+        if now["mean"] < floor:
+            found.append(
+                f"{name}: {now['mean']:.2f} dB, below the baseline's {was['mean']:.2f} dB (from {floor:.2f})"
+            )
+    return found

@@ -1,0 +1,58 @@
+"""What an evaluation leaves behind: results.json (documented in docs/results-format.md), CSV, a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from steadypix.files import write_text
+
+SCHEMA_VERSION = 1
+
+
+def write_results(results: dict[str, Any], out: Path) -> None:
+    """Write results.json and results.csv."""
+    for name, text in (("results.json", to_json(results)), ("results.csv", to_csv(results))):
+        write_text(out / name, text)
+
+
+def as_text(results: dict[str, Any]) -> dict[str, Any]:
+    """Return the results as their file will hold them: a file's name that is no text gets question marks."""
+    read_back: dict[str, Any] = json.loads(to_json(results).encode("utf-8", "replace"))
+    return read_back
+
+
+def to_json(results: dict[str, Any]) -> str:
+    """Return the results as JSON text; NaN or infinity is a bug and raises ValueError."""
+    return json.dumps(results, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def to_csv(results: dict[str, Any]) -> str:
+    """Return one row for every model, protocol, margin and shift, quality repeated on each."""
+    quality_keys = list(results["models"][0]["quality"])
+    fixed = ["model", "protocol", "margin_px", "dx", "dy"]
+    scores = ["mean_db", "ci95_low_db", "ci95_high_db", "pooled_db", "n_identical"]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*fixed, *scores, *quality_keys])
+    for model in results["models"]:
+        quality = [_mean(model["quality"][key]) for key in quality_keys]
+        for protocol, margins in model["stability"].items():
+            for margin, summary in margins.items():
+                for row in summary["per_shift"]:
+                    where = [model["name"], protocol, margin, row["dx"], row["dy"]]
+                    score = [
+                        row["mean_db"],
+                        *(row["ci95_db"] or ("", "")),
+                        row["pooled_db"],
+                        row["n_identical"],
+                    ]
+                    writer.writerow([*where, *score, *quality])
+    return text.getvalue()
+
+
+def _mean(value: Any) -> Any:
+    return value["mean"] if isinstance(value, dict) else value

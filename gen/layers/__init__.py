@@ -1,0 +1,1 @@
+"""Anti-aliased layers and their neighbours."""

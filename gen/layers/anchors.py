@@ -1,0 +1,229 @@
+"""Texture that moves with the scene: fixed noise looked up at the distances to the nearest edges.
+
+A generator that commutes with shifts can only answer a flat region with a flat region. These carriers give it
+something to make texture from: at each pixel, noise at (signed distance to an edge along the row, the same
+along the column), so that shifting the picture shifts the noise, by whole pixels to the bit, by fractions as
+far as the noise is band-limited. Only an edge that enters or leaves the window changes anything.
+
+Half-way between two edges the noise of one fades into that of the other, at a constant loudness. Where an
+axis has no edge within reach, or nothing is flat (a photo), the carriers fade to 0: noise by one coordinate
+alone would be stripes.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from steadypix.gen.layers.edges import (
+    Edges,
+    ahead,
+    behind,
+    find_edges,
+    nearest,
+    nearest_true,
+    window_max,
+)
+
+DOUBLINGS = 6
+REACH_PX = 2**DOUBLINGS  # of an anchor
+FADES_FROM = 0.3  # of the reach. An edge that enters the window far away changes little.
+CROSSFADE = 0.2  # of the way between two edges
+SAMPLES_PER_PX = 4  # of the noise: halves and quarters of a pixel fall on samples, the rest is bilinear
+BAND = (0.25, 0.45)  # cycles/px where the finest octave begins and has ended to fall off
+LOUDNESS = 0.5  # standard deviation of a carrier where all anchors are near
+# A difference of neighbours that is no longer flat, on [-1, 1]: for itself, and more beside high edges, about
+# which JPEG leaves noise in label maps.
+FLAT, FLAT_BY_EDGE = 0.015, 0.12
+FLAT_WINDOW_PX = 15
+FLAT_SHARE = (0.1, 0.25)  # of that window: from none to all of the loudness
+MAX_CHANNELS = 16
+MAX_OCTAVES = 4
+SEED = 0x57EAD1
+
+
+class AnchoredTexture(nn.Module):
+    """Carriers of texture: (B, C, H, W) -> (B, channels, H, W), a function of the window alone.
+
+    Has no weights and lets no gradient through. Computed in float32 at least, whatever the input.
+
+    Args:
+        channels: carriers; they take the octaves in turn.
+        octaves: bands of the noise; each next one is half as fine.
+        circular: whether the picture goes on at the opposite border.
+
+    Raises:
+        ValueError: for a count that is out of range.
+    """
+
+    table: Tensor
+
+    def __init__(self, channels: int = 4, *, octaves: int = 2, circular: bool = False) -> None:
+        super().__init__()
+        if not 1 <= channels <= MAX_CHANNELS or not 1 <= octaves <= MAX_OCTAVES:
+            raise ValueError(
+                f"texture_channels {channels}, texture_octaves {octaves}: expected 1 to {MAX_CHANNELS} "
+                f"and 1 to {MAX_OCTAVES}"
+            )
+        self.channels = channels
+        self.octaves = octaves
+        self.circular = circular
+        self.register_buffer("table", noise_table(channels, octaves).clone(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the carriers of `x` (B, C, H, W) in [-1, 1], of its dtype."""
+        picture = x.detach()
+        if picture.dtype not in (torch.float32, torch.float64):
+            picture = picture.float()
+        rows = find_edges(picture, circular=self.circular)
+        columns = find_edges(picture.transpose(-1, -2), circular=self.circular)
+        noise = self._look_up(*_both_axes(rows, columns, circular=self.circular))
+        return (noise * flatness(rows, columns, circular=self.circular)[:, None]).to(x.dtype)
+
+    def _look_up(self, across: list[Tensor], down: list[Tensor]) -> Tensor:
+        """Mix the noise of the four pairs of anchors; each list holds two distances and their weights."""
+        batch, height, width = across[0].shape
+        pairs = [(a, b) for a in (0, 1) for b in (0, 1)]
+        # One lookup for all: the table's own coordinates are px over the reach, in [-1, 1].
+        grid = torch.stack([torch.stack([across[a], down[b]], dim=-1) for a, b in pairs]) / REACH_PX
+        grid = grid.reshape(1, -1, width, 2)
+        table = self.table.to(grid.dtype)[None]
+        noise = F.grid_sample(table, grid, mode="bilinear", padding_mode="border", align_corners=True)
+        noise = noise.reshape(self.channels, len(pairs), batch, height, width)
+        weights = torch.stack([across[2 + a] * down[2 + b] for a, b in pairs])
+        return (noise * weights).sum(1).transpose(0, 1)
+
+    def extra_repr(self) -> str:
+        """Return the arguments shown by `print(module)`."""
+        return f"{self.channels}, octaves={self.octaves}, circular={self.circular}"
+
+
+def _both_axes(rows: Edges, columns: Edges, *, circular: bool) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the anchors along the rows and along the columns, each borrowed where an axis has none."""
+    far_x = nearest(rows, DOUBLINGS, circular=circular)
+    far_y = nearest(columns, DOUBLINGS, circular=circular)
+    across = borrowed([d.transpose(-1, -2) for d in far_x], circular=circular)
+    down = borrowed([d.transpose(-1, -2) for d in far_y], circular=circular)
+    return [a.transpose(-1, -2) for a in across], down
+
+
+def borrowed(distances: Sequence[Tensor], *, circular: bool) -> list[Tensor]:
+    """Let samples without an edge along one axis take the distances of their nearest neighbour across it.
+
+    A band that crosses the whole window has no edge along it, but what stands on it has. One coordinate alone
+    would make stripes; a neighbour's moves with the scene as well.
+
+    Args:
+        distances: to the edges before and behind, both (B, H, W), the axis across last.
+        circular: as in `find_edges`.
+
+    Returns:
+        Signed distances before and behind, and their weights, laid out as they came.
+    """
+    own = anchors(distances)
+    has = own[2].square() + own[3].square() > 0.5
+    before, behind_it = nearest_true(has, DOUBLINGS, circular=circular)
+    size = has.shape[-1]
+    place = torch.arange(size, device=has.device)
+    step = torch.where(before <= behind_it, -before, behind_it)
+    source = (place + step.long()) % size if circular else (place + step.long()).clamp(0, size - 1)
+    left, right, *weights = anchors([d.gather(-1, source) for d in distances])
+    fade = _fade(step.abs())
+    return [left, right, *(weight * fade for weight in weights)]
+
+
+def anchors(distances: Sequence[Tensor]) -> list[Tensor]:
+    """Return signed distances to the edges before and behind, and a weight for each.
+
+    The squares of the weights sum to 1 between near edges and to 0 out of their reach.
+
+    Args:
+        distances: to the edges before and behind, in px.
+
+    Returns:
+        Four of their shape: px from the edge before (positive) and behind (negative), and their weights.
+    """
+    left, right = distances
+    near, far = left.clamp(min=0), right.clamp(min=0)
+    share = near / (near + far).clamp(min=1e-3)
+    turn = smoothstep((share - 0.5) / CROSSFADE + 0.5) * (math.pi / 2)
+    return [left, -right, _fade(left) * turn.cos(), _fade(right) * turn.sin()]
+
+
+def _fade(distance: Tensor) -> Tensor:
+    return 1 - smoothstep((distance / REACH_PX - FADES_FROM) / (1 - FADES_FROM))
+
+
+def flatness(rows: Edges, columns: Edges, *, circular: bool = False) -> Tensor:
+    """Return where carriers belong, (B, H, W) in [0, 1]: 1 in and beside regions that are flat but for edges.
+
+    Args:
+        rows: edges along the rows.
+        columns: edges along the columns, transposed as they were found.
+        circular: as in `find_edges`.
+    """
+    strongest = torch.maximum(
+        window_max(rows.strongest.transpose(-1, -2), circular=circular).transpose(-1, -2),
+        window_max(columns.strongest.transpose(-1, -2), circular=circular),
+    )
+    limit = FLAT + FLAT_BY_EDGE * strongest
+    calm_x, near_x = _calm(rows, limit, circular=circular)
+    calm_y, near_y = _calm(columns, limit.transpose(-1, -2), circular=circular)
+    calm = torch.where(near_x | near_y.transpose(-1, -2), 0.0, calm_x * calm_y.transpose(-1, -2))[:, None]
+    half = FLAT_WINDOW_PX // 2
+    for axis, (reach_y, reach_x) in ((-1, (0, half)), (-2, (half, 0))):
+        if circular:
+            around = [torch.roll(calm, k % calm.shape[axis], axis) for k in range(-half, half + 1)]
+            calm = functools.reduce(torch.add, around) / len(around)  # in one order everywhere
+        else:
+            window, padding = (2 * reach_y + 1, 2 * reach_x + 1), (reach_y, reach_x)
+            calm = F.avg_pool2d(calm, window, stride=1, padding=padding, count_include_pad=False)
+    low, high = FLAT_SHARE
+    return smoothstep((calm[:, 0] - low) / (high - low))
+
+
+def _calm(edges: Edges, limit: Tensor, *, circular: bool) -> tuple[Tensor, Tensor]:
+    """Return how flat it is about each sample along one axis, and whether an edge's ramp lies there."""
+    before = behind(edges.steps, 1, 0.0, circular=circular)
+    quiet = (-(torch.maximum(edges.steps, before) / limit).square()).exp()
+    # A sample's ramp may be centred up to two places before or one behind its own.
+    near = edges.ramps | ahead(edges.ramps, 1, False, circular=circular)
+    for k in (1, 2):
+        near = near | behind(edges.ramps, k, False, circular=circular)
+    return quiet, near
+
+
+def smoothstep(x: Tensor) -> Tensor:
+    """Rise smoothly from 0 at 0 to 1 at 1, level beyond."""
+    x = x.clamp(0, 1)
+    return x * x * (3 - 2 * x)
+
+
+@functools.lru_cache(maxsize=8)
+def noise_table(channels: int, octaves: int) -> Tensor:
+    """Return band-limited noise (channels, N, N) over distances of -REACH_PX..REACH_PX px, rows downwards.
+
+    The same numbers everywhere: NumPy keeps the raw stream of a bit generator from version to version.
+    Each carrier has the standard deviation `LOUDNESS` and no direction of its own.
+    """
+    size = 2 * REACH_PX * SAMPLES_PER_PX
+    frequency = np.fft.fftfreq(size, 1 / SAMPLES_PER_PX)  # cycles/px
+    radius = np.hypot(frequency[:, None], frequency[None, : size // 2 + 1])
+    planes = []
+    for channel in range(channels):
+        raw = np.random.Philox(key=SEED + channel).random_raw(size * size)
+        white = (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53 - 0.5
+        scale = 2.0 ** (channel % octaves)
+        fall = np.clip((radius * scale - BAND[0]) / (BAND[1] - BAND[0]), 0, 1)
+        spectrum = np.fft.rfft2(white.reshape(size, size)) * np.cos(fall * np.pi / 2) ** 2
+        spectrum[0, 0] = 0
+        plane = np.fft.irfft2(spectrum, s=(size, size))
+        planes.append(np.pad(plane * (LOUDNESS / plane.std()), (0, 1), mode="wrap"))
+    # Not where a network is built on the meta device: the noise is in no file that could fill it in.
+    return torch.tensor(np.stack(planes), dtype=torch.float32, device="cpu")

@@ -1,0 +1,1 @@
+"""The generators and discriminators of pix2pix, plain or anti-aliased."""

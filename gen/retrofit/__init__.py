@@ -1,0 +1,1 @@
+"""Networks of others made anti-aliased, circular or dense."""

@@ -1,0 +1,1 @@
+"""Files with weights: our own, published ones, and what guards against hostile ones."""

@@ -1,0 +1,177 @@
+"""What every command shares: errors in one line, exit codes, an argument parser, the device.
+
+Exit codes: 0 done, 1 failed, 2 bad usage or bad input, 130 interrupted, 143 terminated. An error that the
+user can fix carries `exit_code`; any other exception is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib.metadata
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable, Collection, Sequence
+from types import FrameType
+from typing import NoReturn, Protocol
+
+from steadypix.errors import InputError, one_line
+
+
+class Main(Protocol):
+    """A command's entry point."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Run with these arguments, or with the process's own; return the exit code."""
+
+
+class Terminated(BaseException):
+    """SIGTERM, raised where the program stands so that `finally` blocks and context managers run."""
+
+
+def version() -> str:
+    """Return the installed version, or `0+unknown` in a source tree that was never installed."""
+    try:
+        return importlib.metadata.version("steadypix")
+    except importlib.metadata.PackageNotFoundError:
+        return "0+unknown"
+
+
+def command(name: str) -> Callable[[Callable[[Sequence[str]], int]], Main]:
+    """Decorate a `main(argv) -> int` so that it ends with one of the exit codes above.
+
+    Args:
+        name: the command's name, put before every message on stderr.
+    """
+
+    def decorate(main: Callable[[Sequence[str]], int]) -> Main:
+        @functools.wraps(main)
+        def wrapped(argv: Sequence[str] | None = None) -> int:
+            previous = _raise_on_sigterm()
+            if isinstance(sys.stdout, io.TextIOWrapper):  # names may hold what no encoding has
+                sys.stdout.reconfigure(errors="backslashreplace")
+            try:
+                return main(sys.argv[1:] if argv is None else argv)
+            except KeyboardInterrupt:
+                print(f"{name}: interrupted", file=sys.stderr)
+                return 130
+            except Terminated:
+                print(f"{name}: terminated", file=sys.stderr)
+                return 143
+            except BrokenPipeError:
+                # The reader of our stdout left (`| head`); keep the interpreter's own flush quiet.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return 1
+            except Exception as error:
+                code = _exit_code(error)
+                if code is None:
+                    raise
+                print(f"{name}: error: {one_line(error)}", file=sys.stderr)
+                return code
+            finally:
+                if previous is not None:
+                    signal.signal(signal.SIGTERM, previous)
+
+        return wrapped
+
+    return decorate
+
+
+def _exit_code(error: Exception) -> int | None:
+    if isinstance(error, OSError) and error.strerror:
+        return 2  # a full disk, a missing permission: for the user to fix, no bug
+    return getattr(error, "exit_code", None)
+
+
+def _raise_on_sigterm() -> signal.Handlers | Callable[[int, FrameType | None], object] | int | None:
+    def handler(signum: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    try:
+        return signal.signal(signal.SIGTERM, handler)
+    except ValueError:  # only the main thread may handle signals
+        return None
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose usage errors are one line, and whose values may start with a minus."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage block and leaving."""
+        raise InputError(f"{message} (see --help)")
+
+    def parse(self, argv: Sequence[str], *, signed: Sequence[str] = ()) -> argparse.Namespace:
+        """Parse `argv`; the options in `signed` take values such as `-4..4`, which look like options."""
+        words = list(argv)
+        for place in range(len(words) - 1, 0, -1):
+            if words[place - 1] in signed:
+                words[place - 1 : place + 1] = [f"{words[place - 1]}={words[place]}"]
+        return self.parse_args(words)
+
+
+def add_common_options(
+    parser: argparse.ArgumentParser, *, batch_size: int, without: Collection[str] = ()
+) -> None:
+    """Add the options commands on pictures have: device, batch size, workers, seed, version.
+
+    Args:
+        parser: to add them to.
+        batch_size: the default.
+        without: `workers` or `seed`, of a command that has no use for them.
+    """
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to run"
+    )
+    parser.add_argument(
+        "--batch_size",
+        type=positive,
+        default=batch_size,
+        metavar="N",
+        help="windows in one forward pass",
+    )
+    if "workers" not in without:
+        parser.add_argument(
+            "--workers", type=natural, default=0, metavar="N", help="processes that decode pictures"
+        )
+    if "seed" not in without:
+        parser.add_argument("--seed", type=natural, default=0, metavar="N", help="of everything random")
+    parser.add_argument("--version", action="version", version=f"steadypix {version()}")
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least 1, for argparse."""
+    return _whole(text, 1)
+
+
+def natural(text: str) -> int:
+    """Read a whole number of at least 0, for argparse."""
+    return _whole(text, 0)
+
+
+def _whole(text: str, minimum: int) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) < minimum:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least {minimum}, got {text!r}")
+    return int(text)
+
+
+def pick_device(name: str) -> str:
+    """Return a torch device for `auto`, `cpu`, `cuda` or `mps`.
+
+    Raises:
+        InputError: if the device is not there.
+    """
+    import torch
+
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return next(device for device, usable in there.items() if usable)
+    if not there[name]:
+        usable = ", ".join(device for device, here in there.items() if here)
+        raise InputError(f"--device {name}: is not available here; expected auto or one of {usable}")
+    return name

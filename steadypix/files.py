@@ -1,0 +1,72 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from steadypix.errors import InputError
+
+# What `write_whole` names its temporary files, and no other file of ours is named.
+TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\.[^.]+)?")
+
+
+def write_text(path: Path, text: str, *, errors: str = "strict") -> None:
+    """Write a text as UTF-8 with plain line ends, whole or not at all; see `write_whole`."""
+    data = text.encode("utf-8", errors)
+    write_whole(path, lambda temporary: temporary.write_bytes(data))
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Call `write(temporary)` beside `path`, sync and rename: no half-written file is ever seen.
+
+    The folder is made. The temporary name keeps the suffix, because writers of pictures go by it. On any
+    failure (a full disk, an interrupt) the temporary is removed and an older file at `path` stays as it was.
+
+    Raises:
+        OSError: as `write` or the system raises it; it names a file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        temporary.touch()  # with the permissions that the user's umask leaves
+        mode = temporary.stat().st_mode
+        write(temporary)
+        temporary.chmod(mode)  # safetensors makes files that only their owner can read
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        # The rename itself is durable only once the folder is.
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:  # a full disk does not say where
+            error.filename = str(path)
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def prepare_output(out: Path) -> None:
+    """See that the output folder can be made and written, before any work is done.
+
+    Raises:
+        InputError: naming the folder and the reason.
+    """
+    existed = out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / f".writable.{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+        if not existed:
+            out.rmdir()  # what follows may still fail; whoever writes first makes it again
+    except FileExistsError:
+        raise InputError(f"{out}: is a file; expected a folder to write to") from None
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror})") from None
