@@ -5,22 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from steadypix.command import Parser, add_common_options, command, pick_device, positive
 from steadypix.errors import InputError, one_line
+from steadypix.eval.generators.formats import KINDS, TRUST
 from steadypix.files import prepare_output
 from steadypix.gen.networks.tiles import run_tiled
 from steadypix.progress import progress
 
-if TYPE_CHECKING:
-    pass
-
 MIN_TILE_PX = 32
-KINDS = (
-    "run directory, .safetensors, latest_net_G.pth, .onnx, .pt2, package.module:function, or the short "
-    "name of a released generator such as facades-blur"
-)
 
 
 def build_parser() -> Parser:
@@ -43,9 +37,7 @@ def build_parser() -> Parser:
         metavar="PX",
         help="work in overlapping tiles, for pictures too large at once",
     )
-    parser.add_argument(
-        "--trust", action="store_true", help="load .pt2 files and callables: they can run code"
-    )
+    parser.add_argument("--trust", action="store_true", help=TRUST)
     add_common_options(parser, batch_size=8)
     return parser
 
@@ -86,8 +78,11 @@ def main(argv: Sequence[str]) -> int:
             failures += 1
             continue
         x = to_tensor(pixels)[None].to(device)
-        with torch.inference_mode():
-            output = run_tiled(generator, x, args.tile, args.batch_size) if args.tile else generator(x)
+        try:
+            with torch.inference_mode():
+                output = run_tiled(generator, x, args.tile, args.batch_size) if args.tile else generator(x)
+        except InputError as error:  # a program that takes pictures of another size
+            raise InputError(f"{args.checkpoint} on {file}: {error}") from None
         if not output.isfinite().all():
             raise InputError(
                 f"{args.checkpoint}: makes an output of {file} that is not finite (NaN or infinity)"

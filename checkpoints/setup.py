@@ -39,9 +39,6 @@ def make_accelerator(config: RunConfig) -> Accelerator:
     )
 
 
-# ---- a run and what it writes ---------------------------------------------------------------------------
-
-
 def open_data(config: RunConfig) -> tuple[Pairs, Pairs | None]:
     """Open the training pairs, and those for validation where anything looks at them."""
     from steadypix.data.pairs.opening import open_pairs

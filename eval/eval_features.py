@@ -6,18 +6,21 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from steadypix.command import Parser, add_common_options, command, pick_device, positive, version
 from steadypix.errors import InputError
 from steadypix.eval.classifiers.features_page import table, write_features
-from steadypix.eval.classifiers.subjects import Subject, classifier_subject, measure_subject
+from steadypix.eval.classifiers.subjects import (
+    Subject,
+    classifier_subject,
+    generator_subject,
+    measure_subject,
+)
+from steadypix.eval.generators.formats import TRUST
 from steadypix.eval.shifts.offsets import is_whole, parse_shifts
 from steadypix.files import prepare_output
 from steadypix.progress import progress
-
-if TYPE_CHECKING:
-    pass
 
 DESCRIPTION = """Measure the internal feature distance of classifiers or generators: for every layer and every
 circular shift (dx, dy), how far the layer's map for the shifted input is from its shifted map."""
@@ -32,7 +35,8 @@ def build_parser() -> Parser:
         nargs="+",
         metavar="MODEL",
         help="classifiers: a run or .safetensors file, resnet18 (torchvision's weights), resnet18=FILE.pth; "
-        "or generators: whatever eval_stability takes",
+        "or generators: a run or .safetensors file, latest_net_G.pth, package.module:function, the name of a "
+        "released one such as facades-blur",
     )
     parser.add_argument(
         "--data",
@@ -58,9 +62,7 @@ def build_parser() -> Parser:
         help="let convs and pools wrap around, so that sampling alone breaks equivariance; or as trained",
     )
     parser.add_argument("--out", type=Path, default=Path("results/features"), metavar="DIR")
-    parser.add_argument(
-        "--trust", action="store_true", help="load .pt2 files and callables: they can run code"
-    )
+    parser.add_argument("--trust", action="store_true", help=TRUST)
     add_common_options(parser, batch_size=8, without=("workers", "seed"))
     return parser
 
@@ -114,16 +116,18 @@ def load_subjects(args: Any, device: str) -> list[Subject]:
 
 
 def _is_generator(model: str) -> bool:
+    """Whether a generator is meant. Anything else is left to the loader of classifiers, or refused there."""
+    from steadypix.eval.generators.formats import CALLABLE, find_format
     from steadypix.eval.generators.released import list_generators
     from steadypix.gen.weights.generators import FORMAT, GENERATOR_FILE
     from steadypix.gen.weights.header import check_header
 
-    if model in list_generators() and not Path(model).exists():
-        return True
     path = Path(model)
-    if ":" in path.name or path.suffix in (".pth", ".onnx", ".pt2"):
-        return "=" not in model  # resnet18=FILE.pth is a classifier
-    path = path / GENERATOR_FILE if (path / GENERATOR_FILE).exists() else path
+    if not path.exists():
+        return model in list_generators() or CALLABLE.fullmatch(model) is not None
+    if find_format(path) != "steadypix":
+        return True
+    path = path / GENERATOR_FILE if path.is_dir() else path
     return path.is_file() and path.suffix == ".safetensors" and check_header(path).get("format") == FORMAT
 
 
@@ -143,10 +147,8 @@ def _classifiers(args: Any, device: str) -> list[Subject]:
 def _generators(args: Any, device: str) -> list[Subject]:
     import torch
 
-    from steadypix.eval.generators.formats import FORMATS
     from steadypix.eval.generators.models import load_models
     from steadypix.eval.measure.sources import open_data
-    from steadypix.gen.weights.generators import build_generator
 
     models = load_models(args.models, device, trust=args.trust)
     pairs, about = open_data(models, source=args.data, split=args.split, limit=args.limit)
@@ -154,20 +156,8 @@ def _generators(args: Any, device: str) -> list[Subject]:
     start = (about["canvas_px"] - about["window_px"]) // 2
     cut = slice(start, start + about["window_px"])
     inputs = torch.stack([pairs.canvas(index)[0][..., cut, cut] for index in range(count)]).to(device)
-    subjects = []
-    for model in models:
-        module = model.module
-        if args.borders == "circular" and model.format not in ("steadypix", "pix2pix"):
-            raise InputError(
-                f"{model.path}: is {FORMATS[model.format]}, whose borders cannot be changed; "
-                "expected --borders own"
-            )
-        if args.borders == "circular":
-            arguments = {**model.config["generator"], "padding": "circular"}
-            module = build_generator(model.path, arguments, module.state_dict()).to(device).eval()
-        origin = {"weights": model.describe()["provenance"], "source": about["source"]}
-        subjects.append(Subject(model.name, module, inputs, origin))
-    return subjects
+    circular = args.borders == "circular"
+    return [generator_subject(model, inputs, about["source"], circular=circular) for model in models]
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from steadypix.data.labelled.labelled import Labelled
     from steadypix.eval.classifiers.file import Classifier
+    from steadypix.eval.generators.models import Model
 
 
 @dataclass(frozen=True)
@@ -79,14 +80,45 @@ def classifier_subject(classifier: Classifier, pictures: Labelled, *, circular: 
         InputError: naming a network whose borders cannot be circular.
     """
     from steadypix.eval.classifiers.consistency import protocol_of
-    from steadypix.gen.retrofit.circular import make_circular
 
     if circular:
-        try:
-            make_circular(classifier.module)
-        except ValueError as error:
-            raise InputError(f"{classifier.name}: {error}; expected --borders own") from None
+        _wrap_around(classifier.module, classifier.name)
     canvases = pictures.canvases(range(len(pictures)), classifier.canvas_px)
     inputs = classifier.prepare(protocol_of(classifier, "crop").base(canvases))
     origin = {"weights": dict(classifier.provenance), "source": pictures.source}
     return Subject(classifier.name, classifier.module, inputs, origin)
+
+
+def generator_subject(model: Model, inputs: Tensor, source: str, *, circular: bool) -> Subject:
+    """Return a generator with its inputs; `circular` gives it circular borders.
+
+    Raises:
+        InputError: naming a generator whose layers cannot be seen, or whose borders cannot be circular.
+    """
+    from steadypix.eval.generators.formats import FORMATS
+    from steadypix.gen.weights.generators import build_generator
+
+    module = model.module
+    if model.format == "callable":
+        module = module.get_submodule("module")  # what the function returned
+        if circular:
+            _wrap_around(module, str(model.path))
+    elif model.format not in ("steadypix", "pix2pix"):
+        raise InputError(
+            f"{model.path}: is {FORMATS[model.format]}, whose layers cannot be seen; expected its weights, "
+            "or package.module:function that returns the network"
+        )
+    elif circular:  # built anew: transposed convs have no borders to change
+        arguments = {**model.config["generator"], "padding": "circular"}
+        module = build_generator(model.path, arguments, module.state_dict()).to(inputs.device).eval()
+    origin = {"weights": model.describe()["provenance"], "source": source}
+    return Subject(model.name, module, inputs, origin)
+
+
+def _wrap_around(module: nn.Module, name: str) -> None:
+    from steadypix.gen.retrofit.circular import make_circular
+
+    try:
+        make_circular(module)
+    except ValueError as error:
+        raise InputError(f"{name}: {error}; expected --borders own") from None

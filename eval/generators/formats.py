@@ -19,6 +19,12 @@ FORMATS = {
     "outputs": "a folder of outputs made elsewhere",
 }
 RUNS_CODE = ("program", "callable")
+# How the commands say what they take.
+KINDS = (
+    "run directory, .safetensors, latest_net_G.pth, .onnx, .pt2, package.module:function, or the short "
+    "name of a released generator such as facades-blur"
+)
+TRUST = "load .pt2 files and callables: they can run code"
 CALLABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 

@@ -1,18 +1,19 @@
-"""One loader for every generator that can be evaluated."""
+"""Generators that are measured: loaded, named apart, and described for results.json."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steadypix.data.scenes.render import KINDS
 from steadypix.errors import InputError
-from steadypix.eval.generators.formats import GENERATOR_FILE, find_format, require_trust
-from steadypix.eval.generators.released import RELEASED, locate
+from steadypix.eval.generators.formats import GENERATOR_FILE, require_trust
+from steadypix.eval.generators.loading import find_generator, load_network
+from steadypix.eval.generators.released import RELEASED
 
 if TYPE_CHECKING:
     from torch import nn
@@ -91,24 +92,19 @@ def load_models(paths: Sequence[str | Path], device: str = "cpu", *, trust: bool
 
     Raises:
         InputError: if the same file is named twice, there is none, or trust is needed.
-        gen.CheckpointError: if a file cannot be used.
+        CheckpointError: if a file cannot be used.
     """
-    from steadypix.gen.weights.generators import resolve
-
     if not paths:
         raise InputError("no generator found under ./checkpoints and none is released with this install")
-    located = [locate(path) for path in paths]
-    formats = [find_format(path) for path in located]
-    files = [
-        resolve(path) if kind == "steadypix" else path for path, kind in zip(located, formats, strict=True)
-    ]
-    for place, (file, kind) in enumerate(zip(files, formats, strict=True)):
+    found = [find_generator(path) for path in paths]
+    files = [file for file, _ in found]
+    for place, (file, kind) in enumerate(found):
         if file in files[:place]:
             raise InputError(f"{file}: is named twice")
         require_trust(file, kind, trust=trust)
-    names = short_names(files)
     return [
-        load_model(name, file, kind, device) for name, file, kind in zip(names, files, formats, strict=True)
+        load_model(name, file, kind, device)
+        for name, (file, kind) in zip(short_names(files), found, strict=True)
     ]
 
 
@@ -116,19 +112,12 @@ def load_model(name: str, file: Path, kind: str, device: str) -> Model:
     """Load one generator whose format is known.
 
     Raises:
-        InputError: if it cannot be used.
-        gen.CheckpointError: the same, of weights.
+        InputError: if it cannot be used, or a file of ours does not say on what it can be measured.
+        CheckpointError: the same, of weights.
     """
-    if kind in ("steadypix", "pix2pix"):
-        from steadypix.gen.weights.generators import load_generator
-        from steadypix.gen.weights.published import load_published
-
-        module = (load_generator if kind == "steadypix" else load_published)(file, device)
-        config: Any = module.config
-        if kind == "steadypix":
-            _check_data(file, config)
-    else:
-        module, config = _foreign_loader(kind)(file, device)
+    module, config = load_network(file, kind, device)
+    if kind == "steadypix":
+        _check_data(file, config)
     return Model(name, file, digest(file, module), module, config, kind)
 
 
@@ -147,21 +136,6 @@ def digest(file: Path, module: nn.Module) -> str:
         for key, tensor in module.state_dict().items():
             sha.update(key.encode() + b"\0" + tensor.detach().float().cpu().numpy().tobytes())
     return sha.hexdigest()
-
-
-def _foreign_loader(kind: str) -> Callable[[Path, str], tuple[nn.Module, dict[str, Any]]]:
-    if kind == "outputs":
-        from steadypix.eval.generators.outputs import load_outputs
-
-        return load_outputs
-    from steadypix.eval.generators import programs
-
-    loaders = {
-        "program": programs.load_program,
-        "onnx": programs.load_onnx,
-        "callable": programs.load_callable,
-    }
-    return loaders[kind]
 
 
 def short_names(files: Sequence[Path]) -> list[str]:
@@ -203,6 +177,8 @@ def _name_parts(file: Path) -> list[str]:
 
 def _is_generator(path: Path) -> bool:
     if path.parent.name == "last" or re.fullmatch(r"generator-(\d+|best)", path.stem):
+        return False
+    if path.name.startswith("."):  # being written, or left by a process that was killed
         return False
     if not path.is_file():  # opening a pipe would wait for its writer
         return False

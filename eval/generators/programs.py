@@ -56,8 +56,8 @@ class Program(nn.Module):
             raise InputError(f"takes {channels} channels, but the pictures have {x.shape[1]}")
         if height not in (None, x.shape[2]) or width not in (None, x.shape[3]):
             raise InputError(
-                f"takes {height or 'any'} x {width or 'any'} px only, but the window is {x.shape[2]} x "
-                f"{x.shape[3]} px; expected --window {height or width}"
+                f"takes {height or 'any'} x {width or 'any'} px only, but gets {x.shape[2]} x "
+                f"{x.shape[3]} px; expected --window {height or width} (generate: --tile {height or width})"
             )
 
     def _call(self, x: Tensor) -> Tensor:
