@@ -48,10 +48,11 @@ def write_consistency(results: dict[str, Any], out: Path, curves: Curves, titles
 
 def table(models: Sequence[dict[str, Any]], protocols: Sequence[str]) -> str:
     """Return the table that people read."""
-    from steadypix.eval.report.page import text_table
+    from steadypix.eval.results.lines import table_lines
 
     columns = ["network", *(f"{name} [%]" for name in protocols), "accuracy [%]"]
-    return text_table(columns, [_row(model, protocols) for model in models])
+    rows = [_row(model, protocols) for model in models]
+    return "\n".join(table_lines([*zip(columns, zip(*rows, strict=True), strict=True)]))
 
 
 def _row(model: dict[str, Any], protocols: Sequence[str]) -> list[str]:

@@ -64,7 +64,8 @@ def _sizes(models: Sequence[dict[str, Any]], name: str) -> str:
 
 def table(models: Sequence[dict[str, Any]]) -> str:
     """Return the table that people read: the mean distance of every layer of every network."""
-    from steadypix.eval.report.page import text_table
+    from steadypix.eval.results.lines import table_lines
 
     heads = ["layer", *(printable(model["name"]) for model in models)]
-    return text_table(heads, [[name, *_means(models, name, "-")] for name in layers_of(models)])
+    rows = [[name, *_means(models, name, "-")] for name in layers_of(models)]
+    return "\n".join(table_lines([*zip(heads, zip(*rows, strict=True), strict=True)]))

@@ -62,7 +62,9 @@ class _Canvases:
         """Return index, name and pictures; of an unreadable picture to be skipped, index and reason."""
         index = self.indices[place]
         try:
-            return index, self.sizes[0].name(index), [pairs.canvas(index) for pairs in self.sizes]
+            # Two measures may ask for one size: it is decoded once.
+            read = {id(pairs): pairs.canvas(index) for pairs in {id(p): p for p in self.sizes}.values()}
+            return index, self.sizes[0].name(index), [read[id(pairs)] for pairs in self.sizes]
         except InputError as error:
             if self.sizes[0].on_error == "fail":
                 raise

@@ -13,6 +13,7 @@ from steadypix.eval.measure.plan import Plan
 from steadypix.eval.measure.registry import MEASURES
 from steadypix.eval.metrics.forward import run_windows
 from steadypix.eval.metrics.scene import Scene, as_rgb, caption, widest_spread
+from steadypix.eval.metrics.stability import takes
 from steadypix.eval.results.lead import lead_score_db
 from steadypix.eval.shifts.offsets import Shift
 
@@ -61,12 +62,8 @@ def draw(
     leading = measurements[0].leading
     if leading.rule is not None:
         image = scene.images[widest_spread([m.lead_db() for m in measurements])]
-        offsets = sorted({(0, 0), *(o for o in plan.offsets if _can(leading.rule, o))})
+        offsets = sorted({(0, 0), *takes(leading.rule, plan.offsets)})
         _draw_shifts(scene, leading, offsets, image, stages[0].pairs.name(image), out)
-
-
-def _can(rule: Protocol, offset: Offset) -> bool:
-    return rule.takes_fractions or all(isinstance(shift, int) for shift in offset)
 
 
 def _draw_shifts(

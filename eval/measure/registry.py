@@ -68,23 +68,15 @@ def read_asked(args: Any, protocols: Sequence[str], figures: Sequence[str]) -> d
     Raises:
         InputError: naming the option that cannot be understood.
     """
-    lead = iter(protocols)
-    named = {*figures, *protocols}
-    asked = {}
-    for name, measure in MEASURES.items():
-        settings = measure.read(args, named=name in named or measure.always)
-        if settings is not None:
-            # Protocols take each other's places: the first one asked for comes first.
-            place = next(lead) if measure.asked_by == "protocol" else name
-            asked[place] = MEASURES[place].read(args, named=True)
-    return asked
-
-
-def default_asked(*protocols: str) -> dict[str, Any]:
-    """Return what is measured unasked, and some protocols, without any options."""
-    always = [name for name, measure in MEASURES.items() if measure.always]
-    settings: dict[str, Any] = {"psnr": {"reference": False}}
-    return {name: settings.get(name, {}) for name in (*always, *protocols)}
+    named, in_order = {*figures, *protocols}, iter(protocols)
+    # Protocols take each other's places: the first one asked for comes first.
+    names = [
+        next(in_order) if measure.asked_by == "protocol" else name
+        for name, measure in MEASURES.items()
+        if measure.asked_by != "protocol" or name in named
+    ]
+    settings = {n: MEASURES[n].read(args, named=n in named or MEASURES[n].always) for n in names}
+    return {name: own for name, own in settings.items() if own is not None}
 
 
 def gather(results: Mapping[str, Any], part: Callable[[type[Measure]], Sequence[Any]]) -> list[Any]:

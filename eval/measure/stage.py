@@ -51,7 +51,7 @@ class Stage:
         return any(measures[name].needs_base for name in self.names)
 
 
-def open_stages(plan: Plan, pairs: Pairs, reopen: Callable[[int], Pairs] | None) -> list[Stage]:
+def open_stages(plan: Plan, pairs: Pairs, reopen: Callable[[int], Pairs]) -> list[Stage]:
     """Return the stages of an evaluation, that of `pairs` first.
 
     Args:
@@ -64,10 +64,7 @@ def open_stages(plan: Plan, pairs: Pairs, reopen: Callable[[int], Pairs] | None)
     """
     stages = []
     for least_px, names in plan.canvases_px(pairs).items():
-        wide = pairs
-        if least_px > pairs.load_size:
-            assert reopen is not None
-            wide = reopen(least_px)
+        wide = reopen(least_px) if least_px > pairs.load_size else pairs
         stages.append(Stage(wide, names))
         plan.make(names, wide)
     return stages

@@ -77,17 +77,6 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str
     return "\n".join([shown[0], "|" + "---|" * len(columns), *shown[1:]])
 
 
-def text_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table for a terminal: the first column to the left, figures to the right."""
-    lines = [columns, *rows]
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    shown = [[cell.rjust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
-    return "\n".join(
-        " ".join([line[0].ljust(widths[0]), *cells[1:]]).rstrip()
-        for line, cells in zip(lines, shown, strict=True)
-    )
-
-
 def plus_minus(mean: float, half: float | None, digits: int = 2) -> str:
     """Return a figure and how far off it may be, `1.23 ± 0.04`; the figure alone where that is not known."""
     return f"{mean:.{digits}f}" + ("" if half is None else f" ± {half:.{digits}f}")

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import pytest
 from torch import Tensor
 
+from steadypix.data.pairs.folders import PairedImages
 from steadypix.errors import InputError
 from steadypix.eval.eval_stability import main as eval_stability
 from steadypix.eval.measure import registry
@@ -85,6 +86,26 @@ def test_a_planted_measure_reaches_everything(
     inputs = tmp_path / "inputs"
     assert eval_stability([*paths, *FAST, "--protocol", "mirrored", "--export_inputs", str(inputs)]) == 0
     assert len(list(inputs.glob("*_mirrored.png"))) == 3
+
+
+def test_a_size_that_two_measures_share_is_decoded_once(
+    checkpoints: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pan that fits the pictures as they are loaded needs no second look at them."""
+    read: list[int] = []
+    original = PairedImages.canvas
+
+    def counted(self: PairedImages, index: int) -> Any:
+        read.append(index)
+        return original(self, index)
+
+    monkeypatch.setattr(PairedImages, "canvas", counted)
+    sizes = ["--window", "40", "--canvas", "80", "--pan", "1", "--pan-frames", "2"]
+    out = tmp_path / "out"
+    assert eval_stability([str(checkpoints[0]), *FAST, *sizes, "--out", str(out)]) == 0
+    pictures = json.loads((out / "results.json").read_text())["data"]["n_images"]
+    drawn = 2  # the grid, and the animation of the pan
+    assert len(read) == pictures + drawn
 
 
 def test_names_are_unique_and_every_measure_is_asked_for_somehow() -> None:
