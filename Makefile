@@ -30,9 +30,9 @@ $(STAMP): pyproject.toml constraints.txt $(KERNEL)
 install: $(STAMP)
 
 demo: $(STAMP)
-	$(BIN)/train_pix2pix --config demo --generator.sampling strided --out $(RUNS)/demo-strided $(DEMO)
-	$(BIN)/train_pix2pix --config demo --generator.sampling blur --out $(RUNS)/demo-blur $(DEMO)
-	$(BIN)/eval_stability $(RUNS)/demo-strided $(RUNS)/demo-blur --shifts 0..7 --limit $(DEMO_LIMIT) --out results/demo
+	$(BIN)/train_pix2pix --config demo-paper --generator.sampling strided --out $(RUNS)/demo-strided $(DEMO)
+	$(BIN)/train_pix2pix --config demo --out $(RUNS)/demo-steady $(DEMO)
+	$(BIN)/eval_stability $(RUNS)/demo-strided $(RUNS)/demo-steady --shifts 0..7 --limit $(DEMO_LIMIT) --out results/demo
 	@echo; echo "open results/demo/report.html; pictures: grid.png, flicker.webp and curve.png beside it"
 
 test: lint types tests
@@ -46,7 +46,7 @@ FOLDERS := checkpoints configs data eval gen
 
 types: $(STAMP)
 	rm -rf build/types && mkdir -p build/types/steadypix
-	cd build/types/steadypix && ln -s ../../../steadypix/*.py ../../../steadypix/py.typed $(addprefix ../../../,$(FOLDERS)) .
+	cd build/types/steadypix && ln -s ../../../steadypix/*.py* ../../../steadypix/py.typed $(addprefix ../../../,$(FOLDERS)) .
 	MYPYPATH=build/types:. $(BIN)/mypy -p steadypix -p benchmarks -p reproduce -p soak -m train_pix2pix
 
 # More options of pytest: make test PYTEST=--durations=25

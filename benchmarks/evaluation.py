@@ -6,15 +6,13 @@ PNG, so that pictures are decoded as a user's are.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import io
-import json
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from numpy.typing import NDArray
 
 from benchmarks.memory import peak_mb, run_apart
 from benchmarks.report import Bar, Cell, Table
+from steadypix import UNetGenerator, save_generator
 from steadypix.configs.schema import DataConfig, GeneratorConfig, RunConfig
 from steadypix.data.cli import write_pairs
 from steadypix.eval.eval_stability import main as eval_stability
@@ -32,7 +31,6 @@ from steadypix.eval.measure.measure import measure
 from steadypix.eval.measure.options import build_parser, read_options
 from steadypix.eval.measure.plan import Plan
 from steadypix.eval.measure.stage import Stage
-from steadypix.gen import UNetGenerator, save_generator
 
 SHIFTS = 8  # 0..7
 LIMIT, MEMORY_LIMIT = 1.15, 1.05
@@ -40,17 +38,12 @@ LIMIT, MEMORY_LIMIT = 1.15, 1.05
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """A generator and its pictures.
-
-    Args:
-        window_px: side of what the network sees.
-        canvas_px: side of the picture it slides over.
-        ngf: width of the network.
-        num_downs: its levels.
-    """
+    """A generator and its pictures."""
 
     window_px: int
+    """side of what the network sees"""
     canvas_px: int
+    """side of the picture it slides over"""
     ngf: int
     num_downs: int
 
@@ -77,33 +70,25 @@ def prepare(folder: Path, size: Size, count: int, *, different: int = 50) -> Pat
     return folder / "generator.safetensors"
 
 
-def words_of(checkpoint: str | Path, limit: int, shifts: int = SHIFTS) -> list[str]:
+def words_of(checkpoint: str | Path, limit: int) -> list[str]:
     """Return the words of the command that is timed: nothing but shifts is asked for."""
-    return [str(checkpoint), "--shifts", f"0..{shifts - 1}", "--limit", str(limit), "--device", "cpu"]
+    return [str(checkpoint), "--shifts", f"0..{SHIFTS - 1}", "--limit", str(limit), "--device", "cpu"]
 
 
-def open_all(checkpoint: Path, limit: int, shifts: int = SHIFTS) -> tuple[Model, Stage, Plan]:
+def open_all(checkpoint: Path, limit: int) -> tuple[Model, Stage, Plan]:
     """Load a generator, its pictures, and what the command measures of them."""
-    args = build_parser().parse(words_of(checkpoint, limit, shifts))
+    args = build_parser().parse(words_of(checkpoint, limit))
     models = load_models([str(checkpoint)])
     plan, (stage,), _ = set_the_stage(args, read_options(args), models, "cpu")
     return models[0], stage, plan
 
 
 def measure_evaluation(
-    *, rounds: int, images: int = 50, sizes: dict[str, Size] | None = None, most: int = 2000
+    *, rounds: int, images: int = 50, sizes: Mapping[str, Size] = SIZES, most: int = 2000
 ) -> list[Table]:
-    """Time and memory of an evaluation.
-
-    Args:
-        rounds: samples of the whole command.
-        images: pictures of an evaluation.
-        sizes: by name; by default `SIZES`.
-        most: pictures of the evaluation whose memory is compared with that of `images`.
-    """
+    """Time of `rounds` evaluations of `images` pictures; memory of one beside that of one of `most`."""
     rows: list[list[Cell]] = []
     bars: list[Bar] = []
-    sizes = SIZES if sizes is None else sizes
     for name, size in sizes.items():
         with tempfile.TemporaryDirectory() as folder:
             row, ratios = _time(Path(folder), size, images=images, rounds=rounds)
@@ -173,10 +158,7 @@ def _memory(images: int, most: int) -> Table:
     """The largest size of a process that evaluates few pictures, and one that evaluates many."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = prepare(Path(folder), TINY, most)
-        peaks = [
-            run_apart("benchmarks.evaluation", [str(checkpoint), "--limit", str(limit)])["peak_mb"]
-            for limit in (images, most)
-        ]
+        peaks = [run_apart(_peak_of_evaluation, checkpoint, limit) for limit in (images, most)]
     rows: list[list[Cell]] = [[images, peaks[0]], [most, peaks[1]]]
     bars = [Bar(f"peak memory, {most} / {images} images", peaks[1] / peaks[0], MEMORY_LIMIT)]
     note = (
@@ -185,19 +167,8 @@ def _memory(images: int, most: int) -> Table:
     return Table("evaluation_memory", "Memory of an evaluation", ["images", "peak [MB]"], rows, bars, [note])
 
 
-def main() -> None:
-    """Evaluate in this process and print its largest size: what `_memory` runs."""
-    parser = argparse.ArgumentParser(
-        prog="benchmarks.evaluation", description="Peak memory of an evaluation."
-    )
-    parser.add_argument("checkpoint")
-    parser.add_argument("--limit", type=int, required=True)
-    args = parser.parse_args()
+def _peak_of_evaluation(checkpoint: Path, limit: int) -> float:
     torch.set_num_threads(1)  # a network this small is slower on more
     with tempfile.TemporaryDirectory() as out:
-        evaluate(args.checkpoint, args.limit, out)
-    print(json.dumps({"peak_mb": peak_mb()}))
-
-
-if __name__ == "__main__":
-    main()
+        evaluate(checkpoint, limit, out)
+    return peak_mb()

@@ -6,21 +6,18 @@ from dataclasses import dataclass
 
 import torch
 
+from benchmarks.report import Table
 from benchmarks.timing import take_turns
 
 
 @dataclass(frozen=True)
 class Floors:
-    """Rates of one machine in one run.
-
-    Args:
-        gemm_flops: floating-point operations a second of a large product (a multiplication and an addition
-            count as two).
-        copy_bytes: bytes a second that a copy moves, read and written together.
-    """
+    """Rates of one machine in one run."""
 
     gemm_flops: float
+    """floating-point operations a second of a large product; a multiplication and an addition count as two"""
     copy_bytes: float
+    """bytes a second that a copy moves, read and written together"""
 
     def flops_ms(self, flops: float) -> float:
         """Milliseconds that arithmetic alone takes."""
@@ -45,3 +42,10 @@ def measure_floors(*, device: str = "cpu", side: int = 2048, megabytes: int = 64
         gemm_flops=2 * side**3 / timing.best_ms("gemm") * 1e3,
         copy_bytes=2 * source.nbytes / timing.best_ms("copy") * 1e3,
     )
+
+
+def describe(floors: Floors) -> Table:
+    """The machine's own rates."""
+    rows = [[floors.gemm_flops / 1e9, floors.copy_bytes / 1e9]]
+    note = "The fastest of many. Every floor below is computed from these two."
+    return Table("floors", "What the machine can do", ["product [GFLOP/s]", "copy [GB/s]"], rows, (), [note])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,10 +10,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.floors import Floors
+from benchmarks.layers import forward
 from benchmarks.memory import peak_mb, run_apart
 from benchmarks.report import Bar, Cell, Table
 from benchmarks.timing import Work, take_turns
-from steadypix.gen import UNetGenerator
+from steadypix import UNetGenerator
 from steadypix.gen.kernels.allocator import keep_freed_memory
 
 # What is compared: the arguments of the generator, by name.
@@ -39,18 +38,8 @@ def step(network: nn.Module, x: Tensor) -> Work:
     """Forward and backward, gradients to every weight."""
 
     def work() -> None:
-        network.train().zero_grad(set_to_none=True)
+        network.zero_grad(set_to_none=True)
         network(x).mean().backward()
-
-    return work
-
-
-def infer(network: nn.Module, x: Tensor) -> Work:
-    """Forward alone."""
-
-    @torch.inference_mode()
-    def work() -> None:
-        network.eval()(x)
 
     return work
 
@@ -71,15 +60,16 @@ def measure_generator(
     networks = {
         name: UNetGenerator(ngf=ngf, num_downs=num_downs, **arguments) for name, arguments in KINDS.items()
     }
-    training = take_turns({name: step(net, x) for name, net in networks.items()}, rounds=rounds)
-    inference = take_turns({name: infer(net, x) for name, net in networks.items()}, rounds=rounds)
+    steps = {name: step(network, x) for name, network in networks.items()}
+    training, step_flops = take_turns(steps, rounds=rounds), [*map(count_flops, steps.values())]
+    passes = {name: forward(network.eval(), x) for name, network in networks.items()}
+    inference, pass_flops = take_turns(passes, rounds=rounds), [*map(count_flops, passes.values())]
     rows: list[list[Cell]] = []
     bars: list[Bar] = []
-    for name, network in networks.items():
-        both, alone = count_flops(step(network, x)), count_flops(infer(network, x))
+    for name, both, alone in zip(networks, step_flops, pass_flops, strict=True):
         ratios = training.ratio(name, "strided"), inference.ratio(name, "strided")
         arguments = {"ngf": ngf, "num_downs": num_downs, **KINDS[name]}
-        peak = peak_megabytes(arguments, size=size, batch=batch) if memory else None
+        peak = run_apart(peak_megabytes, arguments, size, batch) if memory else None
         found = [training.median_ms(name), floors.flops_ms(both), ratios[0]]
         found += [inference.median_ms(name), floors.flops_ms(alone), ratios[1]]
         rows.append([f"`{name}`", *found, peak])
@@ -108,16 +98,8 @@ def count_flops(work: Work) -> float:
     return float(counter.get_total_flops())
 
 
-def peak_megabytes(arguments: Mapping[str, Any], *, size: int, batch: int) -> float:
-    """Megabytes by which a process's resident memory grows through three training steps."""
-    words = json.dumps({**arguments, "size": size, "batch": batch})
-    return float(run_apart("benchmarks.generator", [words]))
-
-
-def main() -> None:
-    """Print by how many megabytes three steps make this process grow: what `peak_megabytes` runs."""
-    arguments = json.loads(sys.argv[1])
-    size, batch = arguments.pop("size"), arguments.pop("batch")
+def peak_megabytes(arguments: Mapping[str, Any], size: int, batch: int) -> float:
+    """Return by how many megabytes three training steps make this process grow."""
     torch.set_num_threads(1)
     network = UNetGenerator(**arguments)
     x = torch.randn(batch, 3, size, size)
@@ -125,8 +107,4 @@ def main() -> None:
     before = peak_mb()
     for _ in range(3):
         step(network, x)()
-    print(peak_mb() - before)
-
-
-if __name__ == "__main__":
-    main()
+    return peak_mb() - before

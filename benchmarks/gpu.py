@@ -21,8 +21,8 @@ from benchmarks.report import Bar, Cell, Table, write
 from benchmarks.step import reference as reference_step
 from benchmarks.step.both import make_step
 from benchmarks.timing import Work, take_turns
+from steadypix import BlurPool2d, PatchDiscriminator, UNetGenerator
 from steadypix.eval.metrics.stability import shift_stability
-from steadypix.gen import BlurPool2d, PatchDiscriminator, UNetGenerator
 from steadypix.gen.training.captured import EAGER_STEPS, CapturedStep
 
 
@@ -78,13 +78,8 @@ def measure_bandwidth(*, device: str, rounds: int, tiny: bool) -> Table:
 def build_step(sampling: str, x: Tensor, y: Tensor, *, shape: dict[str, int]) -> tuple[Work, nn.Module]:
     """Return a training step as the trainer's fastest switches make it, and its generator.
 
-    Bfloat16, channels last, fused Adam; on a GPU captured once and replayed.
-
-    Args:
-        sampling: of the generator.
-        x: input (B, 3, H, W).
-        y: target.
-        shape: `ngf`, `num_downs`, `ndf`, `n_layers`.
+    Bfloat16, channels last, fused Adam; on a GPU captured once and replayed. `x` and `y` are (B, 3, H, W),
+    `shape` holds `ngf`, `num_downs`, `ndf`, `n_layers`.
     """
     on_gpu = x.device.type == "cuda"
     generator = UNetGenerator(ngf=shape["ngf"], num_downs=shape["num_downs"], sampling=sampling).to(x.device)
@@ -103,8 +98,8 @@ def build_step(sampling: str, x: Tensor, y: Tensor, *, shape: dict[str, int]) ->
 def measure_steps(*, device: str, rounds: int, tiny: bool) -> Table:
     """Training steps and inference by sampling and batch; the reference at batch 1."""
     size = 32 if tiny else 256
-    shape = {"ngf": 4, "num_downs": 4, "ndf": 4, "n_layers": 2} if tiny else {}
-    shape = {"ngf": 64, "num_downs": 8, "ndf": 64, "n_layers": 3, **shape}
+    shape = {"ngf": 64, "num_downs": 8, "ndf": 64, "n_layers": 3}
+    shape = {"ngf": 4, "num_downs": 5, "ndf": 4, "n_layers": 2} if tiny else shape
     samplings = ("strided", "blur") if tiny else ("strided", "preblur", "blur", "blur_late")
     rows: list[list[Cell]] = []
     bars: list[Bar] = []
@@ -118,13 +113,12 @@ def measure_steps(*, device: str, rounds: int, tiny: bool) -> Table:
             reference.discriminator.to(device)
             works["reference"] = lambda reference=reference, x=x, y=y: reference.step(x, y)  # type: ignore[misc]
         training = take_turns(works, rounds=min(rounds, 10), device=device)
-        nets = {name: generator for name, (_, generator) in built.items()}
-        inference = take_turns(
-            {name: infer_bf16(net, x) for name, net in nets.items()}, rounds=rounds, device=device
-        )
+        x = x.to(memory_format=torch.channels_last)
+        passes = {name: forward(generator.eval(), x, bf16=True) for name, (_, generator) in built.items()}
+        inference = take_turns(passes, rounds=rounds, device=device)
         for name in works:
             step_ms = training.median_ms(name)
-            infer_ms = inference.median_ms(name) if name in nets else None
+            infer_ms = inference.median_ms(name) if name in passes else None
             rate = batch / infer_ms * 1e3 if infer_ms else None
             rows.append([f"`{name}`", batch, step_ms, batch / step_ms * 1e3, infer_ms, rate])
         if batch == 1:
@@ -136,18 +130,6 @@ def measure_steps(*, device: str, rounds: int, tiny: bool) -> Table:
         "fused Adam, a captured graph where there is a GPU; `reference`: eager float32, default Adam."
     )
     return Table("steps", "Whole training steps, and inference", columns, rows, bars, [note])
-
-
-def infer_bf16(network: nn.Module, x: Tensor) -> Work:
-    """A forward pass in bfloat16, channels last."""
-    x = x.to(memory_format=torch.channels_last)
-
-    @torch.inference_mode()
-    def work() -> None:
-        with torch.autocast(x.device.type, torch.bfloat16):
-            network.eval()(x)
-
-    return work
 
 
 def measure_evaluation(*, device: str, tiny: bool) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 from collections.abc import Callable, Sequence
 
@@ -10,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.floors import Floors
-from benchmarks.peers import blur_pools
 from benchmarks.report import Bar, Cell, Table
 from benchmarks.timing import Work, take_turns
-from steadypix.gen import BlurPool2d, BlurUpsample2d
+from steadypix import BlurPool2d, BlurUpsample2d
+from steadypix.eval.torchvision_shim import import_torchvision
 
 Shape = tuple[int, int, int, int]
 
@@ -48,14 +49,42 @@ def forward_and_backward(layer: nn.Module, x: Tensor) -> Work:
     return work
 
 
-def forward(layer: nn.Module, x: Tensor) -> Work:
-    """A layer's output alone."""
+def forward(network: nn.Module, x: Tensor, *, bf16: bool = False) -> Work:
+    """A layer's or a network's output alone, under autocast to bfloat16 if asked for."""
+    precision = torch.autocast(x.device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
 
     @torch.inference_mode()
     def work() -> None:
-        layer(x)
+        with precision:
+            network(x)
 
     return work
+
+
+def blur_pools() -> dict[str, Callable[[int, str], nn.Module]]:
+    """Layers that blur with bin5 and keep every second sample, by project; built from channels and padding.
+
+    Only timm can pad circularly; antialiased-cnns reflects and kornia pads with zeros, whatever is asked for.
+    """
+    found: dict[str, Callable[[int, str], nn.Module]] = {}
+    with contextlib.suppress(ImportError):
+        import_torchvision()  # the next two import it, and it may need help
+        import antialiased_cnns
+
+        found["antialiased-cnns"] = lambda channels, _: antialiased_cnns.BlurPool(
+            channels, pad_type="reflect", filt_size=5, stride=2
+        )
+    with contextlib.suppress(ImportError):
+        from timm.layers import BlurPool2d
+
+        found["timm"] = lambda channels, padding: BlurPool2d(
+            channels, filt_size=5, stride=2, pad_mode=padding
+        )
+    with contextlib.suppress(ImportError):
+        from kornia.filters import BlurPool2D
+
+        found["kornia"] = lambda *_: BlurPool2D(5, stride=2)
+    return found
 
 
 def measure_blur_pool(floors: Floors, *, rounds: int, shapes: Sequence[Shape], device: str = "cpu") -> Table:

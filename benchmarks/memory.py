@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import multiprocessing
 import resource
-import subprocess
-import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
 
-# A new process counts what its parent held when it was made (ru_maxrss survives exec), so what is measured
-# is the child of a process that holds nothing.
-_SMALL = "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)"
+Result = TypeVar("Result")
 
 
-def run_apart(module: str, arguments: Sequence[str]) -> Any:
-    """Run `python -m module` in a process of its own; return the last line of its stdout, read as JSON.
-
-    Raises:
-        RuntimeError: with what it said, if it failed.
-    """
-    command = [sys.executable, "-c", _SMALL, sys.executable, "-m", module, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{module} {' '.join(arguments)} failed: {done.stderr.strip()[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+def run_apart(work: Callable[..., Result], *arguments: Any) -> Result:
+    """Call a function in a process of its own; return what it returns, or raise what it raises."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
 
 
 def peak_mb() -> float:
     """Return the largest resident size of this process so far, in MB (2^20 bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would count what the parent held when it started this process
+        return int(status.read_text().partition("VmHWM:")[2].split()[0]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,10 @@ Cell = str | float | int | bool | None
 
 @dataclass(frozen=True)
 class Bar:
-    """What a ratio should stay below.
-
-    Args:
-        name: what is compared with what.
-        ratio: measured.
-        limit: at most.
-    """
+    """What a ratio should stay below."""
 
     name: str
+    """what is compared with what"""
     ratio: float
     limit: float
 
@@ -40,30 +36,22 @@ class Bar:
 
 @dataclass(frozen=True)
 class Table:
-    """One theme's measurements.
-
-    Args:
-        theme: a short name, the key in JSON.
-        title: one line.
-        columns: of `rows`.
-        rows: one list of cells a row.
-        bars: what the theme must reach.
-        notes: how it was measured.
-    """
+    """One theme's measurements."""
 
     theme: str
+    """a short name, the key in JSON"""
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     bars: Sequence[Bar] = ()
-    notes: Sequence[str] = field(default_factory=tuple)
+    notes: Sequence[str] = ()
+    """how it was measured"""
 
 
 def environment(device: str) -> dict[str, Any]:
     """Say what measured: device, threads, versions."""
-    name = torch.cuda.get_device_name() if device == "cuda" else processor()
     return {
-        "device": name,
+        "device": torch.cuda.get_device_name() if device == "cuda" else processor(),
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "torch": torch.__version__,
@@ -73,12 +61,10 @@ def environment(device: str) -> dict[str, Any]:
 
 def processor() -> str:
     """The processor's name, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    listed = Path("/proc/cpuinfo")
+    text = listed.read_text(encoding="utf-8") if listed.exists() else ""
+    name = re.search(r"^model name\s*: (.*)", text, re.MULTILINE)
+    return name[1] if name else platform.processor() or platform.machine()
 
 
 def to_markdown(tables: Sequence[Table], measured_on: Mapping[str, Any]) -> str:

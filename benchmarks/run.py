@@ -15,14 +15,13 @@ from typing import Any
 import torch
 
 from benchmarks.evaluation import TINY, measure_evaluation
-from benchmarks.floors import Floors, measure_floors
+from benchmarks.floors import describe, measure_floors
 from benchmarks.generator import measure_generator
 from benchmarks.layers import SHAPES, TINY_SHAPES, measure_blur_pool, measure_blur_upsample
 from benchmarks.report import Table, write
-from benchmarks.startup import COMMANDS, measure_startup
 from benchmarks.step.compare import measure_training
 
-THEMES = ("floors", "layers", "training", "evaluation", "startup", "generator")
+THEMES = ("floors", "layers", "training", "evaluation", "generator")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -49,30 +48,20 @@ def measure(themes: Collection[str], *, quick: bool, rounds: int | None) -> Iter
     """Yield the tables of the themes as they are measured."""
     floors = measure_floors(side=256, megabytes=2) if quick else measure_floors()
     yield describe(floors)
+    samples = rounds or (3 if quick else 15)
+    shapes = TINY_SHAPES if quick else SHAPES
+    network: dict[str, Any] = {"size": 32, "ngf": 4, "num_downs": 5} if quick else {}
     if "layers" in themes:
-        shapes = TINY_SHAPES if quick else SHAPES
-        yield measure_blur_pool(floors, rounds=rounds or (3 if quick else 15), shapes=shapes)
-        yield measure_blur_upsample(floors, rounds=rounds or (3 if quick else 15), shapes=shapes)
+        yield measure_blur_pool(floors, rounds=samples, shapes=shapes)
+        yield measure_blur_upsample(floors, rounds=samples, shapes=shapes)
     if "training" in themes:
-        small = {"size": 32, "ngf": 4, "num_downs": 4} if quick else {}
-        yield measure_training(floors, rounds=rounds or (3 if quick else 15), **small)
+        yield measure_training(floors, rounds=samples, **network)
     if "evaluation" in themes:
         little: dict[str, Any] = {"images": 2, "sizes": {"tiny": TINY}, "most": 4} if quick else {}
         yield from measure_evaluation(rounds=1 if quick else min(rounds or 3, 3), **little)  # of minutes each
-    if "startup" in themes:
-        commands = ["generate"] if quick else list(COMMANDS)
-        yield measure_startup(rounds=rounds or (1 if quick else 5), commands=commands)
     if "generator" in themes:  # last: it sets how this process gets its memory
         # The memory of small networks is lost in what the library takes.
-        tiny: dict[str, Any] = {"size": 32, "ngf": 4, "num_downs": 4, "memory": False} if quick else {}
-        yield measure_generator(floors, rounds=rounds or (3 if quick else 15), **tiny)
-
-
-def describe(floors: Floors) -> Table:
-    """The machine's own rates."""
-    rows = [[floors.gemm_flops / 1e9, floors.copy_bytes / 1e9]]
-    note = "The fastest of many. Every floor below is computed from these two."
-    return Table("floors", "What the machine can do", ["product [GFLOP/s]", "copy [GB/s]"], rows, (), [note])
+        yield measure_generator(floors, rounds=samples, memory=not quick, **network)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """What the trainer's speed and memory switches do: `python -m benchmarks.switches`.
 
 Time is that of a whole step (both networks, Adam) relative to the step without switches, interleaved in one
-process. Memory is the largest resident size of a process that takes three such steps, less that of one that
-only imports. Loading is timed apart, from a folder of procedural pairs as PNG.
+process. Memory is what a process of its own grows by, at its highest, through three such steps. Loading is
+timed apart, from a folder of procedural pairs as PNG.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from torch import nn
 from benchmarks.memory import peak_mb, run_apart
 from benchmarks.step.both import make_step
 from benchmarks.timing import take_turns
-from steadypix.data import EpochSampler, PairedImages
+from steadypix import PairedImages, PatchDiscriminator, UNetGenerator
 from steadypix.data.cli import write_pairs
+from steadypix.data.pairs.sampler import EpochSampler
 from steadypix.eval.report.page import markdown_table
-from steadypix.gen import PatchDiscriminator, UNetGenerator
 from steadypix.gen.training.ema import make_ema
 
 # Each a change to the plain step; `batch` and `accumulate` say what it is compared with.
@@ -74,15 +74,15 @@ def build(args: argparse.Namespace, switch: str) -> Callable[[], object]:
     return take
 
 
+def _exhaust(loader: Iterable[Any]) -> None:
+    for _ in loader:
+        pass
+
+
 def loading(rounds: int) -> list[list[str]]:
     """Return how long an epoch of loading takes, relative to decoding in the trainer itself."""
     with tempfile.TemporaryDirectory() as folder:
         write_pairs("facades", "train", Path(folder), count=96, size=256, seed=0)
-
-        def epoch(loader: Iterable[Any]) -> None:
-            for _ in loader:
-                pass
-
         works = {}
         for cache, workers in ((False, 0), (True, 0), (False, 1), (True, 1)):
             pairs = PairedImages(folder, cache=cache)
@@ -90,9 +90,18 @@ def loading(rounds: int) -> list[list[str]]:
             loader = torch.utils.data.DataLoader(
                 pairs, batch_sampler=sampler, num_workers=workers, persistent_workers=workers > 0
             )
-            works[f"cache {cache}, workers {workers}"] = functools.partial(epoch, loader)
+            works[f"cache {cache}, workers {workers}"] = functools.partial(_exhaust, loader)
         timing = take_turns(works, rounds=rounds)
         return [[name, f"{timing.ratio(name, 'cache False, workers 0'):.2f}"] for name in works]
+
+
+def peak_megabytes(args: argparse.Namespace, switch: str) -> float:
+    """Return by how many megabytes a switch's networks and three steps make this process grow."""
+    before = peak_mb()
+    take = build(args, switch)
+    for _ in range(3):
+        take()
+    return peak_mb() - before
 
 
 def main() -> None:
@@ -103,23 +112,12 @@ def main() -> None:
     parser.add_argument("--sampling", default="blur")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--one", help=argparse.SUPPRESS)  # print the largest size of this process alone
     args = parser.parse_args()
-    if args.one:
-        if args.one in SWITCHES:
-            take = build(args, args.one)
-            for _ in range(3):
-                take()
-        print(peak_mb())
-        return
-    options = [f"--{key}={getattr(args, key)}" for key in ("size", "ngf", "sampling", "device")]
-    sizes = {name: run_apart("benchmarks.switches", [*options, "--one", name]) for name in ("-", *SWITCHES)}
-    peaks = {name: size - sizes["-"] for name, size in sizes.items()}
-    works = {name: build(args, name) for name in SWITCHES}
-    timing = take_turns(works, rounds=args.rounds, device=args.device)
-    print(
-        f"{args.sampling}, {args.size} px, ngf {args.ngf}, {args.device}, {torch.get_num_threads()} threads"
+    peaks = {name: run_apart(peak_megabytes, args, name) for name in SWITCHES}
+    timing = take_turns(
+        {name: build(args, name) for name in SWITCHES}, rounds=args.rounds, device=args.device
     )
+    print(", ".join(f"{key} {value}" for key, value in vars(args).items()))
     print(f"\nnone: {timing.best_ms('none'):.0f} ms, {peaks['none']:.0f} MB\n")
     rows = [[n, f"{timing.ratio(n, 'none'):.2f}", f"{peaks[n] / peaks['none']:.2f}"] for n in SWITCHES]
     print(markdown_table(["switch", "time / none", "peak memory / none"], rows), end="\n\n")

@@ -21,11 +21,7 @@ SAMPLE_S = 2e-3  # a sample repeats a short work until it lasts this long
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds a call, one list entry a round, the same rounds for every work.
-
-    Args:
-        seconds: by the work's name.
-    """
+    """Seconds a call, by the work's name: one list entry a round, the same rounds for every work."""
 
     seconds: Mapping[str, list[float]]
 
@@ -53,13 +49,12 @@ def take_turns(works: Mapping[str, Work], *, rounds: int, device: str = "cpu") -
         rounds: samples of each.
         device: `cuda` waits for the device before a clock is read.
     """
-    wait = torch.cuda.synchronize if device == "cuda" else _nothing
-    names = list(works)
+    wait: Work = torch.cuda.synchronize if device == "cuda" else lambda: None
     repeats = {}
     for name, work in works.items():
         work()
-        elapsed = _clock(work, 1, wait)
-        repeats[name] = max(1, int(SAMPLE_S / max(elapsed, 1e-7)))
+        repeats[name] = max(1, int(SAMPLE_S / max(_clock(work, 1, wait), 1e-7)))
+    names = list(works)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     shuffle = random.Random(0).shuffle
     for _ in range(rounds):
@@ -76,7 +71,3 @@ def _clock(work: Work, repeats: int, wait: Work) -> float:
         work()
     wait()
     return (time.perf_counter() - start) / repeats
-
-
-def _nothing() -> None:
-    """A CPU has finished when the call returns."""

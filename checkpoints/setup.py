@@ -198,6 +198,8 @@ def build_step(
         equivariance=config.loss.equivariance,
         margin_px=config.data.crop_size // 16,
         precision=settings.precision,
-        together=config.discriminator.norm != "batch",
+        jitter_px=config.loss.jitter_px,
+        r1=config.loss.r1,
+        together=config.discriminator.norm not in ("batch", "renorm"),
     )
     return CapturedStep(step) if captured else step, optimizers

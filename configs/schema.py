@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Filter = Literal["rect2", "tri3", "bin4", "bin5", "bin6", "bin7"]
-Norm = Literal["instance", "batch", "group", "none"]
+Norm = Literal["instance", "batch", "renorm", "group", "none"]
 
 
 def _at_least(minimum: float, section: str = "", /, **values: float) -> None:
@@ -44,7 +44,7 @@ class GeneratorConfig:
     padding: Literal["zeros", "reflect", "replicate", "circular"] = "zeros"
     """of convs and blurs; with zeros the blurs reflect"""
     norm: Norm = "instance"
-    """normalisation; batch keeps running statistics for test time"""
+    """normalisation; batch and renorm keep running statistics for test time, renorm trains with them, too"""
     dropout: bool = True
     """0.5 on the inner decoder levels while training"""
     late_levels: int | None = 2
@@ -149,9 +149,14 @@ class LossConfig:
     """weight of |G(shift(x)) - shift(G(x))|, a second forward pass; 0: off"""
     equivariance_px: int = 7
     """largest shift of that loss, each way along both axes"""
+    jitter_px: int = 0
+    """cut the discriminator's pictures by 0 to so many px at random: its strides lock to no grid; 0: off"""
+    r1: float = 0.0
+    """weight of an approximated R1 penalty on the discriminator (100); 0: off"""
 
     def __post_init__(self) -> None:
         _at_least(0, "loss.", lambda_l1=self.lambda_l1, equivariance=self.equivariance)
+        _at_least(0, "loss.", jitter_px=self.jitter_px, r1=self.r1)
         _at_least(1, "loss.", equivariance_px=self.equivariance_px)
 
 
@@ -253,19 +258,25 @@ class RunConfig:
     def __post_init__(self) -> None:
         _at_least(1, batch_size=self.batch_size)
         _at_least(0, workers=self.workers, seed=self.seed)
-        if self.train.checkpointing and self.generator.norm == "batch":
+        if self.train.checkpointing and self.generator.norm in ("batch", "renorm"):
             raise ValueError(
                 "train.checkpointing would count every batch twice in the statistics of generator.norm "
-                "batch; expected another norm, or no checkpointing"
+                f"{self.generator.norm}; expected another norm, or no checkpointing"
             )
         if self.train.capture:
             for key, value in (
                 ("train.accumulate", self.train.accumulate > 1),
                 ("train.checkpointing", self.train.checkpointing),
                 ("loss.equivariance", self.loss.equivariance),
+                ("loss.jitter_px", self.loss.jitter_px),
             ):
                 if value:
                     raise ValueError(f"train.capture records one plain step; expected no {key} with it")
+        if self.loss.jitter_px > self.data.crop_size // 4:
+            raise ValueError(
+                f"loss.jitter_px {self.loss.jitter_px} must be at most a quarter of data.crop_size "
+                f"{self.data.crop_size}"
+            )
         if self.loss.equivariance and self.data.load_size == self.data.crop_size:
             raise ValueError(
                 f"loss.equivariance shifts the window over the picture: data.load_size {self.data.load_size} "

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,6 @@ from steadypix.files import prepare_output, write_text
 
 if TYPE_CHECKING:
     from steadypix.data.labelled.labelled import Labelled
-    from steadypix.eval.classifiers.study import Settings
 
 DESCRIPTION = """Train plain and anti-aliased classifiers on few pictures of Fashion-MNIST; measure accuracy,
 consistency, corruption error, flip rates and feature distance. The same command goes on where it stopped."""
@@ -28,13 +26,10 @@ DATASETS = Path("datasets")
 def build_parser() -> Parser:
     """Return the command line."""
     parser = Parser(prog="eval_classifiers", description=DESCRIPTION)
-    parser.add_argument(
-        "--data",
-        default=NAME,
-        metavar="DIR",
-        help=f"holds Fashion-MNIST's idx files; {NAME} downloads them to {DATASETS / NAME} (default)",
-    )
-    parser.add_argument("--out", type=Path, default=Path("results/classifiers"), metavar="DIR")
+    add = parser.add_argument
+    about = f"holds Fashion-MNIST's idx files; {NAME} downloads them to {DATASETS / NAME} (default)"
+    add("--data", default=NAME, metavar="DIR", help=about)
+    add("--out", type=Path, default=Path("results/classifiers"), metavar="DIR")
     for name, default, what in (
         ("seeds", 3, "trainings of each network"),
         ("epochs", 10, "passes over the training pictures"),
@@ -43,28 +38,15 @@ def build_parser() -> Parser:
         ("limit", 5000, "test pictures"),
     ):
         about = f"{what} (default: %(default)s)"
-        parser.add_argument(f"--{name}", type=positive, default=default, metavar="N", help=about)
-    parser.add_argument(
-        "--networks", default="resnet18,vgg11_bn", metavar="NAME,...", help="default: %(default)s"
-    )
-    parser.add_argument(
-        "--filters",
-        metavar="NAME,...",
-        help="of rect2, tri3, bin5, gated; none is always among them (default: all)",
-    )
-    parser.add_argument(
-        "--random_shifts", action="store_true", help="train on windows from anywhere on the canvas"
-    )
-    parser.add_argument(
-        "--document", type=Path, metavar="FILE.md", help="write the page there too, its pictures beside it"
-    )
-    parser.add_argument(
-        "--threads", type=natural, default=0, metavar="N", help="of torch; 0 leaves it to torch"
-    )
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to run"
-    )
-    parser.add_argument("--version", action="version", version=f"steadypix {version()}")
+        add(f"--{name}", type=positive, default=default, metavar="N", help=about)
+    add("--networks", default="resnet18,vgg11_bn", metavar="NAME,...", help="default: %(default)s")
+    about = "of rect2, tri3, bin5, gated; none is always among them (default: all)"
+    add("--filters", metavar="NAME,...", help=about)
+    add("--random_shifts", action="store_true", help="train on windows from anywhere on the canvas")
+    add("--document", type=Path, metavar="FILE.md", help="write the page there too, its pictures beside it")
+    add("--threads", type=natural, default=0, metavar="N", help="of torch; 0 leaves it to torch")
+    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to run")
+    add("--version", action="version", version=f"steadypix {version()}")
     return parser
 
 
@@ -74,7 +56,13 @@ def main(argv: Sequence[str]) -> int:
     args = build_parser().parse(argv)
     if args.width % 8:
         raise InputError(f"--width {args.width}: expected a multiple of 8")
-    networks, filters = chosen(args)
+
+    from steadypix.eval.classifiers.study import ROWS, Settings, Study, runs, summarise
+    from steadypix.eval.classifiers.training import Recipe
+
+    networks = chosen("--networks", args.networks, ROWS)
+    rows = {row: None for name in networks for row in ROWS[name]}
+    filters = None if args.filters is None else chosen("--filters", args.filters, rows)
     prepare_output(args.out)
     if args.document is not None:
         prepare_output(args.document.parent)
@@ -82,11 +70,17 @@ def main(argv: Sequence[str]) -> int:
 
     import torch
 
-    from steadypix.eval.classifiers.study import Study, runs, summarise
-
     if args.threads:
         torch.set_num_threads(args.threads)
-    settings = settings_of(args)
+    few = ("corrupted_images", "sequence_images", "feature_images", "dense_images")
+    settings = Settings(
+        width=args.width,
+        seeds=args.seeds,
+        train_images=args.train_limit,
+        test_images=args.limit,
+        recipe=Recipe(epochs=args.epochs, random_shifts=args.random_shifts),
+        **{name: min(getattr(Settings, name), args.limit) for name in few},
+    )
     study = Study(args.out, train, test, settings, pick_device(args.device))
     todo = list(runs(settings.seeds, networks, filters))
     measures = []
@@ -99,11 +93,10 @@ def main(argv: Sequence[str]) -> int:
         study.fit(run, report)
         figures = study.measure(run)
         measures.append(figures)
-        print(
-            f"{label}: accuracy {100 * figures['accuracy']['mean']:.2f} %, consistency "
-            f"{100 * figures['consistency']['crop']['mean']:.2f} %",
-            file=sys.stderr,
+        accuracy, same = (
+            100 * found["mean"] for found in (figures["accuracy"], figures["consistency"]["crop"])
         )
+        print(f"{label}: accuracy {accuracy:.2f} %, consistency {same:.2f} %", file=sys.stderr)
     shown = test.first(settings.sequence_images)
     results = {
         "schema_version": SCHEMA_VERSION,
@@ -111,7 +104,7 @@ def main(argv: Sequence[str]) -> int:
         "command": "eval_classifiers " + " ".join(_shown(argv)),
         "minutes": sum(sum(filter(None, m["seconds"].values())) for m in measures) / 60,
         "threads": torch.get_num_threads(),
-        "settings": json.loads(json.dumps(dataclasses.asdict(settings))),
+        "settings": asdict(settings),
         "test_classes": [shown.classes[int(label)] for label in shown.labels],
         "table": summarise(measures),
     }
@@ -121,46 +114,17 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def chosen(args: Any) -> tuple[list[str], list[str] | None]:
-    """Return which networks and which of their rows are asked for.
+def chosen(option: str, text: str, known: Collection[str]) -> list[str]:
+    """Return the names in an option's value, each once.
 
     Raises:
         InputError: naming one that is not in the study.
     """
-    from steadypix.eval.classifiers.study import ROWS
-
-    networks = list(dict.fromkeys(args.networks.split(",")))
-    for name in networks:
-        if name not in ROWS:
-            raise InputError(f"--networks {name}: is not in the study; expected of {', '.join(ROWS)}")
-    if args.filters is None:
-        return networks, None
-    known = list(dict.fromkeys(row for name in networks for row in ROWS[name]))
-    filters = list(dict.fromkeys(args.filters.split(",")))
-    for name in filters:
+    names = list(dict.fromkeys(text.split(",")))
+    for name in names:
         if name not in known:
-            raise InputError(f"--filters {name}: is not in the study; expected of {', '.join(known)}")
-    return networks, filters
-
-
-def settings_of(args: Any) -> Settings:
-    """Return the study's size as the options say; nothing is measured on more pictures than `--limit`."""
-    from steadypix.eval.classifiers.study import Settings
-    from steadypix.eval.classifiers.training import Recipe
-
-    plain = Settings()
-    few = {
-        name: min(getattr(plain, name), args.limit)
-        for name in ("corrupted_images", "sequence_images", "feature_images", "dense_images")
-    }
-    return Settings(
-        width=args.width,
-        seeds=args.seeds,
-        train_images=args.train_limit,
-        test_images=args.limit,
-        recipe=Recipe(epochs=args.epochs, random_shifts=args.random_shifts),
-        **few,
-    )
+            raise InputError(f"{option} {name}: is not in the study; expected of {', '.join(known)}")
+    return names
 
 
 def open_data(source: str) -> tuple[Labelled, Labelled]:
@@ -202,11 +166,8 @@ def write_study(
 
 def _shown(argv: Sequence[str]) -> list[str]:
     """Return the options as they are said to a reader: folders of this machine are named by their place."""
-    words, shown = list(argv), []
-    for place, word in enumerate(words):
-        known = words[place - 1] if place else ""
-        shown.append({"--data": "DIR", "--out": "DIR", "--document": "FILE.md"}.get(known, word))
-    return shown
+    places = {"--data": "DIR", "--out": "DIR", "--document": "FILE.md"}
+    return [places.get(before, word) for before, word in zip(["", *argv], argv, strict=False)]
 
 
 if __name__ == "__main__":

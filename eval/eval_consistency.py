@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,8 @@ from steadypix.eval.classifiers.consistency import (
     measure_consistency,
     protocol_of,
 )
-from steadypix.eval.classifiers.consistency_page import Curves, table, write_consistency
+from steadypix.eval.classifiers.loading import load_with_pictures
+from steadypix.eval.classifiers.pages import Curves, consistency_table, write_consistency
 from steadypix.files import prepare_output
 from steadypix.progress import progress
 
@@ -38,25 +38,20 @@ Network = tuple["Classifier", "Labelled"]  # with the pictures it is measured on
 def build_parser() -> Parser:
     """Return the command line."""
     parser = Parser(prog="eval_consistency", description=DESCRIPTION)
-    parser.add_argument(
-        "models",
-        nargs="+",
-        metavar="MODEL",
-        help="a run or .safetensors file, resnet18 (torchvision's weights), or resnet18=FILE.pth",
+    add = parser.add_argument
+    about = "a run or .safetensors file, resnet18 (torchvision's weights), or resnet18=FILE.pth"
+    add("models", nargs="+", metavar="MODEL", help=about)
+    about = (
+        "Fashion-MNIST, class folders, or pictures without labels (default: the networks' own); a network "
+        "that knows another number of classes is measured without accuracy"
     )
-    parser.add_argument(
-        "--data",
-        metavar="DIR",
-        help="Fashion-MNIST, class folders, or pictures without labels (default: the networks' own); a "
-        "network that knows another number of classes is measured without accuracy",
-    )
-    parser.add_argument("--split", default="test", help="folder name (default: %(default)s)")
-    parser.add_argument("--protocol", default="crop,roll", help="of crop, roll (default: %(default)s)")
-    parser.add_argument(
-        "--pairs", type=positive, default=1, metavar="N", help="of shifts a picture (default: %(default)s)"
-    )
-    parser.add_argument("--limit", type=positive, metavar="N", help="use the first N pictures")
-    parser.add_argument("--out", type=Path, default=Path("results/consistency"), metavar="DIR")
+    add("--data", metavar="DIR", help=about)
+    add("--split", default="test", help="folder name (default: %(default)s)")
+    add("--protocol", default="crop,roll", help="of crop, roll (default: %(default)s)")
+    about = "of shifts a picture (default: %(default)s)"
+    add("--pairs", type=positive, default=1, metavar="N", help=about)
+    add("--limit", type=positive, metavar="N", help="use the first N pictures")
+    add("--out", type=Path, default=Path("results/consistency"), metavar="DIR")
     add_common_options(parser, batch_size=256, without=("workers",))
     return parser
 
@@ -71,10 +66,19 @@ def main(argv: Sequence[str]) -> int:
             raise InputError(f"--protocol {name}: is unknown; expected of {', '.join(PROTOCOLS)}")
     prepare_output(args.out)
 
-    networks = load_networks(args, pick_device(args.device))
-    check_networks(networks, protocols)
+    device = pick_device(args.device)
+    networks = load_with_pictures(args.models, args.data, args.split, args.limit, device)
+    # What cannot be measured is said before anything is.
+    for classifier, _ in networks:
+        for name in protocols:
+            check_room(classifier, name)
+    for classifier, pictures in networks:
+        if pictures.classes and not knows_labels(classifier, pictures):
+            reason = f"knows {classifier.classes} classes, but {pictures.source} has {len(pictures.classes)}"
+            print(printable(f"{classifier.name}: {reason}; measured without accuracy"), file=sys.stderr)
+    how = {"pairs": args.pairs, "seed": args.seed, "batch_size": args.batch_size}
     measured = [
-        measure(classifier, pictures, protocols, args.pairs, args.seed, args.batch_size)
+        measure(classifier, pictures, protocols, **how)
         for classifier, pictures in progress(networks, len(networks), unit="network")
     ]
     results = {
@@ -85,52 +89,18 @@ def main(argv: Sequence[str]) -> int:
         "models": measured,
     }
     write_consistency(results, args.out, *curves_of(networks))
-    print(table(measured, protocols))
+    print(consistency_table(measured))
     print(f"wrote {args.out}/ consistency.json, consistency.html and pictures", file=sys.stderr)
     return 0
 
 
-def load_networks(args: Any, device: str) -> list[Network]:
-    """Load the networks under names of their own, and open their pictures."""
-    from steadypix.eval.classifiers.loading import load_any, open_pictures
-    from steadypix.eval.generators.models import named_apart
-
-    networks = []
-    for model in args.models:
-        classifier = load_any(model, device)
-        networks.append((classifier, open_pictures(classifier, args.data, args.split).first(args.limit)))
-    names = named_apart([classifier.name for classifier, _ in networks], args.models)
-    return [
-        (replace(classifier, name=name), pictures)
-        for (classifier, pictures), name in zip(networks, names, strict=True)
-    ]
-
-
-def check_networks(networks: Sequence[Network], protocols: Sequence[str]) -> None:
-    """See, before anything is measured, what can be; say on stderr whose accuracy cannot.
-
-    Raises:
-        InputError: naming a network whose windows have no room to move.
-    """
-    for classifier, _ in networks:
-        for name in protocols:
-            check_room(classifier, name)
-    for classifier, pictures in networks:
-        if pictures.classes and not knows_labels(classifier, pictures):
-            reason = f"knows {classifier.classes} classes, but {pictures.source} has {len(pictures.classes)}"
-            print(printable(f"{classifier.name}: {reason}; measured without accuracy"), file=sys.stderr)
-
-
 def measure(
-    classifier: Classifier,
-    pictures: Labelled,
-    protocols: Sequence[str],
-    pairs: int,
-    seed: int,
-    batch_size: int,
+    classifier: Classifier, pictures: Labelled, protocols: Sequence[str], **how: int
 ) -> dict[str, Any]:
-    """Return consistency under each protocol, and accuracy where there are labels that the network knows."""
-    how = {"pairs": pairs, "seed": seed, "batch_size": batch_size}
+    """Return consistency under each protocol, and accuracy where there are labels that the network knows.
+
+    `how` are `pairs`, `seed` and `batch_size` of `measure_consistency`.
+    """
     row: dict[str, Any] = {
         "name": classifier.name,
         "source": pictures.source,
@@ -140,17 +110,17 @@ def measure(
         "consistency": {name: measure_consistency(classifier, pictures, name, **how) for name in protocols},
     }
     if knows_labels(classifier, pictures):
-        row["accuracy"] = measure_accuracy(classifier, pictures, batch_size=batch_size)
+        row["accuracy"] = measure_accuracy(classifier, pictures, batch_size=how["batch_size"])
     return row
 
 
-def curves_of(networks: Sequence[Network], count: int = CURVES) -> tuple[Curves, list[str]]:
+def curves_of(networks: Sequence[Network]) -> tuple[Curves, list[str]]:
     """Return how the right class's probability of some pictures moves, and what they show.
 
     Of all networks that know the labels and have room to move, and see the pictures the first of them sees.
     """
     fitting = [
-        (classifier, pictures.first(count))
+        (classifier, pictures.first(CURVES))
         for classifier, pictures in networks
         if knows_labels(classifier, pictures) and classifier.canvas_px > classifier.window_px
     ]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from steadypix.command import Parser, add_common_options, command, pick_device, positive, version
 from steadypix.errors import InputError
-from steadypix.eval.classifiers.features_page import table, write_features
+from steadypix.eval.classifiers.loading import load_with_pictures
+from steadypix.eval.classifiers.pages import feature_table, write_features
 from steadypix.eval.classifiers.subjects import (
     Subject,
     classifier_subject,
@@ -30,39 +30,25 @@ SCHEMA_VERSION = 1
 def build_parser() -> Parser:
     """Return the command line."""
     parser = Parser(prog="eval_features", description=DESCRIPTION)
-    parser.add_argument(
-        "models",
-        nargs="+",
-        metavar="MODEL",
-        help="classifiers: a run or .safetensors file, resnet18 (torchvision's weights), resnet18=FILE.pth; "
-        "or generators: a run or .safetensors file, latest_net_G.pth, package.module:function, the name of a "
-        "released one such as facades-blur",
+    add = parser.add_argument
+    about = (
+        "classifiers: a run or .safetensors file, resnet18 (torchvision's weights), resnet18=FILE.pth; or "
+        "generators: a run or .safetensors file, latest_net_G.pth, package.module:function, the name of a "
+        "released one such as facades-blur"
     )
-    parser.add_argument(
-        "--data",
-        metavar="DIR",
-        help="pictures (default: those the network was trained on, if it is a run of ours)",
-    )
-    parser.add_argument("--split", help="folder name, or of Fashion-MNIST train or test")
-    parser.add_argument("--shifts", default="0..7", help="px, along x and y alike (default: %(default)s)")
-    parser.add_argument(
-        "--limit",
-        type=positive,
-        default=8,
-        metavar="N",
-        help="use the first N pictures (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--depth", type=positive, default=2, metavar="N", help="measure modules N names deep: 2 is blocks"
-    )
-    parser.add_argument(
-        "--borders",
-        choices=("circular", "own"),
-        default="circular",
-        help="let convs and pools wrap around, so that sampling alone breaks equivariance; or as trained",
-    )
-    parser.add_argument("--out", type=Path, default=Path("results/features"), metavar="DIR")
-    parser.add_argument("--trust", action="store_true", help=TRUST)
+    add("models", nargs="+", metavar="MODEL", help=about)
+    about = "pictures (default: those the network was trained on, if it is a run of ours)"
+    add("--data", metavar="DIR", help=about)
+    add("--split", help="folder name, or of Fashion-MNIST train or test")
+    add("--shifts", default="0..7", help="px, along x and y alike (default: %(default)s)")
+    about = "use the first N pictures (default: %(default)s)"
+    add("--limit", type=positive, default=8, metavar="N", help=about)
+    about = "measure modules N names deep: 2 is blocks"
+    add("--depth", type=positive, default=2, metavar="N", help=about)
+    about = "let convs and pools wrap around, so that sampling alone breaks equivariance; or as trained"
+    add("--borders", choices=("circular", "own"), default="circular", help=about)
+    add("--out", type=Path, default=Path("results/features"), metavar="DIR")
+    add("--trust", action="store_true", help=TRUST)
     add_common_options(parser, batch_size=8, without=("workers", "seed"))
     return parser
 
@@ -81,9 +67,8 @@ def main(argv: Sequence[str]) -> int:
     subjects = load_subjects(args, device)
     for subject in subjects:
         if max(map(abs, whole)) >= min(subject.inputs.shape[-2:]):
-            raise InputError(
-                f"--shifts {args.shifts}: reach beyond the {subject.inputs.shape[-1]} px picture"
-            )
+            side = subject.inputs.shape[-1]
+            raise InputError(f"--shifts {args.shifts}: reach beyond the {side} px picture")
     measured = [
         measure_subject(subject, whole, depth=args.depth, batch_size=args.batch_size)
         for subject in progress(subjects, len(subjects), unit="network")
@@ -99,7 +84,7 @@ def main(argv: Sequence[str]) -> int:
         "models": measured,
     }
     write_features(results, args.out)
-    print(table(measured))
+    print(feature_table(measured))
     print(f"wrote {args.out}/ features.json, features.html and pictures", file=sys.stderr)
     return 0
 
@@ -110,9 +95,11 @@ def load_subjects(args: Any, device: str) -> list[Subject]:
     if len(set(kinds.values())) > 1:
         odd = next(model for model in args.models if kinds[model] != kinds[args.models[0]])
         raise InputError(f"{odd}: is another kind of network than {args.models[0]}; expected one kind")
+    circular = args.borders == "circular"
     if kinds[args.models[0]]:
-        return _generators(args, device)
-    return _classifiers(args, device)
+        return _generators(args, device, circular=circular)
+    networks = load_with_pictures(args.models, args.data, args.split or "test", args.limit, device)
+    return [classifier_subject(*network, circular=circular) for network in networks]
 
 
 def _is_generator(model: str) -> bool:
@@ -131,20 +118,7 @@ def _is_generator(model: str) -> bool:
     return path.is_file() and path.suffix == ".safetensors" and check_header(path).get("format") == FORMAT
 
 
-def _classifiers(args: Any, device: str) -> list[Subject]:
-    from steadypix.eval.classifiers.loading import load_any, open_pictures
-    from steadypix.eval.generators.models import named_apart
-
-    subjects = []
-    for model in args.models:
-        classifier = load_any(model, device)
-        pictures = open_pictures(classifier, args.data, args.split or "test").first(args.limit)
-        subjects.append(classifier_subject(classifier, pictures, circular=args.borders == "circular"))
-    names = named_apart([subject.name for subject in subjects], args.models)
-    return [replace(subject, name=name) for subject, name in zip(subjects, names, strict=True)]
-
-
-def _generators(args: Any, device: str) -> list[Subject]:
+def _generators(args: Any, device: str, *, circular: bool) -> list[Subject]:
     import torch
 
     from steadypix.eval.generators.models import load_models
@@ -156,7 +130,6 @@ def _generators(args: Any, device: str) -> list[Subject]:
     start = (about["canvas_px"] - about["window_px"]) // 2
     cut = slice(start, start + about["window_px"])
     inputs = torch.stack([pairs.canvas(index)[0][..., cut, cut] for index in range(count)]).to(device)
-    circular = args.borders == "circular"
     return [generator_subject(model, inputs, about["source"], circular=circular) for model in models]
 
 

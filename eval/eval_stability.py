@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from steadypix.command import command, pick_device, version
-from steadypix.eval.measure.options import DEFAULT_MARGINS_PX, Asked, build_parser, leave_out, read_options
+from steadypix.eval.measure.options import Asked, build_parser, leave_out, read_options
 from steadypix.eval.measure.processes import Processes
-from steadypix.eval.metrics.stability import fitting_margins, takes
+from steadypix.eval.metrics.stability import DEFAULT_MARGINS_PX, fitting_margins, takes
 from steadypix.eval.results.baseline import regressions
 from steadypix.eval.results.lead import lead_score_db
 from steadypix.eval.results.schema import read_results
 from steadypix.eval.results.table import to_table
 from steadypix.eval.results.write import SCHEMA_VERSION, as_text, to_json, write_results
-from steadypix.eval.shifts.offsets import Offset, is_whole, offsets_along, plain
-from steadypix.eval.shifts.protocols import PROTOCOLS, make_protocol
+from steadypix.eval.shifts.offsets import is_whole, offsets_along, plain
+from steadypix.eval.shifts.protocols import PROTOCOLS, Protocol, make_protocol
 from steadypix.files import prepare_output
 
 if TYPE_CHECKING:
@@ -54,36 +54,39 @@ def main(argv: Sequence[str]) -> int:
         return 0
     bind_outputs(models, stages, plan)
     partial = args.out / f"partial-{processes.rank}-of-{processes.world}.jsonl"
+    about = heading(models, data, plan)
     measurements, n_skipped = measure(
-        models,
-        stages,
-        plan,
-        processes=processes,
-        partial=partial,
-        heading=heading(models, data, plan),
+        models, stages, plan, processes=processes, partial=partial, heading=about
     )
     if not processes.first:
         partial.unlink(missing_ok=True)
         return 0
-    results = record(measurements, plan, asked, args, words, {**data, "n_skipped": n_skipped})
-    results = as_text(results)
+    results = as_text(record(measurements, plan, asked, args, words, {**data, "n_skipped": n_skipped}))
     write_results(results, args.out)
     draw(results, measurements, plan, args.out, originals=not args.no_originals)
     write_report(args.out)
     partial.unlink()
-    say_results(results, args)
+    print(to_json(results) if args.json else to_table(results), flush=True)
+    print(f"wrote {args.out}/ report.html results.json results.csv and pictures", file=sys.stderr)
     fallen = regressions(results, baseline, args.baseline) if baseline else []
+    floor = args.fail_under
+    if not fallen and floor is not None:
+        low = [model["name"] for model in results["models"] if lead_score_db(model) < floor]
+        fallen = [f"{name}: below --fail-under {floor} dB" for name in low]
     for line in fallen:
         print(line, file=sys.stderr)
-    return 1 if fallen else passes(results, args.fail_under)
+    return 1 if fallen else 0
 
 
 def load(args: Any, asked: Asked, device: str) -> list[Model]:
     """Load the generators; none where inputs are exported for a program that is not here."""
+    import torch
+
     from steadypix.eval.generators.models import find_checkpoints, load_models
     from steadypix.gen.kernels.allocator import keep_freed_memory
 
-    full_float32()
+    # cuDNN would run float32 convolutions in TF32, whose rounding would show as instability.
+    torch.backends.cudnn.allow_tf32 = False
     keep_freed_memory()
     paths = args.checkpoints or ([] if args.export_inputs else find_checkpoints())
     models = [] if args.export_inputs and not paths else load_models(paths, device, trust=args.trust)
@@ -117,7 +120,11 @@ def set_the_stage(
     say_assumptions(data)
     asked = leave_out(asked, inputs=data["input_channels"], outputs=data["output_channels"])
     offsets = offsets_along(asked.shifts, args.axis)
-    check_shifts(pairs, asked.protocols, offsets)
+    size = {"canvas_px": pairs.load_size, "window_px": pairs.crop_size}
+    rules = [make_protocol(name, **size) for name in asked.protocols if name in PROTOCOLS]
+    for rule in rules:  # before anything is made of all pairs of shifts
+        for offset in takes(rule, offsets):
+            rule.check(offset, 0)
     plan = Plan(
         asked={name: MEASURES[name].prepare(own, device) for name, own in asked.measures.items()},
         offsets=offsets,
@@ -129,7 +136,7 @@ def set_the_stage(
         limit=args.limit,
         device=device,
     )
-    say_what_is_left_out(plan, pairs, given=asked.margins_px is not None)
+    say_what_is_left_out(plan, rules, given=asked.margins_px is not None)
     stages = open_stages(plan, pairs, lambda px: open_data(models, **options, least_px=px)[0])
     return plan, stages, data
 
@@ -186,23 +193,6 @@ def heading(models: Sequence[Model], data: dict[str, Any], plan: Plan) -> dict[s
     }
 
 
-def check_shifts(pairs: Pairs, protocols: Sequence[str], offsets: Sequence[Offset]) -> None:
-    """Refuse a shift that a protocol cannot hold, before anything is made of all pairs of shifts."""
-    for name in protocols:
-        if name in PROTOCOLS:
-            rule = make_protocol(name, canvas_px=pairs.load_size, window_px=pairs.crop_size)
-            for offset in offsets:
-                if rule.takes_fractions or is_whole(offset):
-                    rule.check(offset, 0)
-
-
-def full_float32() -> None:
-    """Keep cuDNN from running float32 convolutions in TF32, whose rounding would show as instability."""
-    import torch
-
-    torch.backends.cudnn.allow_tf32 = False
-
-
 def say_assumptions(data: dict[str, Any]) -> None:
     """Name the settings that no option gave and no generator knew."""
     if data["assumed"]:
@@ -210,22 +200,14 @@ def say_assumptions(data: dict[str, Any]) -> None:
         print(f"assumed {shown}: say otherwise by --direction, --canvas, --window", file=sys.stderr)
 
 
-def say_what_is_left_out(plan: Plan, pairs: Pairs, *, given: bool) -> None:
+def say_what_is_left_out(plan: Plan, rules: Sequence[Protocol], *, given: bool) -> None:
     """Name the shifts that a protocol cannot make, and the margins it has no room for.
 
-    Args:
-        plan: what is measured.
-        pairs: on what.
-        given: whether the user chose the margins; of the default ones those that fit are taken silently.
+    Of margins that the user has not `given` those that fit are taken silently.
 
     Raises:
         InputError: for a margin given that no protocol has room for.
     """
-    rules = [
-        make_protocol(name, canvas_px=pairs.load_size, window_px=pairs.crop_size)
-        for name in plan.asked
-        if name in PROTOCOLS
-    ]
     for rule in rules:
         if not rule.takes_fractions and not all(map(is_whole, plan.offsets)):
             print(f"{rule.name}: takes whole shifts; the others are left out", file=sys.stderr)
@@ -249,10 +231,8 @@ def warn_of_seams(models: Sequence[Model], protocols: Sequence[str]) -> None:
     """Say that roll measures the seam where padding is not circular."""
     odd = [m.name for m in models if m.config["generator"].get("padding") != "circular"]
     if "roll" in protocols and odd:
-        print(
-            f"roll: the seam dominates without circular padding ({', '.join(odd)}); read crop instead",
-            file=sys.stderr,
-        )
+        note = f"the seam dominates without circular padding ({', '.join(odd)}); read crop instead"
+        print(f"roll: {note}", file=sys.stderr)
 
 
 def worst(measurements: Sequence[Measurement], pairs: Pairs, count: int) -> dict[str, list[Any]]:
@@ -267,21 +247,6 @@ def worst(measurements: Sequence[Measurement], pairs: Pairs, count: int) -> dict
     return ranking
 
 
-def say_results(results: dict[str, Any], args: Any) -> None:
-    """Print the table, or the JSON, and where the files lie."""
-    print(to_json(results) if args.json else to_table(results))
-    sys.stdout.flush()
-    print(f"wrote {args.out}/ report.html results.json results.csv and pictures", file=sys.stderr)
-
-
-def passes(results: dict[str, Any], floor: float | None) -> int:
-    """Return 1, naming the models, if any leads with less than `floor` dB; else 0."""
-    low = [m["name"] for m in results["models"] if floor is not None and lead_score_db(m) < floor]
-    for name in low:
-        print(f"{name}: below --fail-under {floor} dB", file=sys.stderr)
-    return 1 if low else 0
-
-
 def versions() -> dict[str, str]:
     """Return the versions a result depends on."""
     import importlib.metadata
@@ -290,14 +255,10 @@ def versions() -> dict[str, str]:
     import numpy as np
     import torch
 
+    own = {"steadypix": version(), "python": platform.python_version()}
+    own |= {"torch": torch.__version__, "numpy": np.__version__}
     others = ("kornia", "lpips", "scikit-image", "Pillow")
-    return {
-        "steadypix": version(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        **{name: importlib.metadata.version(name) for name in others},
-    }
+    return own | {name: importlib.metadata.version(name) for name in others}
 
 
 if __name__ == "__main__":

@@ -18,6 +18,11 @@ MORE += ("baseline_published-0", "bin4_soft-0", "preblur_soft-0")
 STEADY = (
     "late_both_published-0",
     "late_both_batch_published-0",
+    "late_both_renorm_published-0",
+    "late_both_batch_jitter_published-0",
+    "late_both_batch_r1_published-0",
+    "late_both_batch_filter_published-0",
+    "late_both_batch_ema_published-0",
     "strided_both_published-0",
     "baseline_published-0",
     "bin5_both_published-0",
@@ -26,7 +31,7 @@ STEADY = (
     "late_texture_published-0",
     "bin5_published-0",
     "baseline_published-1",
-    "late_both_published-1",
+    "late_both_batch_published-1",
 )
 
 
@@ -67,11 +72,11 @@ class Study:
 MAPS_EPOCHS, BACK_EPOCHS = {"cpu": 20}, {"cpu": 54}
 STUDIES = {
     "facades": Study(
-        "facades", "facades", "test", (), "Facades, labels to photo", order=ORDER + MORE, in_paper=True
+        "facades", "facades-paper", "test", (), "Facades, labels to photo", order=ORDER + MORE, in_paper=True
     ),
     "steady": Study(
         "facades",
-        "facades",
+        "facades-paper",
         "test",
         (),
         "Facades, labels to photo: texture that moves with the scene",
@@ -80,16 +85,32 @@ STUDIES = {
         moves=("--protocol", "crop,subpixel", "--shifts", "0..7,1/4,1/2", "--pan", "1/2,1"),
         page="steady-runs",
     ),
-    "maps": Study("maps", "maps", "val", (), "Maps, aerial picture to map", MAPS_EPOCHS),
+    "maps": Study(
+        "maps",
+        "maps-paper",
+        "val",
+        (),
+        "Maps, aerial picture to map",
+        MAPS_EPOCHS,
+        order=(*ORDER, "late_both_batch-0"),
+    ),
     "maps-back": Study(
         "maps",
-        "maps",
+        "maps-paper",
         "val",
         ("--data.direction", "BtoA"),
         "Maps, map to aerial picture",
         BACK_EPOCHS,
         # Whose detail an unfiltered discriminator asks for most.
-        order=(*ORDER, "blur_late_published-0", "bin5_published-0", "baseline_published-0"),
+        order=(
+            *ORDER,
+            *(
+                "blur_late_published-0",
+                "bin5_published-0",
+                "baseline_published-0",
+                "late_both_batch_published-0",
+            ),
+        ),
     ),
 }
 
@@ -144,6 +165,9 @@ VARIANTS = {
     ),
 }
 TEXTURE, HEAD = ("--generator.texture", "anchored"), ("--generator.head", "16")
+# The generator of the recipes `facades` and `maps`.
+STEADY_GENERATOR = (*LATE, *TEXTURE, *HEAD, "--generator.norm", "batch")
+VARIANTS["late_both_batch"] = Variant("`blur_late`, texture and head, batch norm", STEADY_GENERATOR)
 VARIANTS |= {
     f"{name}_published": Variant(f"{label}, published discriminator", options, discriminator="_published")
     for name, label, options in (
@@ -152,10 +176,28 @@ VARIANTS |= {
         ("late_head", "`blur_late`, head", (*LATE, *HEAD)),
         ("late_texture", "`blur_late`, texture", (*LATE, *TEXTURE)),
         ("late_both", "`blur_late`, texture and head", (*LATE, *TEXTURE, *HEAD)),
+        ("late_both_batch", "`blur_late`, texture and head, batch norm", STEADY_GENERATOR),
         (
-            "late_both_batch",
-            "`blur_late`, texture and head, batch norm",
-            (*LATE, *TEXTURE, *HEAD, "--generator.norm", "batch"),
+            "late_both_renorm",
+            "`blur_late`, texture and head, batch renorm",
+            (*STEADY_GENERATOR, "--generator.norm", "renorm"),
+        ),
+        *(
+            (
+                f"late_both_batch_{name}",
+                f"`blur_late`, texture and head, batch norm, {label}",
+                (*STEADY_GENERATOR, *options),
+            )
+            for name, label, options in (
+                (
+                    "jitter",
+                    "discriminator's window jittered",
+                    ("--loss.jitter_px", "7", "--train.capture", "false"),
+                ),
+                ("r1", "approximated R1", ("--loss.r1", "100")),
+                ("filter", "Bin-5 in the discriminator", ("--discriminator.filter", "bin5")),
+                ("ema", "averaged weights", ("--train.ema", "0.999")),
+            )
         ),
     )
 }
@@ -166,7 +208,7 @@ VARIANTS |= {
         discriminator="_soft",
     )
     for name, variant in VARIANTS.items()
-    if not variant.discriminator and variant.length == 1
+    if not variant.discriminator and variant.length == 1 and name != "late_both_batch"
 }
 PAPER_TARGET_TV = 7.80
 # What the pictures show: these runs where they are trained, on so many pairs.

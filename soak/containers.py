@@ -86,3 +86,10 @@ def mutate_png(rng: random.Random, data: bytes) -> bytes:
         rng.shuffle(chunks)
     written = (struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in chunks)
     return data[:8] + b"".join(written)
+
+
+def mutate_inside(rng: random.Random, data: bytes) -> bytes:
+    """Damage an archive, a PNG or a JSON file from inside, and any other file anywhere."""
+    kinds = {b"PK": mutate_zip, b"\x89P": mutate_png, b"{": mutate_json}
+    inside = [mutate for start, mutate in kinds.items() if data.startswith(start)]
+    return (inside or [mutate_bytes])[0](rng, data)

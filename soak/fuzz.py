@@ -9,6 +9,7 @@ Every input is a function of the seed, the reader and its number, so a failure i
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
 import faulthandler
 import io
@@ -21,7 +22,6 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from soak.readers import Reader, make_readers
@@ -37,27 +37,17 @@ class HangError(BaseException):
     """Raised where a reader stands when its time is over; no reader catches it."""
 
 
-@dataclass
-class Tally:
-    """What became of one reader's inputs."""
-
-    read: int = 0
-    refused: int = 0
-    slowest_s: float = 0.0  # of work, not of waiting
-    failures: list[str] = field(default_factory=list)
-
-
 def make_input(reader: Reader, seed: int, number: int) -> tuple[str, str, bytes]:
     """Return input `number` of a reader: the seed file's name, the mutator's, and the content."""
     rng = random.Random(f"{seed}/{reader.name}/{number}")
     name = rng.choice(sorted(reader.seeds))
-    mutator = rng.choice(reader.mutators_of(name))
+    mutator = rng.choice(reader.mutators)
     return name, mutator.__name__, mutator(rng, reader.seeds[name])
 
 
 def try_input(reader: Reader, name: str, content: bytes) -> tuple[str, str]:
     """Read one file; return what became of it (`read`, `refused` or a failure's name) and the message."""
-    path = reader.place(name)
+    path = reader.folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     said = io.StringIO()
@@ -70,13 +60,13 @@ def try_input(reader: Reader, name: str, content: bytes) -> tuple[str, str]:
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("error")
-            code = command("fuzz")(lambda _: reader.read(path) or 0)([])
+            code = command("fuzz")(lambda _: _exit_code(reader.read(path)))([])
     except HangError:
         return "hang", f"more than {reader.limit_s:g} s"
     except Exception as error:
         return type(error).__name__, "".join(traceback.format_exception(error)[-4:])
     finally:
-        restore(reader, path, name)
+        path.write_bytes(reader.seeds[name])  # another seed may be read together with it
     if peak_mb() - before > reader.limit_mb:
         return "memory", f"grew by {peak_mb() - before:.0f} MB"
     message = said.getvalue()
@@ -95,9 +85,8 @@ def judge(reader: Reader, path: Path, code: int, message: str) -> tuple[str, str
     return ("refused", message) if named else ("names no file", message)
 
 
-def restore(reader: Reader, path: Path, name: str) -> None:
-    """Put the sound file back: other seeds of the reader may lie beside it and be read with it."""
-    path.write_bytes(reader.seeds[name])
+def _exit_code(result: object) -> int:
+    return result if isinstance(result, int) else 0
 
 
 @contextlib.contextmanager
@@ -140,29 +129,28 @@ def bound_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
-def fuzz(reader: Reader, numbers: Sequence[int], seed: int, keep: Path | None) -> Tally:
-    """Feed a reader its inputs."""
+def fuzz(
+    reader: Reader, numbers: Sequence[int], *, seed: int = 0, keep: Path | None = None
+) -> tuple[collections.Counter[str], float]:
+    """Feed a reader its inputs; return what became of them, and the longest seconds of work for one."""
     for name, content in reader.seeds.items():  # also warms up, so that memory is measured from here on
         outcome, message = try_input(reader, name, content)
         if outcome != "read":
             raise RuntimeError(f"{reader.name}: the sound {name} is not read: {outcome} {message}")
-    tally = Tally()
+    outcomes: collections.Counter[str] = collections.Counter()
+    slowest_s = 0.0
     for number in numbers:
         name, how, content = make_input(reader, seed, number)
         began = time.process_time()
         outcome, message = try_input(reader, name, content)
-        tally.slowest_s = max(tally.slowest_s, time.process_time() - began)
-        if outcome == "read":
-            tally.read += 1
-        elif outcome == "refused":
-            tally.refused += 1
-        else:
-            tally.failures.append(outcome)
+        slowest_s = max(slowest_s, time.process_time() - began)
+        outcomes[outcome] += 1
+        if outcome not in ("read", "refused"):
             print(f"{reader.name} {number}: {how} of {name}: {outcome}: {message}", file=sys.stderr)
             if keep:
                 keep.mkdir(parents=True, exist_ok=True)
                 (keep / f"{reader.name}-{number}-{name}").write_bytes(content)
-    return tally
+    return outcomes, slowest_s
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -188,9 +176,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 continue
             count = args.inputs if args.reader else -(-args.inputs * reader.share // shares)
             numbers = range(count) if args.only is None else [args.only]
-            tally = fuzz(reader, numbers, args.seed, args.keep)
-            total, failed = total + len(numbers), failed + len(tally.failures)
-            figures = f"{tally.read:8}{tally.refused:9}{len(tally.failures):8}{tally.slowest_s:8.2f} s"
+            found, slowest_s = fuzz(reader, numbers, seed=args.seed, keep=args.keep)
+            bad = len(numbers) - found["read"] - found["refused"]
+            total, failed = total + len(numbers), failed + bad
+            figures = f"{found['read']:8}{found['refused']:9}{bad:8}{slowest_s:8.2f} s"
             print(f"{reader.name:12}{len(numbers):8}{figures}", flush=True)
     print(f"{total} inputs, {failed} failed, {time.perf_counter() - began:.0f} s, seed {args.seed}")
     return 1 if failed else 0

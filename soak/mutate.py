@@ -1,7 +1,6 @@
 """Ways to damage a file, and to make it lie: bytes without knowing what they are, and trees of JSON and YAML.
 
 Every function takes a `random.Random`, so one seed gives one damage.
-`tests/soak/test_fuzz.py` draws from the same.
 """
 
 from __future__ import annotations
@@ -19,15 +18,8 @@ Mutator = Callable[[random.Random, bytes], bytes]
 # What a length, a count or a place in a file is overwritten with.
 LENGTHS: tuple[int, ...] = (0, 1, 2**7, 2**8 - 1, 2**15, 2**16 - 1, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
 LENGTHS += (2**40, 2**63 - 1, 2**64 - 1)
-MAGIC: tuple[bytes, ...] = (
-    b"PK\x03\x04",
-    b"PK\x05\x06",
-    b"\x80\x02}",
-    b"\x89PNG\r\n\x1a\n",
-    b"II*\0",
-    b"RIFF",
-)
-MAGIC += (b"{", b"[", b"\0" * 16, b"\xff\xd8")
+MAGIC: tuple[bytes, ...] = (b"PK\x03\x04", b"PK\x05\x06", b"\x80\x02}", b"\x89PNG\r\n\x1a\n")
+MAGIC += (b"II*\0", b"RIFF", b"{", b"[", b"\0" * 16, b"\xff\xd8")
 # A raw text of JSON that json.dumps would not write.
 RAW = ("NaN", "-Infinity", "1e999", "9" * 5000, "[" * 3000, '"\\ud800"', "-0", "1e-400", "", "{", '"\\u0000"')
 HOSTILE: tuple[Any, ...] = (None, True, False)
@@ -194,15 +186,8 @@ def mutate_yaml(rng: random.Random, data: bytes) -> bytes:
 
 
 YAML_LINES: tuple[str, ...] = ("seed: !!python/object/apply:os.getcwd []", "seed: 2001-99-99", "seed: 0b2")
-YAML_LINES += (
-    "seed: 1_000",
-    "seed: 1:2:3",
-    "a: &a [1, 1]\nb: *a",
-    "a: &a {<<: *a}",
-    "? [1, 2]\n: 3",
-    "<<: {seed: 3}",
-)
-YAML_LINES += ("generator.ngf: 7", "- 3", "\t", "%TAG", "generator: {class_path: os.system}")
+YAML_LINES += ("seed: 1_000", "seed: 1:2:3", "a: &a [1, 1]\nb: *a", "a: &a {<<: *a}", "? [1, 2]\n: 3")
+YAML_LINES += ("<<: {seed: 3}", "generator.ngf: 7", "- 3", "\t", "%TAG", "generator: {class_path: os.system}")
 YAML_LINES += ("config: other.yaml", "seed: " + "9" * 5000, "--- 3", "seed: !!binary aGk=", "seed: !!set {a}")
 YAML_LINES += (
     "seed: .inf",

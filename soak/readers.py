@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from soak import seeds
-from soak.containers import mutate_numbers, mutate_png, mutate_safetensors, mutate_zip
+from soak.containers import mutate_inside, mutate_numbers, mutate_safetensors
 from soak.mutate import Mutator, mutate_bytes, mutate_json, mutate_lines, mutate_yaml
+from steadypix import UNetGenerator, load_weights
 from steadypix.configs.load import build_parser, parse, to_yaml
 from steadypix.data.labelled.fashion_mnist import read_idx
 from steadypix.data.pairs.folders import read_image
@@ -24,10 +23,7 @@ from steadypix.eval.measure.sources import open_data
 from steadypix.eval.report.render import write_report
 from steadypix.eval.results.lead import lead_score
 from steadypix.eval.results.schema import read_results
-from steadypix.gen import UNetGenerator, load_weights
 from train_pix2pix import main as train_pix2pix
-
-Read = Callable[[Path], int | None]
 
 
 @dataclass(frozen=True)
@@ -38,9 +34,9 @@ class Reader:
         name: for people.
         share: of all inputs, relative to the others'.
         seeds: sound files by name.
-        place: of a file, by its name.
+        folder: where they lie when they are read.
         read: takes the file's path; returns an exit code if it is a whole command, which prints its messages.
-        mutators: by the file's suffix; "" for any.
+        mutators: what may be done to a seed.
         names_key: its messages may name a key in the place of the file.
         limit_s: longest time.
         limit_mb: largest growth of memory; a picture may be as large as Pillow's limit lets its header say.
@@ -49,16 +45,12 @@ class Reader:
     name: str
     share: int
     seeds: Mapping[str, bytes]
-    place: Callable[[str], Path]
-    read: Read
-    mutators: Mapping[str, Sequence[Mutator]] = field(default_factory=dict)
+    folder: Path
+    read: Callable[[Path], object]
+    mutators: Sequence[Mutator] = (mutate_bytes,)
     names_key: bool = False
     limit_s: float = 5.0
     limit_mb: float = 100.0
-
-    def mutators_of(self, name: str) -> Sequence[Mutator]:
-        """Return what may be done to a seed."""
-        return (*self.mutators.get(Path(name).suffix, ()), *self.mutators.get("", (mutate_bytes,)))
 
 
 def make_readers(work: Path) -> list[Reader]:
@@ -68,52 +60,34 @@ def make_readers(work: Path) -> list[Reader]:
         (work / name).mkdir(parents=True, exist_ok=True)
         return work / name
 
-    def reader(
-        name: str,
-        share: int,
-        files: seeds.Seeds,
-        read: Read,
-        *mutators: Mutator,
-        at: str = "damaged",
-        **more: Any,
-    ) -> Reader:
-        found: dict[str, Any] = {"mutators": {"": mutators}} if mutators else {}
-        return Reader(name, share, files, (work / at).joinpath, read, **found, **more)
-
     generators = seeds.generators(folder("generators"))
     seeds.evaluation(folder("generators"))
     seeds.outputs(folder("outputs"))
-    results = work / "generators" / "out"
+    results, damaged, run = work / "generators" / "out", work / "damaged", work / "run" / "last"
     result, frames = seeds.contents(results, "results.json"), seeds.contents(results / "frames", "*")
     unet = {name: content for name, content in generators.items() if Path(name).stem == "unet"}
     state, configs = seeds.state(folder("state")), seeds.configs(folder("configs"))
-    manifest = seeds.contents(work / "outputs", MANIFEST)
+    classifiers, idx = seeds.classifiers(folder("classifiers")), seeds.idx(folder("idx"))
+    published, partial = seeds.published(folder("published")), seeds.partial(folder("partial"))
+    outputs, images = seeds.contents(work / "outputs", MANIFEST), seeds.images(folder("images"))
     weights = (mutate_safetensors, mutate_safetensors, mutate_numbers, mutate_bytes)
-    as_json = (mutate_json, mutate_json, mutate_json, mutate_bytes)
-    in_frames = {".json": as_json, "": (mutate_bytes,)}
-    in_images = {".png": (mutate_png,), "": (mutate_bytes,)}
+    tree, inside = (mutate_json, mutate_json, mutate_json, mutate_bytes), (mutate_inside, mutate_bytes)
+    yaml, lines = (mutate_yaml, mutate_bytes), (mutate_lines, mutate_bytes)
     return [
-        reader("checkpoint", 20, generators, _checkpoint, *weights),
-        reader("weights", 10, unet, _weights, *weights),
-        reader("state", 4, state, _state, *weights, at="run/last", names_key=True, limit_s=30.0),
-        reader("classifier", 8, seeds.classifiers(folder("classifiers")), _classifier, *weights),
-        reader("idx", 4, seeds.idx(folder("idx")), _idx),
-        reader(
-            "published", 16, seeds.published(folder("published")), _checkpoint, mutate_bytes, mutate_archive
-        ),
-        reader("config", 12, configs, _config, mutate_yaml, mutate_bytes, names_key=True),
-        reader("results", 10, result, _report, *as_json, at="generators/out"),
-        reader("baseline", 5, result, _baseline, *as_json),
-        reader("frames", 5, frames, _report, at="generators/out/frames", mutators=in_frames),
-        reader("partial", 5, seeds.partial(folder("partial")), _partial, mutate_lines, mutate_bytes),
-        reader("manifest", 5, manifest, _manifest, *as_json, at="outputs"),
-        reader("image", 20, seeds.images(folder("images")), _image, mutators=in_images, limit_mb=1000.0),
+        Reader("checkpoint", 20, generators, damaged, _checkpoint, weights),
+        Reader("weights", 10, unet, damaged, _weights, weights),
+        Reader("state", 4, state, run, _state, weights, names_key=True, limit_s=30.0),
+        Reader("classifier", 8, classifiers, damaged, _classifier, weights),
+        Reader("idx", 4, idx, damaged, read_idx),
+        Reader("published", 16, published, damaged, _checkpoint, inside),
+        Reader("config", 12, configs, damaged, _config, yaml, names_key=True),
+        Reader("results", 10, result, results, _report, tree),
+        Reader("baseline", 5, result, damaged, _baseline, tree),
+        Reader("frames", 5, frames, results / "frames", _report, inside),
+        Reader("partial", 5, partial, damaged, _partial, lines),
+        Reader("manifest", 5, outputs, work / "outputs", _manifest, tree),
+        Reader("image", 20, images, damaged, _image, inside, limit_mb=1000.0),
     ]
-
-
-def mutate_archive(rng: random.Random, data: bytes) -> bytes:
-    """Damage an archive from inside, and a file of the older format anywhere."""
-    return (mutate_zip if data[:2] == b"PK" else mutate_bytes)(rng, data)
 
 
 def _checkpoint(path: Path) -> None:
@@ -125,10 +99,6 @@ def _checkpoint(path: Path) -> None:
 
 def _classifier(path: Path) -> None:
     json.dumps(dict(load_classifier(path).provenance), allow_nan=False).encode()
-
-
-def _idx(path: Path) -> None:
-    read_idx(path)
 
 
 def _weights(path: Path) -> None:

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from steadypix import ResnetGenerator, UNetGenerator, save_generator
 from steadypix.configs.load import to_yaml
 from steadypix.configs.schema import DataConfig, DiscriminatorConfig, GeneratorConfig, RunConfig, TrainConfig
 from steadypix.eval.classifiers.file import Classifier, save_classifier
 from steadypix.eval.classifiers.nets import ClassifierConfig, build_classifier
 from steadypix.eval.eval_stability import main as eval_stability
 from steadypix.eval.measure.partial import Partial
-from steadypix.gen import ResnetGenerator, UNetGenerator, save_generator
 from tests.published_nets import PublishedResnet, PublishedUnet
 from train_pix2pix import main as train_pix2pix
 
@@ -29,17 +29,8 @@ SIZES = ["--data.load_size=40", "--data.crop_size=32", "--generator.ngf=4", "--g
 SMALL_RUN = [*SIZES, "--discriminator.ndf=4", "--discriminator.n_layers=1", "--data.synthetic_count=2"]
 SMALL_RUN += ["--train.epochs=1", "--train.val_every=0", "--train.sample_every=0", "--device=cpu"]
 HEADING = {"models": ["ab" * 32], "protocols": ["crop"], "seed": 0}
-ROWS = {
-    index: [
-        {
-            "quality": {"l1": 0.1 + index, "tv": 1e-3},
-            "scores": [[[1 / 3, 2e-5]]],
-            "perturbed": [],
-            "eqt": None,
-        }
-    ]
-    for index in range(3)
-}
+SCORES: dict[str, Any] = {"scores": [[[1 / 3, 2e-5]]], "perturbed": [], "eqt": None}
+ROWS = {index: [{"quality": {"l1": 0.1 + index, "tv": 1e-3}, **SCORES}] for index in range(3)}
 
 
 def generators(folder: Path) -> Seeds:
@@ -68,10 +59,7 @@ def state(folder: Path) -> Seeds:
 def published(folder: Path) -> Seeds:
     """Return weights as pytorch-CycleGAN-and-pix2pix stores them, in both containers of torch.save."""
     torch.manual_seed(0)
-    for name, network in (
-        ("unet", PublishedUnet(num_downs=5, ngf=1)),
-        ("resnet", PublishedResnet(n_blocks=1)),
-    ):
+    for name, network in (("unet", PublishedUnet(ngf=1)), ("resnet", PublishedResnet(n_blocks=1))):
         for kind in ("zip", "old"):
             file = folder / f"{name}-{kind}.pth"
             torch.save(network.state_dict(), file, _use_new_zipfile_serialization=kind == "zip")
@@ -148,23 +136,16 @@ def images(folder: Path) -> Seeds:
     deep = Image.fromarray(rng.integers(0, 65536, (20, 24), dtype=np.uint16))
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
-    for name, image, options in (
-        ("rgb.png", colour, {}),
-        ("grey.png", colour.convert("L"), {}),
-        ("alpha.png", colour.convert("RGBA"), {}),
-        ("palette.png", colour.convert("P"), {}),
-        ("deep.png", deep, {}),
-        ("plain.jpg", colour, {}),
-        ("progressive.jpg", colour, {"progressive": True, "exif": exif}),
-        ("rgb.bmp", colour, {}),
-        ("lossy.webp", colour, {}),
-        ("lossless.webp", colour, {"lossless": True, "exif": exif}),
-        ("plain.tif", colour, {}),
-        ("lzw.tiff", colour, {"compression": "tiff_lzw"}),
-        ("deflate.tiff", colour, {"compression": "tiff_adobe_deflate"}),
-        ("deep.tif", deep, {}),
-    ):
-        image.save(folder / name, **options)
+    for name, mode in (("grey", "L"), ("alpha", "RGBA"), ("palette", "P")):
+        colour.convert(mode).save(folder / f"{name}.png")
+    for name in ("rgb.png", "plain.jpg", "rgb.bmp", "lossy.webp", "plain.tif"):
+        colour.save(folder / name)
+    for name in ("deep.png", "deep.tif"):
+        deep.save(folder / name)
+    colour.save(folder / "progressive.jpg", progressive=True, exif=exif)
+    colour.save(folder / "lossless.webp", lossless=True, exif=exif)
+    colour.save(folder / "lzw.tiff", compression="tiff_lzw")
+    colour.save(folder / "deflate.tiff", compression="tiff_adobe_deflate")
     return contents(folder, "*.*")
 
 

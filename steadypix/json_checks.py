@@ -57,7 +57,7 @@ def read_json(path: Path, check: Check, what: str) -> Any:
         raise InputError(f"{path}: is not JSON (no UTF-8); expected {what}") from None
     try:
         value = json.loads(text, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole)
-        _require_text(value)
+        json.dumps(value, ensure_ascii=False).encode()  # no half of a surrogate pair, which no file can hold
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: is not JSON ({error}); expected {what}") from None
     try:
@@ -67,49 +67,43 @@ def read_json(path: Path, check: Check, what: str) -> Any:
     return value
 
 
-def text(value: Any, where: str) -> None:
-    """Want a text."""
-    _want(isinstance(value, str), where, "a text", value)
+def _leaf(expected: str, fits: Callable[[Any], bool]) -> Check:
+    """Want a value for which `fits` holds; messages call it `expected`."""
+
+    def check(value: Any, where: str) -> None:
+        if not fits(value):
+            raise WrongError(where, expected, value)
+
+    return check
 
 
-def number(value: Any, where: str) -> None:
-    """Want a number."""
-    _want(_is_number(value), where, "a number", value)
+def _is_number(value: Any, largest: float = LARGEST_NUMBER) -> bool:
+    """Return whether this is a number; JSON's true is an int to Python."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= largest
 
 
-def decibels(value: Any, where: str) -> None:
-    """Want a level in dB."""
-    _want(_is_number(value) and abs(value) <= LARGEST_DB, where, "a number of dB", value)
+def _is_whole(value: Any, least: int, most: float = LARGEST_NUMBER) -> bool:
+    return _is_number(value) and int(value) == value and least <= value <= most
 
 
-def count(value: Any, where: str) -> None:
-    """Want a whole number that is not negative."""
-    _want(_is_number(value) and int(value) == value and value >= 0, where, "a count", value)
-
-
-def side(value: Any, where: str) -> None:
-    """Want the side of a picture in px."""
-    fits = _is_number(value) and int(value) == value and 1 <= value <= LARGEST_PX
-    _want(fits, where, f"a whole number of 1 to {LARGEST_PX} px", value)
-
-
-def shift(value: Any, where: str) -> None:
-    """Want a shift in px, whole or not."""
-    _want(_is_number(value) and abs(value) <= LARGEST_PX, where, "a shift in px", value)
-
-
-def anything(value: Any, where: str) -> None:
-    """Want no more than that the key is there."""
+text = _leaf("a text", lambda value: isinstance(value, str))
+number = _leaf("a number", _is_number)
+decibels = _leaf("a number of dB", lambda value: _is_number(value, LARGEST_DB))
+shift = _leaf("a shift in px", lambda value: _is_number(value, LARGEST_PX))
+count = _leaf("a count", lambda value: _is_whole(value, 0))
+side = _leaf(f"a whole number of 1 to {LARGEST_PX} px", lambda value: _is_whole(value, 1, LARGEST_PX))
+anything = _leaf("a value", lambda value: True)
+# Plain, so that it cannot lead out of its folder.
+file_name = _leaf(
+    "the name of a file beside it",
+    lambda value: isinstance(value, str) and re.fullmatch(r"\w[\w.-]*", value) is not None,
+)
 
 
 def one_of(*choices: Any) -> Check:
     """Want one of a few values."""
-
-    def check(value: Any, where: str) -> None:
-        fits = any(type(value) is type(choice) and value == choice for choice in choices)
-        _want(fits, where, " or ".join(map(str, choices)), value)
-
-    return check
+    expected = " or ".join(map(str, choices))
+    return _leaf(expected, lambda value: any(type(value) is type(c) and value == c for c in choices))
 
 
 def maybe(inner: Check) -> Check:
@@ -119,25 +113,26 @@ def maybe(inner: Check) -> Check:
 
 def record(required: Mapping[str, Check], optional: Mapping[str, Check] | None = None) -> Check:
     """Want an object with these keys; others may stand beside them, because fields may be added."""
+    checks = {**required, **(optional or {})}
 
     def check(value: Any, where: str) -> None:
-        _want(isinstance(value, dict), where, "an object", value)
-        for key, inner in required.items():
-            if key not in value:
-                raise WrongError(_under(where, key), "a value", None)
-            inner(value[key], _under(where, key))
-        for key, inner in (optional or {}).items():
+        mapped(anything)(value, where)
+        for key, inner in checks.items():
             if key in value:
                 inner(value[key], _under(where, key))
+            elif key in required:
+                raise WrongError(_under(where, key), "a value", None)
 
     return check
 
 
 def mapped(inner: Check, *, least: int = 0) -> Check:
     """Want an object whose values are alike, under whatever names."""
+    expected = f"an object with at least {least} entry" if least else "an object"
 
     def check(value: Any, where: str) -> None:
-        _want(isinstance(value, dict) and len(value) >= least, where, _at_least(least, "entry"), value)
+        if not isinstance(value, dict) or len(value) < least:
+            raise WrongError(where, expected, value)
         for key, item in value.items():
             inner(item, _under(where, key))
 
@@ -148,8 +143,8 @@ def listed(inner: Check, *, least: int = 0, most: int = 100_000) -> Check:
     """Want a list whose items are alike."""
 
     def check(value: Any, where: str) -> None:
-        fits = isinstance(value, list) and least <= len(value) <= most
-        _want(fits, where, f"a list of {least} to {most}", value)
+        if not isinstance(value, list) or not least <= len(value) <= most:
+            raise WrongError(where, f"a list of {least} to {most}", value)
         for place, item in enumerate(value):
             inner(item, f"{where}[{place}]")
 
@@ -161,42 +156,13 @@ def pair(inner: Check) -> Check:
     return listed(inner, least=2, most=2)
 
 
-def file_name(value: Any, where: str) -> None:
-    """Want the plain name of a file, which cannot lead out of its folder."""
-    fits = isinstance(value, str) and re.fullmatch(r"\w[\w.-]*", value)
-    _want(bool(fits), where, "the name of a file beside it", value)
-
-
-def _want(fits: bool, where: str, expected: str, value: object) -> None:
-    if not fits:
-        raise WrongError(where, expected, value)
-
-
-def _is_number(value: Any) -> bool:
-    """Return whether this is a number; JSON's true is an int to Python."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST_NUMBER
+INTERVAL_DB = maybe(pair(decibels))
+FIGURE_DB = record({"mean": decibels, "ci95": INTERVAL_DB})
 
 
 def _under(where: str, key: str) -> str:
     shown = key if len(key) <= LONGEST_SHOWN else f"{key[:LONGEST_SHOWN]}..."
     return f"{where}.{shown}" if where else shown
-
-
-def _at_least(least: int, what: str) -> str:
-    return f"an object with at least {least} {what}" if least else "an object"
-
-
-def _require_text(value: Any) -> None:
-    """Refuse half of a surrogate pair, which no file can be written with."""
-    waiting = [value]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            waiting += [*value, *value.values()]
-        elif isinstance(value, list):
-            waiting += value
-        elif isinstance(value, str):
-            value.encode()
 
 
 def _no_constant(constant: str) -> None:

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from steadypix import UNetGenerator, save_generator
 from steadypix.configs.schema import DataConfig, DiscriminatorConfig, GeneratorConfig, RunConfig, TrainConfig
-from steadypix.gen import UNetGenerator, save_generator
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Two test processes share two cores; more threads each only get in each other's way.

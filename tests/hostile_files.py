@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steadypix.gen import UNetGenerator
+from steadypix import UNetGenerator
 from steadypix.gen.weights.generators import FORMAT
 from steadypix.gen.weights.tensors import write_tensors
 

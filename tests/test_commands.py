@@ -82,7 +82,7 @@ def test_training_on_synthetic_pairs_by_default(tmp_path: Path) -> None:
         (["--generator.ngf", "wide"], ["generator.ngf", "wide"]),
         (["--init", "missing.safetensors"], ["missing.safetensors"]),
         (["--resume", "elsewhere"], ["elsewhere"]),
-        (["--config", "facade"], ["facade", "demo, facades, maps"]),
+        (["--config", "facade"], ["facade", "demo, demo-paper, facades"]),
     ],
 )
 def test_train_refuses(argv: list[str], culprits: list[str], tmp_path: Path, capsys: Capture) -> None:

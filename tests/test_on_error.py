@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 
 import steadypix.eval.measure.measure as evaluation
 import train_pix2pix
+from steadypix import PairedImages, SyntheticPairs, UNetGenerator
 from steadypix.checkpoints.validation import draw_samples, validate
 from steadypix.configs.load import build_parser, parse
-from steadypix.data import EpochSampler, PairedImages, SyntheticPairs
 from steadypix.data.pairs.base import MAX_TRIES
 from steadypix.data.pairs.opening import open_pairs
+from steadypix.data.pairs.sampler import EpochSampler
 from steadypix.errors import InputError, one_line
 from steadypix.eval.eval_stability import main as eval_stability
-from steadypix.gen import UNetGenerator
 from tests.cli import FAST, PAN, TINY, one_error_line
 from tests.conftest import REPOSITORY, tiny_config
 

@@ -10,8 +10,8 @@ from benchmarks.floors import Floors
 from benchmarks.generator import count_flops
 from benchmarks.report import Bar, Cell, Table
 from benchmarks.step.both import build_both, pairs
-from benchmarks.step.process import TrainingProcess
-from benchmarks.step.reference import Losses
+from benchmarks.step.process import elsewhere
+from benchmarks.step.reference import Losses, build
 from benchmarks.timing import take_turns
 
 LIMITS = {1: 0.72, 4: 0.90}  # by batch: ours over the reference
@@ -50,7 +50,7 @@ def _apart(found: Losses, expected: Losses) -> float:
 def published_flops(*, batch: int, size: int, ngf: int, num_downs: int) -> float:
     """Return the operations of the published step; ours takes ways with fewer multiplications."""
     with torch.device("meta"):  # shapes alone
-        reference, _ = build_both(ngf=ngf, num_downs=num_downs)
+        reference = build(ngf=ngf, ndf=ngf, num_downs=num_downs)
         x, y = torch.empty(2, batch, 3, size, size)
     return count_flops(lambda: reference.step(x, y))
 
@@ -63,8 +63,8 @@ def measure_training(
     bars: list[Bar] = []
     for batch, limit in LIMITS.items():
         shape: dict[str, Any] = {"batch": batch, "size": size, "ngf": ngf, "num_downs": num_downs}
-        with TrainingProcess("reference", **shape) as theirs, TrainingProcess("ours", **shape) as ours:
-            timing = take_turns({"reference": theirs.step, "ours": ours.step}, rounds=rounds)
+        with elsewhere("reference", **shape) as theirs, elsewhere("ours", **shape) as ours:
+            timing = take_turns({"reference": theirs, "ours": ours}, rounds=rounds)
         floor = floors.flops_ms(published_flops(**shape))
         ratio = timing.ratio("ours", "reference")
         single = largest_difference(**shape)

@@ -13,49 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.published_nets import PublishedUnet
+
 LAMBDA_L1 = 100.0
 Losses = dict[str, Tensor]  # as our own step names them
-
-
-class Generator(nn.Module):
-    """U-Net: 4x4 convs of stride 2 down and up, skips of activated maps.
-
-    Args:
-        ngf: channels of the outermost level.
-        num_downs: levels.
-        dropout: 0.5 on the inner levels of full width.
-    """
-
-    def __init__(self, *, ngf: int = 64, num_downs: int = 8, dropout: bool = True) -> None:
-        super().__init__()
-        widths = [ngf * min(2**level, 8) for level in range(num_downs)]
-        last = num_downs - 1
-        self.down = nn.ModuleList()
-        self.down_norm = nn.ModuleList()
-        self.up = nn.ModuleList()
-        self.up_norm = nn.ModuleList()
-        self.drop = nn.ModuleList()
-        for level, width in enumerate(widths):
-            before = widths[level - 1] if level else 3
-            self.down.append(nn.Conv2d(before, width, 4, 2, 1, bias=False))
-            self.down_norm.append(nn.BatchNorm2d(width) if 0 < level < last else nn.Identity())
-            doubled = width if level == last else 2 * width
-            self.up.append(nn.ConvTranspose2d(doubled, before, 4, 2, 1, bias=level == 0))
-            self.up_norm.append(nn.BatchNorm2d(before) if level else nn.Identity())
-            self.drop.append(nn.Dropout(0.5) if dropout and 4 <= level < last else nn.Identity())
-        self.apply(draw_weights)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Translate `x` (B, 3, H, W), H and W multiples of 2 ** num_downs."""
-        skips = []
-        for conv, norm in zip(self.down, self.down_norm, strict=True):
-            x = F.leaky_relu(norm(conv(x)), 0.2)
-            skips.append(x)
-        for level in reversed(range(len(self.up))):
-            if level < len(self.up) - 1:
-                x = torch.cat([skips[level], x], 1)
-            x = self.drop[level](self.up_norm[level](self.up[level](F.relu(x))))
-        return torch.tanh(x)
 
 
 class Discriminator(nn.Sequential):
@@ -66,14 +27,9 @@ class Discriminator(nn.Sequential):
         width = ndf
         for layer in range(1, n_layers + 1):
             before, width = width, ndf * min(2**layer, 8)
-            stride = 1 if layer == n_layers else 2
-            layers += [
-                nn.Conv2d(before, width, 4, stride, 1, bias=False),
-                nn.BatchNorm2d(width),
-                nn.LeakyReLU(0.2, inplace=True),
-            ]
+            conv = nn.Conv2d(before, width, 4, 1 if layer == n_layers else 2, 1, bias=False)
+            layers += [conv, nn.BatchNorm2d(width), nn.LeakyReLU(0.2, inplace=True)]
         super().__init__(*layers, nn.Conv2d(width, 1, 4, 1, 1))
-        self.apply(draw_weights)
 
 
 def draw_weights(module: nn.Module) -> None:
@@ -140,35 +96,10 @@ class ReferenceStep:
 def build(
     *, ngf: int = 64, ndf: int = 64, num_downs: int = 8, n_layers: int = 3, dropout: bool = True
 ) -> ReferenceStep:
-    """Build networks and optimisers, weights drawn from torch's default generator."""
-    generator = Generator(ngf=ngf, num_downs=num_downs, dropout=dropout)
-    return ReferenceStep(generator, Discriminator(ndf=ndf, n_layers=n_layers))
-
-
-def copy_from(step: ReferenceStep, generator: nn.Module, discriminator: nn.Module) -> None:
-    """Give the reference the weights of a strided U-Net and a patch discriminator of steadypix.
-
-    Names of the generator are matched; both discriminators list their parameters from first to last.
-
-    Raises:
-        ValueError: if the networks do not fit.
-    """
-    own = step.generator
-    assert isinstance(own, Generator)
-    depth = len(own.down)
-    theirs: dict[str, Tensor] = dict(generator.named_parameters())
-    names = {}
-    for level in range(depth):
-        for kind, layer in (("down", f"encoder.{level}"), ("up", f"decoder.{depth - 1 - level}")):
-            names[f"{kind}.{level}"] = f"{layer}.conv"
-            names[f"{kind}_norm.{level}"] = f"{layer}.norm"
-    pairs: list[tuple[Tensor, Tensor]] = []
-    pairs += zip(step.discriminator.parameters(), discriminator.parameters(), strict=True)
-    for name, parameter in own.named_parameters():
-        place, _, entry = name.rpartition(".")
-        pairs.append((parameter, theirs.pop(f"{names[place]}.{entry}", torch.empty(0))))
-    if theirs or any(mine.shape != other.shape for mine, other in pairs):
-        raise ValueError("the networks do not fit the reference: expected a strided U-Net with batch norm")
-    with torch.no_grad():
-        for mine, other in pairs:
-            mine.copy_(other)
+    """Build networks (`num_downs` at least 5) and optimisers, weights drawn from torch's own generator."""
+    generator = PublishedUnet(num_downs=num_downs, ngf=ngf)
+    for module in generator.modules():
+        if isinstance(module, nn.Dropout) and not dropout:
+            module.p = 0.0
+    discriminator = Discriminator(ndf=ndf, n_layers=n_layers)
+    return ReferenceStep(generator.apply(draw_weights), discriminator.apply(draw_weights))

@@ -38,8 +38,7 @@ class ReaderDiedError(RuntimeError):
 class Seen:
     """What reading a pair came to."""
 
-    size_px: tuple[int, int] | None
-    """of the file, or of both halves; None if they cannot be used"""
+    size_px: tuple[int, int] | None  # of the file, or of both halves; None if they cannot be used
     findings: tuple[Finding, ...]
 
 
@@ -47,8 +46,8 @@ class Seen:
 class Summary:
     """What a check came to."""
 
+    # For each split: number of `pairs`, and `size_px` of most of them, or None.
     splits: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """for each split: number of `pairs`, and `size_px` of most of them, or None"""
     counts: dict[str, int] = field(default_factory=lambda: {"error": 0, "remark": 0, "ignored": 0})
 
     @property
@@ -135,7 +134,7 @@ def examine(pair: tuple[Path, ...]) -> Seen:
     """Read a pair's one or two files; whatever is wrong with them becomes findings, never an error."""
     findings: list[Finding] = []
     sizes = [_examine_file(path, findings) for path in pair]
-    if None not in sizes and len(pair) == 1 and sizes[0] and sizes[0][0] % 2:
+    if len(pair) == 1 and sizes[0] and sizes[0][0] % 2:
         message = f"width {sizes[0][0]} px is odd; a side-by-side pair has two halves of the same width"
         findings.append(Finding(pair[0], "error", message))
     if None not in sizes and len(set(sizes)) > 1:
@@ -150,9 +149,7 @@ def compare_sizes(
 ) -> tuple[tuple[int, int] | None, list[Finding]]:
     """Return the size in px that more than half of a split has, and findings about those that differ.
 
-    Args:
-        split: its pairs.
-        sizes: width and height of each pair in px, None for those that cannot be used.
+    `sizes` are width and height of each pair in px, None for those that cannot be used.
     """
     counts = collections.Counter(size for size in sizes if size is not None)
     if not counts:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from steadypix.data.pictures.listing import SUFFIXES, list_images
+from steadypix.data.pictures.listing import NO_IMAGES, SUFFIXES, list_images, no_folder
 from steadypix.errors import InputError
 
 Level = Literal["error", "remark", "ignored"]
@@ -61,14 +61,11 @@ def survey(root: Path, names: Sequence[str] = ()) -> tuple[list[Split], list[Fin
     if not names and not folders and any(path.suffix.lower() in SUFFIXES for path in strays):
         raise InputError(f"{root}: holds pictures itself; expected the folder above, with {root.name}/ in it")
     found = {_split_of(name, folders) for name in folders}
-    for name in names:
-        if name not in found:
-            raise InputError(
-                f"{root}: has no folder {name}/ (nor {name}A/ and {name}B/); "
-                f"found {', '.join(sorted(found)) or 'no folders'}"
-            )
+    if unknown := [name for name in names if name not in found]:
+        raise no_folder(root, unknown[0], sorted(found))
     splits = [_look(root, name) for name in (sorted(found) if not names else dict.fromkeys(names))]
-    if not any(split.pairs for split in splits) and not any(_errors(split) for split in splits):
+    levels = {finding.level for split in splits for finding in split.findings}
+    if not any(split.pairs for split in splits) and "error" not in levels:
         raise InputError(f"{root}: holds no folder of pairs; found {', '.join(folders) or 'no folders'}")
     beside = [] if names else [Finding(path, "ignored", "lies beside the splits") for path in strays]
     return splits, beside
@@ -111,7 +108,7 @@ def _pictures(split: Split, folder: Path) -> list[Path]:
         split.findings.append(finding)
     if not pictures:
         level: Level = "error" if _USUAL.fullmatch(folder.name) else "ignored"
-        split.findings.append(Finding(folder, level, f"holds no images ({', '.join(sorted(SUFFIXES))})"))
+        split.findings.append(Finding(folder, level, NO_IMAGES))
     return pictures
 
 
@@ -136,7 +133,3 @@ def _by_stem(split: Split, files: list[Path]) -> dict[str, Path]:
         else:
             found[path.stem] = path
     return found
-
-
-def _errors(split: Split) -> bool:
-    return any(finding.level == "error" for finding in split.findings)

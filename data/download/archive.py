@@ -28,10 +28,9 @@ def unpack(archive: Path, folder: Path, *, max_members: int, max_bytes: int, mem
 
     Args:
         archive: the tar.gz file.
-        folder: an existing folder that nobody else uses. After an error it holds a part of the archive and
-            is the caller's to remove.
-        max_members: more members than this are refused.
-        max_bytes: more bytes than this, unpacked, are refused.
+        folder: exists, and nobody else uses it. After an error it holds a part, the caller's to remove.
+        max_members: more are refused.
+        max_bytes: more, unpacked, are refused.
         members: how many are expected, for the progress bar.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,23 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Pictures of one source.
+    """Pictures of one source."""
 
-    Args:
-        source: its name or folder.
-        classes: names of the classes; empty where no picture has a label.
-        labels: (N,) indices into `classes`, -1 where there is none.
-        pixels: (N, H, W) uint8 grayscale that is in memory; None where `files` are read.
-        files: pictures on disk.
-        channels: of every canvas, 1 or 3.
-    """
-
-    source: str
-    classes: tuple[str, ...]
-    labels: NDArray[np.int64]
-    pixels: NDArray[np.uint8] | None = None
+    source: str  # its name or folder
+    classes: tuple[str, ...]  # names; empty where no picture has a label
+    labels: NDArray[np.int64]  # (N,) indices into `classes`, -1 where there is none
+    pixels: NDArray[np.uint8] | None = None  # (N, H, W) grayscale in memory; None where `files` are read
     files: tuple[Path, ...] = ()
-    channels: int = 1
+    channels: int = 1  # of every canvas, 1 or 3
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -73,9 +64,7 @@ class Labelled:
     def first(self, count: int | None) -> Labelled:
         """Return the first `count` pictures, or all."""
         pixels = None if self.pixels is None else self.pixels[:count]
-        return Labelled(
-            self.source, self.classes, self.labels[:count], pixels, self.files[:count], self.channels
-        )
+        return replace(self, labels=self.labels[:count], pixels=pixels, files=self.files[:count])
 
     def sha256(self) -> str:
         """Return the hash of all pictures, pixels or whole files, and their labels, wherever they lie."""
@@ -116,22 +105,17 @@ def _open_folder(folder: Path, channels: int) -> Labelled:
     from steadypix.data.pictures.listing import list_images
 
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not inside:
-        files = list_images(folder)
-        if not files:
-            raise InputError(f"{folder}: holds no pictures")
-        labels = np.full(len(files), -1)
-        return Labelled(str(folder), (), labels, files=tuple(files), channels=channels)
-    found = [(file, label) for label, place in enumerate(inside) for file in list_images(place)]
+    places = list(enumerate(inside)) or [(-1, folder)]
+    found = [(file, label) for label, place in places for file in list_images(place)]
     if not found:
-        raise InputError(f"{folder}: holds folders but no pictures in them; expected a folder for each class")
-    return Labelled(
-        str(folder),
-        tuple(path.name for path in inside),
-        np.array([label for _, label in found], dtype=np.int64),
-        files=tuple(file for file, _ in found),
-        channels=channels,
-    )
+        empty = (
+            "folders but no pictures in them; expected a folder for each class" if inside else "no pictures"
+        )
+        raise InputError(f"{folder}: holds {empty}")
+    classes = tuple(path.name for path in inside)
+    labels = np.array([label for _, label in found], dtype=np.int64)
+    files = tuple(file for file, _ in found)
+    return Labelled(str(folder), classes, labels, files=files, channels=channels)
 
 
 def _square(file: Path, channels: int, side: int) -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from steadypix.data.pairs.base import Pairs
 from steadypix.data.pictures.images import MAX_CHANNELS, Picture, decode, read_image
-from steadypix.data.pictures.listing import SUFFIXES, list_images, natural_order
+from steadypix.data.pictures.listing import NO_IMAGES, list_images, natural_order, no_folder
 from steadypix.data.pictures.transforms import resize
 from steadypix.errors import InputError
 
@@ -70,16 +70,15 @@ class PairedImages(Pairs):
         if len(paths) == 1:
             halves = self._split_sides(paths[0])
         else:
-            first, second = (read_image(p, c) for p, c in zip(paths, self._channels, strict=True))
+            first, second = halves = [read_image(p, c) for p, c in zip(paths, self._channels, strict=True)]
             if first.shape[:2] != second.shape[:2]:
                 raise InputError(
                     f"{paths[0]}: is {_size(first)} but {paths[1]} is {_size(second)}; "
                     "the halves of a pair must have the same size"
                 )
-            halves = (first, second)
         return resize(halves[0], self.load_size), resize(halves[1], self.load_size)
 
-    def _split_sides(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    def _split_sides(self, path: Path) -> list[np.ndarray]:
         whole = decode(path, max(self._channels))
         width = whole.pixels.shape[1]
         if width % 2:
@@ -87,11 +86,10 @@ class PairedImages(Pairs):
                 f"{path}: width {width} px is odd; a side-by-side pair has two halves of the same width"
             )
         sides = (whole.pixels[:, : width // 2], whole.pixels[:, width // 2 :])
-        first, second = (
+        return [
             Picture(path, side, whole.alpha).with_channels(channels)
             for side, channels in zip(sides, self._channels, strict=True)
-        )
-        return first, second
+        ]
 
     def _find(self) -> list[tuple[Path, ...]]:
         if not self.root.is_dir():
@@ -102,20 +100,17 @@ class PairedImages(Pairs):
         folder = self.root / self.split
         if not folder.is_dir():
             found = sorted(path.name for path in self.root.iterdir() if path.is_dir())
-            raise InputError(
-                f"{self.root}: has no folder {self.split}/ (nor {self.split}A/ and {self.split}B/); "
-                f"found {', '.join(found) or 'no folders'}"
-            )
+            raise no_folder(self.root, self.split, found)
         files = list_images(folder)
         if not files:
-            raise InputError(f"{folder}: holds no images ({', '.join(sorted(SUFFIXES))})")
+            raise InputError(f"{folder}: {NO_IMAGES}")
         return [(path,) for path in files]
 
 
 def _match(folder_a: Path, folder_b: Path) -> list[tuple[Path, ...]]:
     by_stem_a, by_stem_b = (_by_stem(list_images(folder)) for folder in (folder_a, folder_b))
     if not by_stem_a and not by_stem_b:
-        raise InputError(f"{folder_a}: holds no images ({', '.join(sorted(SUFFIXES))})")
+        raise InputError(f"{folder_a}: {NO_IMAGES}")
     for stem in sorted(by_stem_a.keys() ^ by_stem_b.keys()):
         alone = by_stem_a.get(stem) or by_stem_b[stem]
         other = folder_b if stem in by_stem_a else folder_a

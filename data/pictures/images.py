@@ -31,17 +31,11 @@ _PNG_COLOUR = {2: 3, 4: 2, 6: 4}  # IHDR's colour type -> channels (PNG specific
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded file.
-
-    Attributes:
-        path: the file.
-        pixels: (H, W, C) uint8 or uint16.
-        alpha: whether the last channel is alpha.
-    """
+    """A decoded file."""
 
     path: Path
-    pixels: np.ndarray
-    alpha: bool = False
+    pixels: np.ndarray  # (H, W, C) uint8 or uint16
+    alpha: bool = False  # whether the last channel is alpha
 
     def with_channels(self, channels: int) -> np.ndarray:
         """Return (H, W, channels): alpha dropped, gray repeated or colour turned gray as need be.

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from steadypix.errors import InputError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
+NO_IMAGES = f"holds no images ({', '.join(sorted(SUFFIXES))})"
+
+
+def no_folder(root: Path, split: str, found: Sequence[str]) -> InputError:
+    """Return the error that a data set has folders, but none of this split in either layout."""
+    expected = f"{root}: has no folder {split}/ (nor {split}A/ and {split}B/)"
+    return InputError(f"{expected}; found {', '.join(found) or 'no folders'}")
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from steadypix.data.scenes.texture import Box
+
 #: RGB of a wall, per material.
 _TINTS = {
     "brick": ((160, 86, 66), (146, 82, 66), (174, 104, 80), (168, 118, 88)),
@@ -15,58 +17,31 @@ _TINTS = {
 
 
 class Element(NamedTuple):
-    """One labelled rectangle of a facade.
+    """One labelled rectangle of a facade."""
 
-    Attributes:
-        label: Key of `FACADE_PALETTE`.
-        box: (x0, y0, x1, y1) in relative units.
-        style: What the painter of that label makes of it.
-    """
-
-    label: str
-    box: tuple[float, float, float, float]
-    style: str = ""
+    label: str  # key of `FACADE_PALETTE`
+    box: Box
+    style: str = ""  # what the painter of that label makes of it
 
 
 class Facade(NamedTuple):
-    """Everything about a facade that does not depend on the size it is drawn at.
+    """Everything about a facade that does not depend on the size it is drawn at."""
 
-    Attributes:
-        wall: (x0, y0, x1, y1) of the front in relative units.
-        ground: Where the ground floor begins (its upper edge).
-        elements: The labelled rectangles, in no particular order.
-        material: "brick", "plaster" or "stone".
-        plinth: Material of the ground floor, "rustic" or that of the wall.
-        colour: RGB of the wall.
-        trim: RGB of sills, cornices, mouldings and pillars.
-        frame: RGB of the window frames.
-        panes: Columns and rows of panes in a window.
-        surround: Whether windows have a stone surround.
-        light: +1 where the light comes from the left, -1 from the right.
-    """
-
-    wall: tuple[float, float, float, float]
-    ground: float
-    elements: list[Element]
-    material: str
-    plinth: str
-    colour: np.ndarray
-    trim: np.ndarray
-    frame: np.ndarray
-    panes: tuple[int, int]
-    surround: bool
-    light: int
+    wall: Box
+    ground: float  # where the ground floor begins (its upper edge)
+    elements: list[Element]  # in no particular order
+    material: str  # "brick", "plaster" or "stone"
+    plinth: str  # material of the ground floor, "rustic" or that of the wall
+    colour: np.ndarray  # RGB of the wall
+    trim: np.ndarray  # RGB of sills, cornices, mouldings and pillars
+    frame: np.ndarray  # RGB of the window frames
+    panes: tuple[int, int]  # columns and rows of panes in a window
+    surround: bool  # whether windows have a stone surround
+    light: int  # +1 where the light comes from the left, -1 from the right
 
 
 def plan_facade(rng: np.random.Generator) -> Facade:
-    """Draw the layout of a facade.
-
-    Args:
-        rng: The only source of randomness.
-
-    Returns:
-        A facade with 2 to 7 floors and 3 to 9 columns of windows.
-    """
+    """Draw the layout of a facade with 2 to 7 floors and 3 to 9 columns of windows."""
     x0 = rng.uniform(0.035, 0.12) if rng.random() < 0.5 else 0.0
     x1 = 1 - (rng.uniform(0.035, 0.12) if rng.random() < 0.5 else 0.0)
     y0 = rng.uniform(0.08, 0.17) if rng.random() < 0.75 else 0.0
@@ -107,11 +82,7 @@ def plan_facade(rng: np.random.Generator) -> Facade:
 
 
 def _upper_floors(
-    rng: np.random.Generator,
-    edges: np.ndarray,
-    bays: np.ndarray,
-    sides: tuple[float, float],
-    pillars: str,
+    rng: np.random.Generator, edges: np.ndarray, bays: np.ndarray, sides: tuple[float, float], pillars: str
 ) -> list[Element]:
     """Windows with all that belongs to them, bands and pillars above the ground floor."""
     columns, floors = len(bays) - 1, len(edges) - 1
@@ -159,12 +130,7 @@ def _upper_floors(
 
 
 def _window(
-    rng: np.random.Generator,
-    box: tuple[float, float, float, float],
-    twin: bool,
-    shutters: bool,
-    blinds: float,
-    hood: str,
+    rng: np.random.Generator, box: Box, twin: bool, shutters: bool, blinds: float, hood: str
 ) -> list[Element]:
     """One window, or a pair, with its sill, hood, shutters and blind."""
     x0, y0, x1, y1 = box
@@ -191,7 +157,7 @@ def _window(
     return elements
 
 
-def _balcony(box: tuple[float, float, float, float], height: float, *, overhang: float = 0.22) -> Element:
+def _balcony(box: Box, height: float, *, overhang: float = 0.22) -> Element:
     """A balcony in front of the lower part of the windows in `box`."""
     x0, _, x1, y1 = box
     out = (x1 - x0) * overhang

@@ -25,30 +25,11 @@ FACADE_PALETTE: dict[str, tuple[int, int, int]] = {
 }
 
 # Later labels lie on top of earlier ones, in the label map and in the photo alike.
-_STACK = (
-    "pillar",
-    "molding",
-    "deco",
-    "window",
-    "blind",
-    "door",
-    "shop",
-    "cornice",
-    "sill",
-    "balcony",
-)
+_STACK = ("pillar", "molding", "deco", "window", "blind", "door", "shop", "cornice", "sill", "balcony")
 
 
 def draw_labels(facade: Facade, size: int) -> np.ndarray:
-    """Rasterise the label map, without anti-aliasing.
-
-    Args:
-        facade: The layout.
-        size: Pixels a side.
-
-    Returns:
-        uint8 (size, size, 3), every pixel one of `FACADE_PALETTE`.
-    """
+    """Rasterise the label map (size, size, 3) uint8: flat colours of `FACADE_PALETTE`, no anti-aliasing."""
     labels = np.empty((size, size, 3), np.uint8)
     labels[:] = FACADE_PALETTE["background"]
     for label, box, _ in [Element("facade", facade.wall), *_stacked(facade)]:
@@ -60,17 +41,7 @@ def draw_labels(facade: Facade, size: int) -> np.ndarray:
 def draw_photo(
     facade: Facade, size: int, *, detail: np.random.Generator, sensor: np.random.Generator
 ) -> np.ndarray:
-    """Render the photo.
-
-    Args:
-        facade: The layout.
-        size: Pixels a side.
-        detail: Source of all that belongs to the scene; what it gives does not depend on `size`.
-        sensor: Source of the noise of the pixels.
-
-    Returns:
-        uint8 (size, size, 3) RGB.
-    """
+    """Render the photo (size, size, 3) uint8: the scene drawn from `detail`, pixel noise from `sensor`."""
     canvas = Canvas(size)
     _paint_surroundings(canvas, facade, detail)
     _paint_wall(canvas, facade, detail)
@@ -86,8 +57,7 @@ def draw_photo(
 
 def _stacked(facade: Facade) -> list[Element]:
     """The elements from the lowest to the uppermost."""
-    rank = {label: place for place, label in enumerate(_STACK)}
-    return sorted(facade.elements, key=lambda element: rank[element.label])
+    return sorted(facade.elements, key=lambda element: _STACK.index(element.label))
 
 
 def _paint_surroundings(canvas: Canvas, facade: Facade, rng: np.random.Generator) -> None:
@@ -95,8 +65,7 @@ def _paint_surroundings(canvas: Canvas, facade: Facade, rng: np.random.Generator
     x0, y0, x1, _ = facade.wall
     sky = canvas.patch(0, 0, 1, 1)
     zenith, haze = np.array([132, 172, 218]), np.array([214, 226, 236])
-    depth = np.minimum(sky.v * 4, 1)[:, None, None]
-    sky.blend(zenith + (haze - zenith) * depth)
+    sky.blend(zenith + (haze - zenith) * np.minimum(sky.v * 4, 1))
     clouds = value_noise(rng, size=canvas.size, cells=4, octaves=4)
     sky.blend((246, 247, 248), np.clip(clouds * 1.3 - 0.1, 0, 0.85)[..., None])
     for left, right in ((0.0, x0), (x1, 1.0)):
@@ -126,23 +95,23 @@ def _paint_roof(canvas: Canvas, facade: Facade, rng: np.random.Generator) -> Non
     for place in rng.uniform(0.1, 0.9, 3):
         x = x0 + (x1 - x0) * place
         stack = canvas.patch(x - 0.014, ridge - 0.03, x + 0.014, ridge + 0.01)
-        stack.blend(np.array([150, 92, 74]) * (1.1 - 0.35 * stack.u[None, :, None]))
+        stack.blend(np.array([150, 92, 74]) * (1.1 - 0.35 * stack.u))
         stack.blend((104, 66, 54), stack.row_stripes(0.008, 0.25))
         canvas.fill((x - 0.018, ridge - 0.035, x + 0.018, ridge - 0.028), (190, 180, 166))
     roof = canvas.patch(x0 - 0.01, ridge, x1 + 0.01, y0)
     tone, share = masonry(rng, roof, course=0.0125, length=0.014, joint=0.003)
-    slope = 0.78 + 0.3 * roof.v[:, None, None]
+    slope = 0.78 + 0.3 * roof.v
     # The hips at the ends lean inwards, unless the building goes on beyond the picture.
-    lean = (1 - roof.v[:, None]) * 0.05
-    x = x0 - 0.01 + roof.u[None, :] * (x1 - x0 + 0.02)
-    inside = np.ones((len(roof.v), len(roof.u)), np.float32)
+    lean = (1 - roof.v) * 0.05
+    x = x0 - 0.01 + roof.u * (x1 - x0 + 0.02)
+    inside = np.ones_like(roof.alpha)
     if x0 > 0:
         inside *= np.clip((x - x0 + 0.01 - lean) * canvas.size + 0.5, 0, 1)
     if x1 < 1:
         inside *= np.clip((x1 + 0.01 - lean - x) * canvas.size + 0.5, 0, 1)
     tiles = np.array([112, 78, 70]) * slope * (0.62 + 0.38 * share + 0.1 * tone)
-    roof.blend(tiles, inside[..., None])
-    roof.blend((150, 118, 106), roof.rows(0.0, 0.05) * inside[..., None])
+    roof.blend(tiles, inside)
+    roof.blend((150, 118, 106), roof.rows(0.0, 0.05) * inside)
 
 
 def _paint_wall(canvas: Canvas, facade: Facade, rng: np.random.Generator) -> None:
@@ -189,4 +158,4 @@ def _paint_street(canvas: Canvas, facade: Facade) -> None:
     street.shade(1 - 0.2 * street.col_stripes(0.05, 0.06))
     street.blend((196, 192, 184), street.rows(0.55, 0.7))
     street.blend((84, 84, 86), street.rows(0.7, 1.0))
-    street.shade(0.75 + 0.25 * np.minimum(street.v * 3, 1)[:, None, None])
+    street.shade(0.75 + 0.25 * np.minimum(street.v * 3, 1))

@@ -7,15 +7,15 @@ from collections.abc import Callable
 import numpy as np
 
 from steadypix.data.scenes.facade_layout import Element, Facade
-from steadypix.data.scenes.texture import Canvas, Patch
+from steadypix.data.scenes.texture import Box, Canvas, Patch
 
 
-def _drop_shadow(canvas: Canvas, box: tuple[float, float, float, float], light: int, *, reach: float) -> None:
+def _drop_shadow(canvas: Canvas, box: Box, light: int, *, reach: float) -> None:
     """Darken the wall below `box` and to the side away from the light, fading downwards."""
     x0, _, x1, y1 = box
     shift = light * reach * 0.6
     below = canvas.patch(x0 + shift, y1, x1 + shift, y1 + reach)
-    below.shade(0.55 + 0.35 * below.v[:, None, None])
+    below.shade(0.55 + 0.35 * below.v)
 
 
 def _paint_window(canvas: Canvas, facade: Facade, element: Element, rng: np.random.Generator) -> None:
@@ -32,7 +32,7 @@ def _paint_window(canvas: Canvas, facade: Facade, element: Element, rng: np.rand
         lintel.blend(facade.colour * 0.86)
         lintel.blend((206, 190, 168), 0.8 * lintel.col_stripes(0.0105, 0.26))
     patch = canvas.patch(*element.box)
-    u, v = patch.u[None, :, None], patch.v[:, None, None]
+    u, v = patch.u, patch.v
     room, bright = np.array([34.0, 42, 56]), np.array([136.0, 164, 196])
     # A slanted edge splits the glass into what mirrors the sky and what mirrors the street.
     mirror = np.clip((tilt + 0.3 * u - v) * 7, 0, 1) * (0.35 + 0.4 * sky)
@@ -84,13 +84,13 @@ def _paint_sill(canvas: Canvas, facade: Facade, element: Element, _: np.random.G
     """A light slab with a lit top, and its shadow on the wall."""
     _drop_shadow(canvas, element.box, facade.light, reach=0.011)
     patch = canvas.patch(*element.box)
-    patch.blend(facade.trim * (1.1 - 0.22 * patch.v[:, None, None]))
+    patch.blend(facade.trim * (1.1 - 0.22 * patch.v))
 
 
 def _paint_cornice(canvas: Canvas, facade: Facade, element: Element, _: np.random.Generator) -> None:
     """A hood over a window: a flat shelf, a gable, or a segment of a circle."""
     patch = canvas.patch(*element.box)
-    u, v = patch.u[None, :, None], patch.v[:, None, None]
+    u, v = patch.u, patch.v
     if element.style == "flat":
         patch.blend(facade.trim * (1.12 - 0.3 * v))
         patch.shade(1 - 0.35 * patch.rows(0.45, 0.6))
@@ -111,7 +111,7 @@ def _paint_molding(canvas: Canvas, facade: Facade, element: Element, _: np.rando
     _drop_shadow(canvas, element.box, 0, reach=0.02 if crown else 0.011)
     patch = canvas.patch(*element.box)
     height = element.box[3] - element.box[1]
-    patch.blend(facade.trim * (1.1 - 0.16 * patch.v[:, None, None]))
+    patch.blend(facade.trim * (1.1 - 0.16 * patch.v))
     if not crown:
         patch.shade(1 - 0.3 * patch.rows(0.62, 0.8))
         return
@@ -129,14 +129,14 @@ def _paint_pillar(canvas: Canvas, facade: Facade, element: Element, _: np.random
     shift = facade.light * 0.007
     canvas.shade((x0 + shift, y0, x1 + shift, y1), 0.68)
     patch = canvas.patch(*element.box)
-    u = patch.u[None, :, None] if facade.light > 0 else 1 - patch.u[None, :, None]
+    u = patch.u if facade.light > 0 else 1 - patch.u
     patch.blend(facade.trim * (1.1 - 0.34 * u))
     flutes = np.arange(1, 4) / 4 - 0.06
     shaft = patch.rows(0.018 / height, 1 - 0.02 / height)
     patch.shade(1 - 0.3 * patch.cols(flutes, flutes + 0.12) * shaft)
     for top, low in ((y0, y0 + 0.016), (y1 - 0.018, y1)):
         block = canvas.patch(x0 - width * 0.12, top, x1 + width * 0.12, low)
-        block.blend(facade.trim * (1.12 - 0.3 * block.v[:, None, None]))
+        block.blend(facade.trim * (1.12 - 0.3 * block.v))
 
 
 def _paint_deco(canvas: Canvas, facade: Facade, element: Element, _: np.random.Generator) -> None:
@@ -144,7 +144,7 @@ def _paint_deco(canvas: Canvas, facade: Facade, element: Element, _: np.random.G
     patch = canvas.patch(*element.box)
     patch.blend(facade.trim)
     patch.shade(1 - 0.3 * patch.rows(0.15, 0.85) * patch.cols(0.05, 0.95))
-    u, v = patch.u[None, :, None], patch.v[:, None, None]
+    u, v = patch.u, patch.v
     wave = np.abs((u * 4) % 1 - 0.5) + np.abs(v - 0.5) * 0.8
     patch.blend(facade.trim * 1.12, np.clip((0.36 - wave) * 6, 0, 1))
 
@@ -166,7 +166,7 @@ def _paint_balcony(canvas: Canvas, facade: Facade, element: Element, _: np.rando
     post = 0.006 / (x1 - x0)
     rail.blend(iron, rail.cols(np.array([0, 1 - post]), np.array([post, 1.0])))
     floor = canvas.patch(x0, slab, x1, y1)
-    floor.blend(facade.trim * (1.1 - 0.4 * floor.v[:, None, None]))
+    floor.blend(facade.trim * (1.1 - 0.4 * floor.v))
 
 
 def _paint_door(canvas: Canvas, facade: Facade, element: Element, _: np.random.Generator) -> None:
@@ -201,7 +201,7 @@ def _paint_shop(canvas: Canvas, facade: Facade, element: Element, rng: np.random
     patch = canvas.patch(*element.box)
     patch.blend(paint)
     glass = canvas.patch(x0 + 0.008, y0 + height * 0.24, x1 - 0.008, y1 - height * 0.16)
-    u, v = glass.u[None, :, None], glass.v[:, None, None]
+    u, v = glass.u, glass.v
     glass.blend(np.array([122, 104, 84]) - 46 * v + 22 * np.clip((0.5 + 0.4 * u - v) * 9, 0, 1))
     for place, tall, wide, hue in rng.uniform(0, 1, (10, 4)):
         left, base = 0.03 + place * 0.87, 0.96
@@ -219,7 +219,7 @@ def _paint_shop(canvas: Canvas, facade: Facade, element: Element, rng: np.random
         awning = canvas.patch(x0, y0, x1, y0 + height * 0.34)
         awning.blend((236, 228, 212))
         awning.blend((172, 58, 48), awning.col_stripes(0.022, 0.5))
-        awning.shade(1.05 - 0.3 * awning.v[:, None, None])
+        awning.shade(1.05 - 0.3 * awning.v)
         awning.shade(1 - 0.3 * awning.rows(0.84, 0.88))
         canvas.shade((x0, y0 + height * 0.34, x1, y0 + height * 0.46), 0.6)
         return
@@ -229,7 +229,7 @@ def _paint_shop(canvas: Canvas, facade: Facade, element: Element, rng: np.random
 def _paint_sign(sign: Patch, rng: np.random.Generator) -> None:
     """A painted board with a line of made-up letters: stems, and bars at three heights."""
     width = sign.box[2] - sign.box[0]
-    sign.blend(np.array([104, 44, 42]) * (1.15 - 0.3 * sign.v[:, None, None]))
+    sign.blend(np.array([104, 44, 42]) * (1.15 - 0.3 * sign.v))
     pitch, stroke, gold = 0.014 / width, 0.003 / width, (240, 222, 170)
     strokes = rng.random((64, 5)) < np.array([0.85, 0.5, 0.6, 0.45, 0.55])
     starts = 0.15 + np.arange(min(int(0.7 / pitch), 64)) * pitch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,55 +28,30 @@ _ROOFS = np.array(
 _FLAT_ROOFS = np.array([(196, 194, 188), (172, 168, 160), (150, 148, 146), (206, 200, 186)])
 
 
+_Block = Sequence[float]  # between four streets: u0, v0, u1, v1 in the axes of the grid
+
+
 class Buildings(NamedTuple):
-    """Houses and halls, as arrays over all of them.
+    """Houses and halls, as arrays over all of them."""
 
-    Attributes:
-        corners: In relative units, float64 (n, 4, 2); the first side runs along the ridge.
-        height: Length of the shadow, in relative units, (n,).
-        flat: Whether the roof is flat, instead of two slopes, bool (n,).
-        colour: RGB of the roof, float64 (n, 3).
-    """
-
-    corners: np.ndarray
-    height: np.ndarray
-    flat: np.ndarray
-    colour: np.ndarray
+    corners: np.ndarray  # in relative units, float64 (n, 4, 2); the first side runs along the ridge
+    height: np.ndarray  # length of the shadow, in relative units, (n,)
+    flat: np.ndarray  # whether the roof is flat, instead of two slopes, bool (n,)
+    colour: np.ndarray  # RGB of the roof, float64 (n, 3)
 
 
 class Town(NamedTuple):
-    """Everything about a map that does not depend on the size it is drawn at.
-
-    Attributes:
-        roads: All roads.
-        water: Outlines of rivers and lakes, each (n, 2).
-        parks: Outlines of parks, each (4, 2).
-        yards: Outlines of paved yards, each (4, 2).
-        buildings: All buildings.
-        trees: x, y and radius of each tree, (n, 3).
-        cars: x, y, heading, index of the colour and level in `LEVELS` (-1: parked), (n, 5).
-        marks: White lines as x0, y0, x1, y1 and level (as for cars), (n, 5).
-        sun: Unit vector along which shadows fall.
-    """
+    """Everything about a map that does not depend on the size it is drawn at."""
 
     roads: list[Road]
-    water: list[np.ndarray]
-    parks: list[np.ndarray]
-    yards: list[np.ndarray]
+    water: list[np.ndarray]  # outlines of rivers and lakes, each (n, 2)
+    parks: list[np.ndarray]  # outlines, each (4, 2)
+    yards: list[np.ndarray]  # outlines of paved yards, each (4, 2)
     buildings: Buildings
-    trees: np.ndarray
-    cars: np.ndarray
-    marks: np.ndarray
-    sun: np.ndarray
-
-
-class _Block(NamedTuple):
-    """A block between four streets, in the axes of the grid."""
-
-    u0: float
-    v0: float
-    u1: float
-    v1: float
+    trees: np.ndarray  # x, y and radius of each tree, (n, 3)
+    cars: np.ndarray  # x, y, heading, index of the colour and level in `LEVELS` (-1: parked), (n, 5)
+    marks: np.ndarray  # white lines as x0, y0, x1, y1 and level (as for cars), (n, 5)
+    sun: np.ndarray  # unit vector along which shadows fall
 
 
 class _Lots:
@@ -109,14 +85,9 @@ class _Lots:
 
 
 def plan_town(rng: np.random.Generator) -> Town:
-    """Draw the layout of a map.
+    """Draw the layout of a map: a turned street grid with blocks of houses, halls and parks.
 
-    Args:
-        rng: The only source of randomness.
-
-    Returns:
-        A turned street grid with blocks of houses, halls and parks; most have an avenue across
-        the grid, a winding motorway, a river or a lake.
+    Most have an avenue across the grid, a winding motorway, a river or a lake.
     """
     grid = street_grid(rng)
     roads, barriers = through_roads(rng)
@@ -175,8 +146,8 @@ def _blocks(rng: np.random.Generator, grid: Grid, barriers: list[Barrier]) -> _L
     high = _pairs((grid.us - u_half)[1:], (grid.vs - v_half)[1:])
     outlines = grid.quads((low + high) / 2, (high - low) / 2)
     unseen = ((outlines.max(1) < -0.02) | (outlines.min(1) > 1.02)).any(1)
-    for edges, outline, hidden in zip(np.hstack([low, high]).tolist(), outlines, unseen, strict=True):
-        block, kind = _Block(*edges), rng.random()
+    for block, outline, hidden in zip(np.hstack([low, high]).tolist(), outlines, unseen, strict=True):
+        kind = rng.random()
         if hidden:
             continue
         if kind < 0.1:
@@ -188,7 +159,8 @@ def _blocks(rng: np.random.Generator, grid: Grid, barriers: list[Barrier]) -> _L
             lots.trees.append(_street_trees(rng, block, 8))
         else:
             lots.buildings.append(_houses(rng, block))
-            inner = _Block(block.u0 + 0.01, block.v0 + 0.045, block.u1 - 0.01, block.v1 - 0.045)
+            u0, v0, u1, v1 = block
+            inner = (u0 + 0.01, v0 + 0.045, u1 - 0.01, v1 - 0.045)
             lots.trees.append(_scatter(rng, inner, int(16 * leafy)))
             lots.trees.append(_street_trees(rng, block, int(12 * leafy)))
     return lots
@@ -249,7 +221,7 @@ def _add_halls(rng: np.random.Generator, grid: Grid, block: _Block, lots: _Lots)
         tint = _FLAT_ROOFS[rng.integers(len(_FLAT_ROOFS))] * rng.uniform(0.92, 1.06)
         height = rng.uniform(0.012, 0.03)
         if rng.random() < 0.25:
-            _add_car_park(rng, grid, _Block(low + 0.006, v0 + 0.008, high - 0.006, v1 - 0.008), lots)
+            _add_car_park(rng, grid, (low + 0.006, v0 + 0.008, high - 0.006, v1 - 0.008), lots)
             continue
         reach = float(np.hypot(*half)) * 0.9
         lots.buildings.append(np.array([[*middle, *half, *tint, height, True, False, reach]]))

@@ -35,15 +35,7 @@ Ink = int | tuple[int, ...]
 
 
 def draw_map(town: Town, size: int) -> np.ndarray:
-    """Rasterise the map side, without anti-aliasing.
-
-    Args:
-        town: The layout.
-        size: Pixels a side.
-
-    Returns:
-        uint8 (size, size, 3), every pixel one of `MAP_PALETTE`.
-    """
+    """Rasterise the map side (size, size, 3) uint8: flat colours of `MAP_PALETTE`, no anti-aliasing."""
     brush = _Brush("L", size, _IDS["land"])
     for park in town.parks:
         brush.polygon(park, _IDS["park"])
@@ -66,17 +58,7 @@ def draw_map(town: Town, size: int) -> np.ndarray:
 def draw_aerial(
     town: Town, size: int, *, detail: np.random.Generator, sensor: np.random.Generator
 ) -> np.ndarray:
-    """Render the aerial picture.
-
-    Args:
-        town: The layout.
-        size: Pixels a side.
-        detail: Source of all that belongs to the scene; what it gives does not depend on `size`.
-        sensor: Source of the noise of the pixels.
-
-    Returns:
-        uint8 (size, size, 3) RGB.
-    """
+    """Render the aerial picture (size, size, 3) uint8: details from `detail`, pixel noise from `sensor`."""
     brush = _Brush("RGB", size, (98, 108, 72))
     wet = _Brush("L", size, 0)
     _paint_ground(brush, wet, town)
@@ -104,8 +86,8 @@ def _paint_ground(brush: _Brush, wet: _Brush, town: Town) -> None:
         middle = park.mean(0)
         paths = np.hstack([park, np.tile(middle, (len(park), 1))])
         brush.lines(paths, 0.006, (176, 164, 136))
-        brush.disc(middle, 0.016, (176, 164, 136))
-        brush.disc(middle, 0.01, (92, 122, 64))
+        brush.discs(middle[None], 0.016, [(176, 164, 136)])
+        brush.discs(middle[None], 0.01, [(92, 122, 64)])
     _paint_traffic(brush, town, -1)
     _paint_roads(brush, town, 0)
     for shore in town.water:
@@ -149,8 +131,7 @@ def _paint_shadows(brush: _Brush, town: Town) -> None:
     shade.polygons(corners + town.sun * height, 1)
     shade.polygons(corners[town.buildings.flat] + town.sun * 0.008, 1)
     centres, radii = town.trees[:, :2], town.trees[:, 2]
-    for box in shade.discs(centres + town.sun * 0.8 * radii[:, None], radii):
-        shade.draw.ellipse(box, fill=1)
+    shade.discs(centres + town.sun * 0.8 * radii[:, None], radii, 1)
     dark = [value * 118 // 255 for value in range(256)]
     brush.image.paste(brush.image.point(dark * 3), mask=shade.image)
 
@@ -160,14 +141,11 @@ def _paint_trees(brush: _Brush, town: Town, rng: np.random.Generator) -> None:
     tints = np.array([58, 82, 44]) * rng.uniform(0.8, 1.2, (len(town.trees), 1))
     centres, radii = town.trees[:, :2], town.trees[:, 2]
     towards = town.sun * radii[:, None]
-    layers = []
-    for shift, share, light in ((0.0, 1.0, 0.72), (-0.18, 0.74, 1.08), (-0.36, 0.38, 1.42)):
-        boxes = brush.discs(centres + shift * towards, radii * share)
-        layers.append(zip(boxes, _inks(tints * light), strict=True))
+    shifts, shares, lights = np.array([(0.0, 1.0, 0.72), (-0.18, 0.74, 1.08), (-0.36, 0.38, 1.42)]).T
     # Tree by tree, since a crown hides parts of the one before.
-    for tree in zip(*layers, strict=True):
-        for box, ink in tree:
-            brush.draw.ellipse(box, fill=ink)
+    layers = centres[:, None] + shifts[:, None] * towards[:, None]
+    inks = _inks((tints[:, None] * lights[:, None]).reshape(-1, 3))
+    brush.discs(layers.reshape(-1, 2), np.outer(radii, shares).ravel(), inks)
 
 
 def _paint_buildings(brush: _Brush, town: Town, rng: np.random.Generator) -> None:
@@ -177,15 +155,11 @@ def _paint_buildings(brush: _Brush, town: Town, rng: np.random.Generator) -> Non
     left, right = (a + d) / 2, (b + c) / 2
     facing = ((d - a) @ town.sun / np.maximum(np.linalg.norm(d - a, axis=1), 1e-9))[:, None]
     tint = colour[~flat]
-    near = _inks(tint * (1 + 0.24 * facing))
-    far = _inks(tint * (1 - 0.24 * facing))
-    slopes = np.stack([a, b, right, left], 1), np.stack([left, right, c, d], 1)
-    brush.polygons(slopes[0], near)
-    brush.polygons(slopes[1], far)
+    near, far = _inks(tint * (1 + 0.24 * facing)), _inks(tint * (1 - 0.24 * facing))
+    brush.polygons(np.stack([a, b, right, left], 1), near)
+    brush.polygons(np.stack([left, right, c, d], 1), far)
     brush.lines(np.concatenate([left, right], 1), 0.002, (150, 136, 122))
-    chimneys = brush.discs(left + (right - left) * 0.3 + (a - left) * 0.35, 0.0022)
-    for box, ink in zip(chimneys, _inks(tint * 0.55), strict=True):
-        brush.draw.ellipse(box, fill=ink)
+    brush.discs(left + (right - left) * 0.3 + (a - left) * 0.35, 0.0022, _inks(tint * 0.55))
     for roof, ink in zip(corners[flat], colour[flat], strict=True):
         _paint_flat_roof(brush, roof, ink, town.sun, rng)
 
@@ -227,14 +201,12 @@ class _Brush:
         for index, outline in enumerate(flat):
             self.draw.polygon(outline, fill=inks if isinstance(inks, int) else inks[index])
 
-    def discs(self, centres: np.ndarray, radii: np.ndarray | float) -> list[list[float]]:
-        """Bounding boxes, as PIL wants them, of discs about `centres` (n, 2)."""
+    def discs(self, centres: np.ndarray, radii: np.ndarray | float, inks: list[Ink] | int) -> None:
+        """Fill many discs about `centres` (n, 2), in one colour or in one each."""
         radius = np.broadcast_to(radii, len(centres))[:, None]
-        return (np.hstack([centres - radius, centres + radius]) * self.scale).tolist()
-
-    def disc(self, centre: np.ndarray, radius: float, fill: Ink) -> None:
-        """Fill a disc."""
-        self.draw.ellipse(self.discs(centre[None], radius)[0], fill=fill)
+        boxes = (np.hstack([centres - radius, centres + radius]) * self.scale).tolist()
+        for index, box in enumerate(boxes):
+            self.draw.ellipse(box, fill=inks if isinstance(inks, int) else inks[index])
 
     def lines(self, ends: np.ndarray, width: float, fill: Ink) -> None:
         """Draw straight lines between ends (n, 4): x0, y0, x1, y1."""

@@ -15,28 +15,18 @@ _DASH, _SOLID = 0.005, 0.0101
 _LINES = {
     "street": ((0.0, _DASH),),
     "avenue": ((0.0, _DASH), (-0.42, _SOLID), (0.42, _SOLID)),
-    "motorway": (
-        (-0.25, _DASH),
-        (0.25, _DASH),
-        *((aside, _SOLID) for aside in (-0.45, -0.03, 0.03, 0.45)),
-    ),
+    "motorway": (*((a, _DASH) for a in (-0.25, 0.25)), *((a, _SOLID) for a in (-0.45, -0.03, 0.03, 0.45))),
 }
 # A line (n, 2), and how far all that is not allowed on it has to keep from it.
 Barrier = tuple[np.ndarray, float]
 
 
 class Road(NamedTuple):
-    """A road along a line of points.
+    """A road along a line of points."""
 
-    Attributes:
-        line: Points in relative units, float64 (n, 2), x and y.
-        width: Of the carriageway, in relative units.
-        kind: "street", "avenue" or "motorway".
-    """
-
-    line: np.ndarray
-    width: float
-    kind: str
+    line: np.ndarray  # x and y in relative units, float64 (n, 2)
+    width: float  # of the carriageway, in relative units
+    kind: str  # one of `LEVELS`
 
 
 class Grid(NamedTuple):

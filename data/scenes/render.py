@@ -73,20 +73,16 @@ def contact_sheet(kind: str, *, count: int = 16, size: int = 256, seed: int = 0)
     """
     count = _checked("count", count, 1)
     size = _checked("size", size, _SMALLEST)
-    thin = max(size // 128, 1)
-    wide = 4 * thin
-    columns = math.ceil(count**0.5)
-    rows = -(-count // columns)
+    thin, columns = max(size // 128, 1), math.ceil(count**0.5)
+    wide, rows = 4 * thin, -(-count // columns)
     cell_h, cell_w = size + wide, 2 * size + thin + wide
-    shape = (rows * cell_h + wide, columns * cell_w + wide, 3)
-    sheet = np.full(shape, _SEPARATOR, np.uint8)
+    sheet = np.full((rows * cell_h + wide, columns * cell_w + wide, 3), _SEPARATOR, np.uint8)
     for index in range(count):
-        photo, labels = render_pair(kind, size=size, seed=seed, index=index)
         row, column = divmod(index, columns)
         top, left = wide + row * cell_h, wide + column * cell_w
-        sheet[top : top + size, left : left + size] = photo
-        left += size + thin
-        sheet[top : top + size, left : left + size] = labels
+        for picture in render_pair(kind, size=size, seed=seed, index=index):
+            sheet[top : top + size, left : left + size] = picture
+            left += size + thin
     return sheet
 
 

@@ -12,22 +12,16 @@ from typing import NamedTuple
 import numpy as np
 
 Colour = tuple[float, float, float] | np.ndarray
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in relative units
 
 
 def coverage(
     first: int, last: int, starts: np.ndarray | float, ends: np.ndarray | float, *, size: int
 ) -> np.ndarray:
-    """Share of each pixel that lies in an interval, per interval.
+    """Share of each pixel from `first` to before `last` that lies in an interval, per interval.
 
-    Args:
-        first: Index of the first pixel.
-        last: Index after the last pixel.
-        starts: Left ends of the intervals in relative units, shape (k,) or a number.
-        ends: Right ends, as `starts`.
-        size: Number of pixels in the unit length.
-
-    Returns:
-        float32 array of shape (k, last - first), values 0 to 1.
+    `starts` and `ends` are in relative units, (k,) or numbers; `size` is the number of pixels in the unit
+    length. The result is float32 (k, last - first), 0 to 1.
     """
     left = np.arange(first, last)
     low = np.atleast_1d(starts)[:, None] * size
@@ -37,18 +31,10 @@ def coverage(
 
 
 def stripes(first: int, last: int, *, size: int, origin: float, period: float, duty: float) -> np.ndarray:
-    """Share of each pixel covered by stripes that repeat for ever.
+    """Share of each pixel from `first` to before `last` covered by stripes that repeat for ever.
 
-    Args:
-        first: Index of the first pixel.
-        last: Index after the last pixel.
-        size: Number of pixels in the unit length.
-        origin: Where one of the stripes starts, in relative units.
-        period: Distance from stripe to stripe, in relative units, above 0.
-        duty: Share of the period that a stripe takes, 0 to 1.
-
-    Returns:
-        float32 array of shape (last - first,), values 0 to 1.
+    One of them starts at `origin`, and each takes the share `duty` of `period`, both in relative units;
+    `size` is the number of pixels in the unit length. The result is float32 (last - first,), 0 to 1.
     """
     edge = (np.arange(first, last + 1) / size - origin) / period
     whole = np.floor(edge)
@@ -57,53 +43,41 @@ def stripes(first: int, last: int, *, size: int, origin: float, period: float, d
 
 
 class Patch(NamedTuple):
-    """A rectangle of a canvas, with what is needed to paint in it.
+    """A rectangle of a canvas, with what is needed to paint in it."""
 
-    Attributes:
-        view: The pixels it touches, a writable float32 view of shape (h, w, 3).
-        alpha: Share of each pixel inside the rectangle, float32 (h, w, 1).
-        row: First pixel row.
-        col: First pixel column.
-        size: Pixels in the unit length.
-        u: Position of each pixel column in the rectangle, 0 (left) to 1, float32 (w,).
-        v: Position of each pixel row in the rectangle, 0 (top) to 1, float32 (h,).
-        box: The rectangle (x0, y0, x1, y1) in relative units.
-    """
-
-    view: np.ndarray
-    alpha: np.ndarray
-    row: int
-    col: int
-    size: int
-    u: np.ndarray
-    v: np.ndarray
-    box: tuple[float, float, float, float]
+    view: np.ndarray  # the pixels it touches, a writable float32 view of shape (h, w, 3)
+    alpha: np.ndarray  # share of each pixel inside the rectangle, float32 (h, w, 1)
+    row: int  # first pixel row
+    col: int  # first pixel column
+    size: int  # pixels in the unit length
+    u: np.ndarray  # position of each pixel column in the rectangle, 0 (left) to 1, float32 (1, w, 1)
+    v: np.ndarray  # position of each pixel row in the rectangle, 0 (top) to 1, float32 (h, 1, 1)
+    box: Box
 
     def cols(self, starts: np.ndarray | float, ends: np.ndarray | float) -> np.ndarray:
         """Coverage by upright bars given in local units (0 to 1): float32 (1, w, 1)."""
-        x0, width = self.box[0], self.box[2] - self.box[0]
-        lows, highs = x0 + np.asarray(starts) * width, x0 + np.asarray(ends) * width
-        last = self.col + self.view.shape[1]
-        return coverage(self.col, last, lows, highs, size=self.size).sum(0)[None, :, None]
+        return self._bars(0, self.col, self.u.size, starts, ends)[None, :, None]
 
     def rows(self, starts: np.ndarray | float, ends: np.ndarray | float) -> np.ndarray:
         """Coverage by level bars given in local units (0 to 1): float32 (h, 1, 1)."""
-        y0, height = self.box[1], self.box[3] - self.box[1]
-        lows, highs = y0 + np.asarray(starts) * height, y0 + np.asarray(ends) * height
-        last = self.row + self.view.shape[0]
-        return coverage(self.row, last, lows, highs, size=self.size).sum(0)[:, None, None]
+        return self._bars(1, self.row, self.v.size, starts, ends)[:, None, None]
 
-    def col_stripes(self, period: float, duty: float, offset: float = 0.0) -> np.ndarray:
+    def _bars(
+        self, axis: int, first: int, count: int, starts: np.ndarray | float, ends: np.ndarray | float
+    ) -> np.ndarray:
+        low, extent = self.box[axis], self.box[axis + 2] - self.box[axis]
+        lows, highs = low + np.asarray(starts) * extent, low + np.asarray(ends) * extent
+        return coverage(first, first + count, lows, highs, size=self.size).sum(0)
+
+    def col_stripes(self, period: float, duty: float) -> np.ndarray:
         """Coverage by upright stripes, `period` in relative units: float32 (1, w, 1)."""
-        last = self.col + self.view.shape[1]
-        origin = self.box[0] + offset
+        last, origin = self.col + self.u.size, self.box[0]
         lines = stripes(self.col, last, size=self.size, origin=origin, period=period, duty=duty)
         return lines[None, :, None]
 
     def row_stripes(self, period: float, duty: float, offset: float = 0.0) -> np.ndarray:
         """Coverage by level stripes, `period` in relative units: float32 (h, 1, 1)."""
-        last = self.row + self.view.shape[0]
-        origin = self.box[1] + offset
+        last, origin = self.row + self.v.size, self.box[1] + offset
         lines = stripes(self.row, last, size=self.size, origin=origin, period=period, duty=duty)
         return lines[:, None, None]
 
@@ -128,12 +102,7 @@ def _profile(first: int, last: int, low: float, high: float, size: int) -> tuple
 
 
 class Canvas:
-    """A square float32 picture addressed in relative units.
-
-    Attributes:
-        size: Pixels a side.
-        pixels: float32 (size, size, 3), nominally 0 to 255.
-    """
+    """A square picture addressed in relative units: `pixels` (size, size, 3) float32, nominally 0 to 255."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -148,29 +117,23 @@ class Canvas:
         across, u = _profile(left, right, x0, x1, size)
         down, v = _profile(top, bottom, y0, y1, size)
         alpha = down[:, None, None] * across[None, :, None]
-        view = self.pixels[top:bottom, left:right]
-        return Patch(view, alpha, top, left, size, u, v, (x0, y0, x1, y1))
+        view, box = self.pixels[top:bottom, left:right], (x0, y0, x1, y1)
+        return Patch(view, alpha, top, left, size, u[None, :, None], v[:, None, None], box)
 
-    def fill(self, box: tuple[float, float, float, float], colour: Colour) -> None:
-        """Fill the rectangle `box` = (x0, y0, x1, y1) with one colour."""
+    def fill(self, box: Box, colour: Colour) -> None:
+        """Fill a rectangle with one colour."""
         self.patch(*box).blend(colour)
 
-    def shade(self, box: tuple[float, float, float, float], factor: float) -> None:
-        """Multiply the rectangle `box` = (x0, y0, x1, y1) by `factor`."""
+    def shade(self, box: Box, factor: float) -> None:
+        """Multiply a rectangle by `factor`."""
         self.patch(*box).shade(factor)
 
 
 def value_noise(rng: np.random.Generator, *, size: int, cells: int, octaves: int = 3) -> np.ndarray:
-    """Smooth random field that does not depend on the sampling.
+    """Smooth random field that does not depend on the sampling, nor what is drawn from `rng` on `size`.
 
-    Args:
-        rng: Source of the lattice values; the number drawn does not depend on `size`.
-        size: Pixels a side of the result.
-        cells: Lattice cells a side in the coarsest octave; each further one doubles it.
-        octaves: Number of octaves, each half as strong as the one before.
-
-    Returns:
-        float32 (size, size) with mean near 0, nearly all of it in -1 to 1.
+    The coarsest of the octaves has `cells` lattice cells a side; each further one has twice as many and half
+    the strength. The result is float32 (size, size), mean near 0, nearly all of it in -1 to 1.
     """
     field = np.zeros((size, size), np.float32)
     weight = 1.0
@@ -193,16 +156,9 @@ def masonry(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bricks or blocks in running bond, filtered exactly over each pixel.
 
-    Args:
-        rng: Source of the tone of each brick.
-        patch: Where the wall is.
-        course: Height of a course with its joint, in relative units.
-        length: Length of a brick with its joint, in relative units.
-        joint: Width of the joints, in relative units.
-
-    Returns:
-        Two float32 arrays (h, w, 1): the tone (random per brick, -1 to 1, times the share of the
-        pixel that is brick), and that share itself.
+    `course` is the height and `length` the length of a brick with its joint, `joint` the joint's width, in
+    relative units. The results are float32 (h, w, 1): the tone (random per brick, -1 to 1, times the share
+    of the pixel that is brick), and that share itself.
     """
     x0, y0, x1, y1 = patch.box
     courses, bricks = int(np.ceil((y1 - y0) / course)), int(np.ceil((x1 - x0) / length)) + 1

@@ -1,6 +1,7 @@
 """Charts of a stability evaluation: dB against the shift, and heat maps over (dx, dy).
 
-They read the results alone (the content of `results.json`), so they can be drawn again at any time.
+Like all charts, they read the results alone (the content of `results.json`), so they can be drawn again at
+any time.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from steadypix.eval.charts.style import (
     INK,
     Results,
     chart,
+    colour_bar,
+    colour_scale,
     data_note,
     line_look,
     panels,
-    plain_axes,
     shorten,
 )
 from steadypix.eval.metrics.decibels import IDENTICAL_DB, Array
@@ -32,11 +34,7 @@ if TYPE_CHECKING:
 # Beyond this no eye and no 8-bit file shows the change, and an exact network's 150 dB would squash
 # the other lines.
 OFF_SCALE_DB = 80.0
-AXIS_LABELS = {
-    "x": "shift right, px",
-    "y": "shift down, px",
-    "diagonal": "shift right and down, px",
-}
+AXIS_LABELS = {"x": "shift right, px", "y": "shift down, px", "diagonal": "shift right and down, px"}
 
 
 @dataclass(frozen=True)
@@ -56,10 +54,6 @@ def draw_curve(path: str | os.PathLike[str], results: Results) -> None:
     Bands are the 95 % intervals over images. Since soft outputs are stable for free, the legend
     gives each model's sharpness too. What is beyond `OFF_SCALE_DB` is marked in a strip above the
     scale: an exact model would else press the others together.
-
-    Args:
-        path: of the PNG.
-        results: as in `results.json`.
 
     Raises:
         ValueError: if no model has a stability.
@@ -90,10 +84,6 @@ def draw_map(path: str | os.PathLike[str], results: Results) -> None:
 
     The unshifted place is left grey. "=" marks identical pairs, ">" what is beyond the scale.
 
-    Args:
-        path: of the PNG.
-        results: as in `results.json`, with a "map" in one model at least.
-
     Raises:
         ValueError: if no model has a map.
     """
@@ -108,20 +98,16 @@ def draw_map(path: str | os.PathLike[str], results: Results) -> None:
     size = 1.5 + 3.1 * columns, 0.9 + 3.3 * math.ceil(len(maps) / columns)
     with chart(path, size, "Stability over both directions" + data_note(results)) as figure:
         from matplotlib import colormaps
-        from matplotlib.cm import ScalarMappable
-        from matplotlib.colors import Normalize
 
         colors = colormaps["viridis"].with_extremes(bad="#e4e4e7", over="#fff7b0")
-        mappable = ScalarMappable(Normalize(low, high if high > low else low + 1), colors)
+        mappable = colour_scale(low, high if high > low else low + 1, colors)
         grid = panels(figure, len(maps), columns, ylabel=AXIS_LABELS["y"])
         for axes, (name, protocol, entry), value in zip(grid, maps, values, strict=True):
             _draw_cells(axes, value, entry, mappable)
             axes.set_xlabel(AXIS_LABELS["x"])
             axes.set_title(f"{shorten(name, 26)}\n{protocol}, margin {entry['margin_px']} px", fontsize=10)
         beyond = "max" if finite.size > shown.size else "neither"
-        bar = figure.colorbar(mappable, ax=figure.axes, extend=beyond, shrink=0.85)
-        bar.set_label("stability, dB")
-        bar.outline.set_visible(False)
+        colour_bar(figure, mappable, "stability, dB", ax=figure.axes, extend=beyond, shrink=0.85)
 
 
 class _Scale:
@@ -175,7 +161,6 @@ def _draw_panel(axes: Axes, lines: Sequence[_Line | None], scale: _Scale) -> Non
     axes.set_yticks([tick for tick in axes.get_yticks() if scale.bottom <= tick <= scale.top])
     every = math.ceil(len(shifts) / 16)
     axes.set_xticks(shifts[::every] if 0 not in shifts else [s for s in shifts if s % every == 0])
-    plain_axes(axes)
 
 
 def _draw_cells(axes: Axes, values: Array, entry: Results, mappable: ScalarMappable) -> None:
@@ -184,7 +169,7 @@ def _draw_cells(axes: Axes, values: Array, entry: Results, mappable: ScalarMappa
     for place, names in (("x", entry["dx"]), ("y", entry["dy"])):
         every = math.ceil(len(names) / 12)
         axes.set(**{f"{place}ticks": range(0, len(names), every), f"{place}ticklabels": names[::every]})
-    axes.tick_params(length=0)
+    axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     if max(values.shape) > 10:
         return  # the numbers would not be readable

@@ -54,21 +54,11 @@ def write(
 ) -> None:
     """Write `text` at `xy`, wrapped at spaces into `lines` of `width` px.
 
-    What does not fit loses its middle to an ellipsis: names of one family differ at their ends.
-
-    Args:
-        image: written to.
-        xy: the text's anchor, in px.
-        text: any; line breaks count as spaces.
-        size: of the font in px.
-        width: of a line in px.
-        bold: thicken the strokes (the font at hand has one weight).
-        fill: colour.
-        anchor: Pillow's anchor, by default the left end at the ascender.
-        lines: at most so many.
+    What does not fit loses its middle to an ellipsis: names of one family differ at their ends. Lengths are
+    in px, line breaks count as spaces, and `anchor` is Pillow's, by default the left end at the ascender.
     """
     pen, font = ImageDraw.Draw(image), _font(size)
-    stroke = size / 48 if bold else 0
+    stroke = size / 48 if bold else 0  # the font at hand has one weight
     for number, line in enumerate(_wrapped(text.translate(_PLAIN), font, width, lines)):
         place = (xy[0], xy[1] + round(number * size * 1.3))
         pen.text(place, line, fill=fill, font=font, anchor=anchor, stroke_width=stroke)

@@ -29,32 +29,20 @@ def save_flicker(
 ) -> None:
     """Write an endless WebP animation of the shifts, the models side by side, four in a row.
 
-    In a still picture stability cannot be seen; here an unstable output shimmers.
-
-    Args:
-        path: of the WebP; it appears whole or not at all.
-        strips: the models.
-        shifts: a label per shift and frame.
-        heading: what the labels count, written before them.
-        fps: frames a second.
-        max_bytes: lossless if the file stays below it, else as good as it can be (quality 70 or
-            more, even if that is larger).
+    In a still picture stability cannot be seen; here an unstable output shimmers. Every frame is labelled
+    with `heading` and one of `shifts`. The file is lossless if it stays below `max_bytes`, else as good as it
+    can be (quality 70 or more, even if that is larger), and appears whole or not at all.
 
     Raises:
         ValueError: as in `draw_grid`.
     """
     outputs = _outputs(strips, shifts)
     factor = max(1, round(FLICKER_PX / max(outputs[0].shape[1:3])))
-    frames = [
-        _frame(
-            strips,
-            [pixels[index] for pixels in outputs],
-            factor,
-            f"{heading} {shifts[index]}",
-            (index / len(shifts), (index + 1) / len(shifts)),
-        )
-        for index in range(len(shifts))
-    ]
+    frames = []
+    for index, shift in enumerate(shifts):
+        part = (index / len(shifts), (index + 1) / len(shifts))
+        pictures = [pixels[index] for pixels in outputs]
+        frames.append(_frame(strips, pictures, factor, f"{heading} {shift}", part))
     # Lossless first: lossy coding lets a picture that stands still move by a few levels.
     attempts: list[dict[str, Any]] = [{"quality": quality} for quality in (95, 90, 80, 70)]
     if sum(pixels[..., 0].size for pixels in outputs) <= max_bytes:  # at best about a byte a pixel
@@ -70,11 +58,7 @@ def save_flicker(
 
 
 def _frame(
-    strips: Sequence[Strip],
-    pictures: Sequence[Pixels],
-    factor: int,
-    title: str,
-    progress: tuple[float, float],
+    strips: Sequence[Strip], pictures: Sequence[Pixels], factor: int, title: str, part: tuple[float, float]
 ) -> Image.Image:
     """Return one frame of the animation: its title and its part of the cycle, 0 to 1, then the models."""
     tall, wide = (side * factor for side in pictures[0].shape[:2])
@@ -85,8 +69,7 @@ def _frame(
     left, right, span = frame.width - 12 - frame.width // 4, frame.width - 12, frame.width / 4
     write(frame, (12, 10), title, size=16, width=left - 20, bold=True)
     pen.rectangle((left, 15, right, 20), fill=PALE)
-    place = (left + progress[0] * span, left + progress[1] * span)
-    pen.rectangle((place[0], 15, place[1], 20), fill=INK)
+    pen.rectangle((left + part[0] * span, 15, left + part[1] * span, 20), fill=INK)
     for number, (strip, pixels) in enumerate(zip(strips, pictures, strict=True)):
         x, y = 12 + number % columns * (cell + 12), 40 + number // columns * (tall + 60)
         write(frame, (x, y), strip.name, size=16, width=cell)

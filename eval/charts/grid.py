@@ -15,18 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from steadypix.eval.charts.drawing import (
-    GREY,
-    Pixels,
-    blank,
-    heat,
-    magnify,
-    outline,
-    scaled,
-    stack,
-    write,
-)
-from steadypix.eval.charts.strips import Strip, _full_scale, _outputs, _rgb, find_region
+from steadypix.eval.charts.drawing import GREY, Pixels, blank, heat, magnify, outline, scaled, stack, write
+from steadypix.eval.charts.strips import Strip, _outputs, _rgb, find_region
 from steadypix.files import write_whole
 
 EDGE_PX = 24
@@ -49,14 +39,14 @@ def draw_grid(
     size: int | None = None,
     margin_px: int = 16,
 ) -> None:
-    """Write the shift grid as a PNG: whole pictures, then two rows a model, a column a shift.
+    """Write the shift grid as a PNG, whole or not at all: whole pictures, then two rows a model.
 
     Args:
-        path: of the PNG; it appears whole or not at all.
+        path: of the PNG.
         source: (H, W, 3) or grey, uint8: the input, cut to the outputs' common area; None leaves it out.
         target: the same of the ground truth.
         strips: the models, in the rows' order.
-        shifts: a heading per shift, for example "3 px".
+        shifts: a heading per shift and column, for example "3 px".
         reference: index of shift 0, or of the smallest shift.
         size: side of the close-ups, in px of the picture; by default about a quarter of it.
         margin_px: see `find_region`.
@@ -71,7 +61,8 @@ def draw_grid(
     for name, whole in wholes.items():
         if whole.shape != shape:
             raise ValueError(f"{name} is {whole.shape}, expected the outputs' {shape}")
-    columns = _columns(len(shifts), reference)
+    every = math.ceil(len(shifts) / MOST_COLUMNS)
+    columns = list(range(reference % every, len(shifts), every))
     cell = min(CELL_PX, (INNER_PX - LABEL_PX + GAP_PX) // len(columns) - GAP_PX)
     if size is None:  # about a quarter of the picture, and so that its enlargement fills the cell
         size = cell // max(3, cell // max(8, min(shape[:2]) // 4))
@@ -80,7 +71,8 @@ def draw_grid(
     tall, wide = crops[0].shape[1:3]
     factor = max(1, cell // max(tall, wide))
     changes = [np.abs(crop.astype(float) - crop[reference]).mean(axis=3)[columns] for crop in crops]
-    full_scale = _full_scale(changes)
+    # The change in levels that gets the hottest colour; 0.5 % of all may saturate.
+    full_scale = min(255, max(8, 8 * math.ceil(np.quantile(np.stack(changes), 0.995) / 8)))
 
     titles = [*wholes, *(strip.name for strip in strips)]
     pictures = [*wholes.values(), *(pixels[reference] for pixels in outputs)]
@@ -97,12 +89,6 @@ def draw_grid(
     buffer = io.BytesIO()
     page.save(buffer, format="PNG")
     write_whole(Path(path), lambda temporary: temporary.write_bytes(buffer.getvalue()))
-
-
-def _columns(count: int, reference: int) -> list[int]:
-    """Return which shifts get a column: every one, or every k-th counted from the reference."""
-    every = math.ceil(count / MOST_COLUMNS)
-    return list(range(reference % every, count, every))
 
 
 def _header(

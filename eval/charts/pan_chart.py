@@ -7,15 +7,11 @@ import os
 import numpy as np
 
 from steadypix.eval.charts.curve import legend_entry
-from steadypix.eval.charts.style import Results, chart, data_note, line_look, panels, plain_axes
+from steadypix.eval.charts.style import Results, chart, data_note, line_look, panels
 
 
 def draw_pan_spectrum(path: str | os.PathLike[str], results: Results) -> None:
     """Draw the flicker energy of a pan by temporal frequency, one line a model, one panel a speed.
-
-    Args:
-        path: of the PNG.
-        results: as in `results.json`, with a "pan" in every model.
 
     Raises:
         ValueError: if a model has no pan.
@@ -35,5 +31,4 @@ def draw_pan_spectrum(path: str | os.PathLike[str], results: Results) -> None:
                 axes.semilogy(pan["cycles_per_frame"], np.maximum(pan["energy"], 1e-16), **line_look(index))
             axes.set_title(f"{speed:g} px a frame")
             axes.set_xlabel("temporal frequency, cycles a frame")
-            plain_axes(axes)
         grid[0].yaxis.set_major_formatter("{x:.0e}")  # the default writes formulas, which are off here

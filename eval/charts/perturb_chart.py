@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from steadypix.eval.charts.curve import OFF_SCALE_DB
-from steadypix.eval.charts.style import Results, chart, data_note, line_look, panels, plain_axes, shorten
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from steadypix.eval.charts.style import Results, chart, data_note, line_look, panels, shorten
 
 
 def draw_perturbations(path: str | os.PathLike[str], results: Results) -> None:
     """Draw stability in dB against the severity of every kind of perturbation, with 95 % bands.
-
-    Args:
-        path: of the PNG.
-        results: as in `results.json`, with perturbations.
 
     Raises:
         ValueError: if none were measured.
@@ -34,21 +28,14 @@ def draw_perturbations(path: str | os.PathLike[str], results: Results) -> None:
         grid = panels(figure, len(kinds), columns, ylabel="stability, dB", sharey=True)
         for axes, (name, kind) in zip(grid, kinds.items(), strict=True):
             for index, model in enumerate(models):
-                _draw_line(axes, model["perturbations"][name], index)
-            plain_axes(axes)
+                severities = model["perturbations"][name].values()
+                # One image alone has no interval.
+                rows = [(row["mean_db"], *(row["ci95_db"] or 2 * [row["mean_db"]])) for row in severities]
+                means, low, high = np.minimum(rows, OFF_SCALE_DB).T
+                places, look = range(len(rows)), line_look(index)
+                axes.fill_between(places, low, high, lw=0, alpha=0.16, color=look["color"], zorder=2)
+                axes.plot(places, means, **look, zorder=3)
             about, _, unit = kind["meaning"].partition(", ")
             axes.set_title(about)
             axes.set_xlabel(unit)
             axes.set_xticks(range(len(kind["values"])), [f"{value:g}" for value in kind["values"]])
-
-
-def _draw_line(axes: Axes, severities: Results, index: int) -> None:
-    look = line_look(index)
-    places = range(len(severities))
-    rows = [(row["mean_db"], row["ci95_db"] or 2 * [row["mean_db"]]) for row in severities.values()]
-    means, low, high = (
-        [min(value, OFF_SCALE_DB) for value in values]
-        for values in zip(*((mean, *bounds) for mean, bounds in rows), strict=True)
-    )
-    axes.fill_between(places, low, high, lw=0, alpha=0.16, color=look["color"], zorder=2)
-    axes.plot(places, means, **look, zorder=3)

@@ -27,10 +27,6 @@ TARGET_LOOK: dict[str, Any] = {"color": INK, "lw": 1.6, "ls": (0, (4, 3))}
 def draw_spectrum(path: str | os.PathLike[str], results: Results) -> None:
     """Draw the radial power spectra, and each output's power over its target's in every octave.
 
-    Args:
-        path: of the PNG.
-        results: as in `results.json`, with a spectrum in every model.
-
     Raises:
         ValueError: if no spectrum was measured.
     """
@@ -44,7 +40,12 @@ def draw_spectrum(path: str | os.PathLike[str], results: Results) -> None:
     title = "Power spectra of outputs and targets" + data_note(results)
     with chart(path, (9.4, 3.9), title, names, entry_width=2.3, handles=handles) as figure:
         power, ratio = figure.subplots(1, 2)
-        _draw_power(power, models)
+        for index, model in enumerate(models):
+            spectrum, look = model["spectrum"], {key: line_look(index)[key] for key in ("color", "ls")}
+            power.plot(spectrum["cycles_per_px"], spectrum["power_db"], lw=1.4, **look)
+        spectrum = models[0]["spectrum"]
+        power.plot(spectrum["cycles_per_px"], spectrum["target_power_db"], **TARGET_LOOK)
+        power.set(ylabel="power, dB", title="radial power")
         _draw_ratios(ratio, models)
         for axes in (power, ratio):
             plain_axes(axes)
@@ -53,16 +54,6 @@ def draw_spectrum(path: str | os.PathLike[str], results: Results) -> None:
             periods = (64, 32, 16, 8, 4, 2)
             axes.set_xticks([1 / period for period in periods], [f"1/{period}" for period in periods])
             axes.set_xlabel("cycles a pixel")
-
-
-def _draw_power(axes: Axes, models: Sequence[Results]) -> None:
-    for index, model in enumerate(models):
-        spectrum, look = model["spectrum"], line_look(index)
-        axes.plot(spectrum["cycles_per_px"], spectrum["power_db"], color=look["color"], ls=look["ls"], lw=1.4)
-    spectrum = models[0]["spectrum"]
-    axes.plot(spectrum["cycles_per_px"], spectrum["target_power_db"], **TARGET_LOOK)
-    axes.set_ylabel("power, dB")
-    axes.set_title("radial power")
 
 
 def _draw_ratios(axes: Axes, models: Sequence[Results]) -> None:

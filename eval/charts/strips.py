@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from steadypix.eval.charts.drawing import Pixels
 
 
 @dataclass(frozen=True)
 class Strip:
-    """One model's outputs for every shift, moved back so that a place of the scene keeps its pixel.
-
-    Attributes:
-        name: of the model.
-        caption: one short line under the name, for example "22.4 dB · TV 1.02".
-        outputs: (n_shifts, H, W, 3), or (n_shifts, H, W[, 1]) if grey; uint8; in the shifts' order.
-    """
+    """One model's outputs for every shift, moved back so that a place of the scene keeps its pixel."""
 
     name: str
     caption: str
+    """one short line under the name, for example `22.4 dB · TV 1.02`"""
     outputs: Pixels
+    """(n_shifts, H, W, 3), or (n_shifts, H, W[, 1]) if grey; uint8; in the shifts' order"""
 
 
 def find_region(
@@ -79,8 +73,3 @@ def _outputs(strips: Sequence[Strip], shifts: Sequence[str] | None = None) -> li
         if pixels.shape != shape:
             raise ValueError(f"outputs of {strip.name} are {pixels.shape}, expected {shape}")
     return outputs
-
-
-def _full_scale(changes: Sequence[NDArray[np.float64]]) -> int:
-    """Return the change in levels that gets the hottest colour; 0.5 % of all may saturate."""
-    return min(255, max(8, 8 * math.ceil(np.quantile(np.stack(changes), 0.995) / 8)))

@@ -15,6 +15,8 @@ from steadypix.files import write_whole
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
@@ -59,15 +61,7 @@ def line_look(index: int) -> dict[str, Any]:
     """Return model `index`'s colour and marker; from the ninth on, the line is dashed."""
     style = "-" if index < len(COLORS) else "--"
     color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
-    return {
-        "color": color,
-        "marker": marker,
-        "ms": 5,
-        "mec": "white",
-        "mew": 0.6,
-        "lw": 1.8,
-        "ls": style,
-    }
+    return {"color": color, "marker": marker, "ms": 5, "mec": "white", "mew": 0.6, "lw": 1.8, "ls": style}
 
 
 def line_handle(index: int) -> Line2D:
@@ -84,18 +78,14 @@ def chart(
     title: str,
     names: Sequence[str] = (),
     *,
+    note: str = "",
     entry_width: float = 2.6,
     handles: Sequence[Artist] | None = None,
 ) -> Iterator[Figure]:
     """Give a figure in this project's style to draw into; then add title and legend, and write it.
 
-    Args:
-        path: of the PNG; it appears whole or not at all, and equal drawings give equal bytes.
-        size: width and height in inches; the legend's rows are added to it.
-        title: above all panels.
-        names: in the legend, below all panels.
-        entry_width: room for one of them, in inches.
-        handles: what stands before each name; by default the models' lines in order.
+    The PNG appears whole or not at all, and equal drawings give equal bytes. `size` is width and height in
+    inches, to which the rows of the legend are added: of `names`, each `entry_width` inches wide.
     """
     import matplotlib
     from matplotlib.figure import Figure  # not pyplot, which keeps every figure alive and may open a window
@@ -105,7 +95,7 @@ def chart(
     with matplotlib.rc_context(STYLE):
         figure = Figure((width, height + 0.23 * rows), layout="constrained", facecolor="white")
         yield figure
-        figure.suptitle(title)
+        figure.suptitle(f"{title}\n{note}" if note else title)
         if names:
             legend(figure, names, math.ceil(len(names) / rows), handles)
         save_chart(path, figure)
@@ -114,7 +104,7 @@ def chart(
 def legend(
     figure: Figure, names: Sequence[str], columns: int, handles: Sequence[Artist] | None = None
 ) -> None:
-    """Name the models below all panels."""
+    """Name the models below all panels; what stands before a name is by default the models' line."""
     handles = handles or [line_handle(index) for index in range(len(names))]
     figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False)
 
@@ -122,14 +112,31 @@ def legend(
 def panels(
     figure: Figure, count: int, columns: int, *, ylabel: str, sharex: bool = False, sharey: bool = False
 ) -> list[Axes]:
-    """Return the axes of `count` panels, `columns` in a row; the leftmost of each row is labelled."""
+    """Return the plain axes of `count` panels, `columns` in a row; the leftmost of each row is labelled."""
     rows = math.ceil(count / columns)
     grid = figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False).ravel()
     for axes in grid[::columns]:
         axes.set_ylabel(ylabel)
+    for axes in grid[:count]:
+        plain_axes(axes)
     for axes in grid[count:]:
         axes.set_axis_off()
     return list(grid[:count])
+
+
+def colour_scale(low: float, high: float, colours: str | Colormap) -> ScalarMappable:
+    """Return what gives values from `low` to `high` their colours."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    return ScalarMappable(Normalize(low, high), colours)
+
+
+def colour_bar(figure: Figure, mappable: ScalarMappable, label: str, **where: Any) -> None:
+    """Draw a scale's colours beside its panels."""
+    bar = figure.colorbar(mappable, **where)
+    bar.set_label(label)
+    bar.outline.set_visible(False)
 
 
 def save_chart(path: str | os.PathLike[str], figure: Figure) -> None:
@@ -146,10 +153,8 @@ def save_chart(path: str | os.PathLike[str], figure: Figure) -> None:
 def save_smaller(source: Path, path: Path, colours: int = 256) -> None:
     """Write a chart again with a palette, which takes a third of the bytes and looks the same.
 
-    Args:
-        source: an image file.
-        path: the PNG to write, which may be the same; it appears whole or not at all.
-        colours: 1 to 256; lines and text look the same with fewer, photos and colour scales show bands.
+    `path` may be `source`, and appears whole or not at all. Of 1 to 256 colours, lines and text look the same
+    with fewer; photos and colour scales show bands.
     """
     from PIL import Image
 

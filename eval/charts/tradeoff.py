@@ -15,17 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from steadypix.eval.charts.curve import OFF_SCALE_DB
-from steadypix.eval.charts.style import (
-    GREY,
-    INK,
-    Results,
-    chart,
-    data_note,
-    line_look,
-    panels,
-    plain_axes,
-    shorten,
-)
+from steadypix.eval.charts.style import GREY, INK, Results, chart, data_note, line_look, panels, shorten
 from steadypix.eval.results.lead import lead_figure
 
 if TYPE_CHECKING:
@@ -47,17 +37,13 @@ class Point:
     high_db: float
 
     @property
-    def off_scale(self) -> bool:
-        """Whether it is more stable than any eye or 8-bit file can tell."""
-        return self.mean_db > OFF_SCALE_DB
+    def height_db(self) -> float:
+        """Where it is drawn: no eye and no 8-bit file can tell what is off the scale."""
+        return min(self.mean_db, OFF_SCALE_DB)
 
 
 def draw_tradeoff(path: str | os.PathLike[str], results: Results) -> None:
     """Draw stability against sharpness (TV over the target's) and, where measured, against LPIPS.
-
-    Args:
-        path: of the PNG.
-        results: as in `results.json`.
 
     Raises:
         ValueError: if no model has a sharpness.
@@ -72,11 +58,20 @@ def draw_tradeoff(path: str | os.PathLike[str], results: Results) -> None:
         grid = panels(figure, len(found), len(found), ylabel="", sharey=True)
         for axes, (quality, runs) in zip(grid, found.items(), strict=True):
             for index, points in enumerate(runs.values()):
-                _draw_run(axes, points, index)
-            plain_axes(axes)
+                look, heights = line_look(index), [point.height_db for point in points]
+                qualities = [point.quality for point in points]
+                axes.plot(qualities, heights, **{**look, "lw": 1.3, "ms": 7}, zorder=3)
+                whisker = {"color": look["color"], "alpha": 0.35, "lw": 3, "zorder": 2}
+                for point in points:
+                    if point.mean_db <= OFF_SCALE_DB:
+                        high = min(point.high_db, OFF_SCALE_DB)
+                        axes.vlines(point.quality, point.low_db, high, **whisker)
             axes.margins(0.14)
             axes.set_xlabel(quality)
-        _mark_target(grid[0])
+        # Where an output is as detailed as its target.
+        grid[0].axvline(1, color=INK, lw=0.9, ls=(0, (4, 3)), zorder=1)
+        where: dict[str, Any] = {"xycoords": grid[0].get_xaxis_transform(), "textcoords": "offset points"}
+        grid[0].annotate("as the target", (1, 0.99), (4, 0), fontsize=8, color=GREY, va="top", **where)
         if len(grid) > 1:
             grid[1].invert_xaxis()
         figure.draw_without_rendering()  # lays the axes out, so that distances between labels are known
@@ -89,9 +84,7 @@ def draw_tradeoff(path: str | os.PathLike[str], results: Results) -> None:
 def group_runs(models: Sequence[Results], key: str) -> dict[str, list[Point]]:
     """Return the points of every run, in the order of training; a model by itself is a run of one.
 
-    Args:
-        models: of `results.json`.
-        key: the quality figure along the horizontal axis; models without it have no point.
+    Models without the quality figure `key` have no point.
     """
     runs: dict[str, list[Point]] = {}
     for model in models:
@@ -109,63 +102,31 @@ def group_runs(models: Sequence[Results], key: str) -> dict[str, list[Point]]:
     return runs
 
 
-def _draw_run(axes: Axes, points: Sequence[Point], index: int) -> None:
-    """Draw one run: a line through its checkpoints, whiskers for the intervals."""
-    look = line_look(index)
-    axes.plot([point.quality for point in points], _heights(points), **{**look, "lw": 1.3, "ms": 7}, zorder=3)
-    for point in points:
-        if not point.off_scale:
-            high = min(point.high_db, OFF_SCALE_DB)
-            axes.vlines(point.quality, point.low_db, high, color=look["color"], alpha=0.35, lw=3, zorder=2)
-
-
 def _label_run(axes: Axes, points: Sequence[Point], index: int) -> None:
     """Name a run's checkpoints, once all runs are drawn and the axes have their limits."""
     from matplotlib.patheffects import withStroke
 
     labelled: list[np.ndarray] = []
-    heights = _heights(points)
     # The ends of a run matter most; a label between them yields where it would lie on another.
     for number in sorted(range(len(points)), key=lambda n: (n not in (0, len(points) - 1), n)):
-        point, height = points[number], heights[number]
+        point = points[number]
         label = "end" if point.epoch is None and len(points) > 1 else ""
         label = f"{point.epoch}" if point.epoch is not None else label
-        if point.off_scale:
+        if point.mean_db > OFF_SCALE_DB:
             label = f"{label} above {OFF_SCALE_DB:.0f} dB".strip()
-        here = axes.transData.transform((point.quality, height))
+        here = axes.transData.transform((point.quality, point.height_db))
         if any(np.hypot(*(here - other)) < LABEL_ROOM_PX for other in labelled):
             continue
         labelled.append(here)
         # Neighbouring runs carry their labels on opposite sides, with a halo where they still meet.
-        above = index % 2
-        axes.annotate(
-            label,
-            (point.quality, height),
-            (5, 4) if above else (-5, -4),
-            textcoords="offset points",
-            va="bottom" if above else "top",
-            ha="left" if above else "right",
-            fontsize=8,
-            color=line_look(index)["color"],
-            path_effects=[withStroke(linewidth=2.5, foreground="white")],
-            zorder=4,
-        )
-
-
-def _heights(points: Sequence[Point]) -> list[float]:
-    return [min(point.mean_db, OFF_SCALE_DB) for point in points]
-
-
-def _mark_target(axes: Axes) -> None:
-    """Mark where an output is as detailed as its target."""
-    axes.axvline(1, color=INK, lw=0.9, ls=(0, (4, 3)), zorder=1)
-    place: dict[str, Any] = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points"}
-    axes.annotate("as the target", (1, 0.99), (4, 0), fontsize=8, color=GREY, va="top", **place)
+        aside, va, ha = ((5, 4), "bottom", "left") if index % 2 else ((-5, -4), "top", "right")
+        halo = [withStroke(linewidth=2.5, foreground="white")]
+        look = {"color": line_look(index)["color"], "fontsize": 8, "path_effects": halo, "zorder": 4}
+        place = point.quality, point.height_db
+        axes.annotate(label, place, aside, textcoords="offset points", va=va, ha=ha, **look)
 
 
 def _lead(results: Results) -> str:
-    stability = results["models"][0]["stability"]
-    if not stability:
-        return "EQ-T"
-    protocol, margins = next(iter(stability.items()))
-    return f"{protocol}, {list(margins)[-1]} px of border left out"
+    for protocol, margins in results["models"][0]["stability"].items():
+        return f"{protocol}, {list(margins)[-1]} px of border left out"
+    return "EQ-T"

@@ -19,8 +19,6 @@ from steadypix.errors import InputError
 from steadypix.eval.shifts.protocols import Protocol, make_protocol
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from steadypix.data.labelled.labelled import Labelled
     from steadypix.eval.classifiers.file import Classifier
 
@@ -35,9 +33,8 @@ def draw_pair(protocol: Protocol, seed: int, index: int, pair: int) -> NDArray[n
     shift.
     """
     rng = np.random.default_rng((seed, index, pair))
-    if protocol.name == "roll":
-        return rng.integers(0, protocol.window_px, (2, 2))
-    return rng.integers(protocol.room.start, protocol.room.stop, (2, 2))
+    places = range(protocol.window_px) if protocol.name == "roll" else protocol.room
+    return rng.integers(places.start, places.stop, (2, 2))
 
 
 def measure_consistency(
@@ -49,15 +46,9 @@ def measure_consistency(
     seed: int = 0,
     batch_size: int = BATCH,
 ) -> dict[str, Any]:
-    """Return how often pairs of shifts agree.
+    """Return how often `pairs` pairs of shifts of each picture agree, under a protocol of `PROTOCOLS`.
 
-    Args:
-        classifier: says canvas and window.
-        pictures: any number; labels are not needed.
-        name: of `PROTOCOLS`.
-        pairs: of each picture.
-        seed: of the shifts.
-        batch_size: windows in one forward pass.
+    Labels are not needed; `batch_size` windows make a forward pass.
 
     Returns:
         `mean` in [0, 1] and its standard error `stderr` over pictures (None of one picture), `n_images`,
@@ -66,6 +57,8 @@ def measure_consistency(
     Raises:
         InputError: if there is no room for two different shifts.
     """
+    import torch
+
     check_room(classifier, name)
     protocol = protocol_of(classifier, name)
     agree = np.zeros((len(pictures), pairs))
@@ -79,7 +72,8 @@ def measure_consistency(
             for place, pair in enumerate(offsets)
             for dx, dy in pair
         ]
-        found = _predict(classifier, windows, batch_size).reshape(len(indices), pairs, 2)
+        classes = classifier.predictions(torch.stack(windows), batch_size=batch_size).numpy()
+        found = classes.reshape(len(indices), pairs, 2)
         agree[list(indices)] = found[..., 0] == found[..., 1]
     return {"protocol": name, "pairs": pairs, **proportion(agree.mean(axis=1))}
 
@@ -98,23 +92,18 @@ def measure_accuracy(
     for start in range(0, len(pictures), batch_size):
         indices = range(start, min(start + batch_size, len(pictures)))
         windows = protocol.base(pictures.canvases(indices, classifier.canvas_px))
-        right.append(_predict(classifier, list(windows), batch_size) == pictures.labels[list(indices)])
+        classes = classifier.predictions(windows, batch_size=batch_size).numpy()
+        right.append(classes == pictures.labels[list(indices)])
     return proportion(np.concatenate(right))
 
 
 def diagonal_curves(classifier: Classifier, pictures: Labelled, shifts: Sequence[int]) -> NDArray[np.float64]:
     """Return the probability of each picture's own class while the window moves along the diagonal.
 
-    Args:
-        classifier: says canvas and window.
-        pictures: with labels.
-        shifts: in px, right and down alike; what leaves the canvas is bad input.
-
-    Returns:
-        (pictures, shifts) in [0, 1].
+    `shifts` are px right and down alike. Returns (pictures, shifts) in [0, 1].
 
     Raises:
-        InputError: for a shift that leaves the canvas.
+        InputError: for a shift that leaves the canvas, or labels that the network does not know.
     """
     import torch
 
@@ -156,11 +145,7 @@ def proportion(values: NDArray[Any]) -> dict[str, Any]:
 
 
 def check_room(classifier: Classifier, name: str) -> None:
-    """Refuse a protocol that has no room for two different shifts.
-
-    Raises:
-        InputError: naming the network.
-    """
+    """Refuse a protocol that has no room for two different shifts: InputError naming the network."""
     if name == "crop" and classifier.canvas_px == classifier.window_px:
         raise InputError(
             f"{classifier.name}: its {classifier.window_px} px window fills its canvas, so crop cannot move "
@@ -174,22 +159,9 @@ def knows_labels(classifier: Classifier, pictures: Labelled) -> bool:
 
 
 def check_labels(classifier: Classifier, pictures: Labelled) -> None:
-    """Refuse pictures whose labels are missing or not the network's.
-
-    Raises:
-        InputError: naming the pictures and the network.
-    """
+    """Refuse pictures whose labels are missing or not the network's: InputError naming both."""
     if not pictures.classes:
         raise InputError(f"{pictures.source}: has no labels; expected a folder for each class")
     if not knows_labels(classifier, pictures):
-        raise InputError(
-            f"{pictures.source}: has {len(pictures.classes)} classes, but {classifier.name} knows "
-            f"{classifier.classes}"
-        )
-
-
-def _predict(classifier: Classifier, windows: list[Tensor], batch_size: int) -> NDArray[np.int64]:
-    import torch
-
-    found: NDArray[np.int64] = classifier.predictions(torch.stack(windows), batch_size=batch_size).numpy()
-    return found
+        known = f"{classifier.name} knows {classifier.classes}"
+        raise InputError(f"{pictures.source}: has {len(pictures.classes)} classes, but {known}")

@@ -8,7 +8,6 @@ to 8 bits, the same picture is damaged in the same way for every network, and a 
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,42 +16,28 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Generator, Tensor
 
 from steadypix.errors import InputError
+from steadypix.eval.metrics.perturb_kinds import jpeg
 
 N_SEVERITIES = 5
 # Kinds that brighten a black ground; the others leave it black.
 LIFTING = ("gaussian_noise", "impulse_noise", "snow", "frost", "fog", "brightness", "contrast")
-Make = Callable[[Tensor, float, Generator], Tensor]
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """One kind.
-
-    Attributes:
-        values: of the severities, mildest first.
-        make: from a picture (C, H, W) in [0, 1], a value, and a source of random numbers that starts alike at
-            every severity; the result is clipped later.
-    """
+    """One kind: the values of its severities, mildest first, and what is done."""
 
     values: tuple[float, ...]
-    make: Make
+    make: Callable[[Tensor, float, Generator], Tensor]
+    """from a picture (C, H, W) in [0, 1], a value, and a source of random numbers that starts alike at every
+    severity; the result is clipped later"""
 
 
 def corrupt(picture: Tensor, kind: str, severity: int, *, seed: int = 0) -> Tensor:
-    """Return a damaged picture.
-
-    Args:
-        picture: (C, H, W) uint8.
-        kind: of `CORRUPTIONS`.
-        severity: 1 to 5.
-        seed: of this picture's random pattern.
-
-    Returns:
-        (C, H, W) uint8.
+    """Return a picture (C, H, W) uint8 damaged at a severity of 1 to 5; `seed` is of its random pattern.
 
     Raises:
         InputError: for an unknown kind or severity.
@@ -62,21 +47,16 @@ def corrupt(picture: Tensor, kind: str, severity: int, *, seed: int = 0) -> Tens
     if not 1 <= severity <= N_SEVERITIES:
         raise InputError(f"severity {severity}: expected 1 to {N_SEVERITIES}")
     rule = CORRUPTIONS[kind]
-    place = list(CORRUPTIONS).index(kind)
-    generator = torch.Generator().manual_seed(int(np.random.SeedSequence((seed, place)).generate_state(1)[0]))
-    damaged = rule.make(picture.float() / 255, rule.values[severity - 1], generator)
-    return (damaged.clamp(0, 1) * 255).round().byte()
+    generator = torch.Generator().manual_seed(picture_seed(seed, list(CORRUPTIONS).index(kind)))
+    return to_bytes(rule.make(picture.float() / 255, rule.values[severity - 1], generator))
 
 
 def damage_all(
     pictures: Sequence[Tensor], kinds: Sequence[str] | None = None, *, seed: int = 0
 ) -> dict[str, list[Tensor]]:
-    """Return kind -> the pictures at each severity, (B, C, H, W) uint8.
+    """Return kind -> pictures (C, H, W) uint8 of one size at each severity, (B, C, H, W) uint8.
 
-    Args:
-        pictures: (C, H, W) uint8 each, of one size.
-        kinds: None takes all.
-        seed: of the patterns; picture i has the pattern (seed, i), whatever the others are.
+    Picture i has the pattern (seed, i), whatever the others are.
     """
     seeds = [picture_seed(seed, index) for index in range(len(pictures))]
     return {
@@ -91,22 +71,26 @@ def damage_all(
 def corruption_errors(
     predict: Callable[[Tensor], Tensor], damaged: Mapping[str, Sequence[Tensor]], labels: Tensor
 ) -> dict[str, list[float]]:
-    """Return kind -> error in [0, 1] at each severity.
+    """Return kind -> error in [0, 1] at each severity, of what `damage_all` made.
 
-    Args:
-        predict: from windows (B, C, H, W) uint8 to classes (B,).
-        damaged: as `damage_all` returns it.
-        labels: (B,).
+    `predict` takes windows (B, C, H, W) uint8 to classes (B,), which are held against `labels` (B,).
     """
-    return {
-        kind: [(predict(windows) != labels).double().mean().item() for windows in severities]
-        for kind, severities in damaged.items()
-    }
+    return {kind: [error(predict, x, labels) for x in severities] for kind, severities in damaged.items()}
+
+
+def error(predict: Callable[[Tensor], Tensor], windows: Tensor, labels: Tensor) -> float:
+    """Return the part of windows whose class is not their label."""
+    return (predict(windows) != labels).double().mean().item()
 
 
 def picture_seed(seed: int, index: int) -> int:
     """Return the seed of a picture's pattern."""
     return int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
+
+
+def to_bytes(x: Tensor) -> Tensor:
+    """Return pictures on [0, 1], clipped and rounded, as uint8."""
+    return (x.clamp(0, 1) * 255).round().byte()
 
 
 def mean_ratio(found: Mapping[str, Any], baseline: Mapping[str, Any]) -> float | None:
@@ -121,14 +105,6 @@ def mean_ratio(found: Mapping[str, Any], baseline: Mapping[str, Any]) -> float |
     return float(np.mean([np.sum(values) / bases[kind] for kind, values in found.items()]))
 
 
-def _gaussian_noise(x: Tensor, sigma: float, generator: Generator) -> Tensor:
-    return x + sigma * torch.randn(*x.shape, generator=generator)
-
-
-def _shot_noise(x: Tensor, photons: float, generator: Generator) -> Tensor:
-    return torch.poisson(x * photons, generator=generator) / photons
-
-
 def _impulse_noise(x: Tensor, part: float, generator: Generator) -> Tensor:
     where = torch.rand(*x.shape, generator=generator)
     return torch.where(where < part, (torch.rand(*x.shape, generator=generator) < 0.5).to(x), x)
@@ -139,10 +115,6 @@ def _filtered(x: Tensor, kernel: Tensor) -> Tensor:
     reach = [side // 2 for side in kernel.shape]
     padded = F.pad(x[:, None], (reach[1], reach[1], reach[0], reach[0]), mode="replicate")
     return F.conv2d(padded, kernel[None, None].to(x))[:, 0]
-
-
-def _defocus_blur(x: Tensor, part: float, generator: Generator) -> Tensor:
-    return _filtered(x, disk(part * x.shape[-1]))
 
 
 def disk(radius_px: float) -> Tensor:
@@ -157,20 +129,16 @@ def disk(radius_px: float) -> Tensor:
 def _glass_blur(x: Tensor, part: float, generator: Generator) -> Tensor:
     reach = part * x.shape[-1]
     moves = (2 * torch.rand(2, *x.shape[-2:], generator=generator) - 1) * reach
-    return _displaced(_filtered(x, disk(reach / 2)), moves)
+    return _displaced(_filtered(x, disk(reach / 2)), *moves)
 
 
-def _displaced(x: Tensor, moves: Tensor) -> Tensor:
-    """Take every pixel from a place (dx, dy) px away, (2, H, W), bilinearly, the border repeated."""
+def _displaced(x: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
+    """Take every pixel from a place (dx, dy) px away, each (H, W), bilinearly, the border repeated."""
     height, width = x.shape[-2:]
     rows, columns = torch.arange(height).to(x), torch.arange(width).to(x)
-    grid = torch.stack(
-        [
-            (columns + moves[0]) * (2 / max(width - 1, 1)) - 1,
-            (rows[:, None] + moves[1]) * (2 / max(height - 1, 1)) - 1,
-        ],
-        dim=-1,
-    )
+    across = (columns + dx) * (2 / max(width - 1, 1)) - 1
+    down = (rows[:, None] + dy) * (2 / max(height - 1, 1)) - 1
+    grid = torch.stack(torch.broadcast_tensors(across, down), dim=-1)
     return F.grid_sample(x[None], grid[None], padding_mode="border", align_corners=True)[0]
 
 
@@ -203,10 +171,7 @@ def _zoom_blur(x: Tensor, largest: float, generator: Generator) -> Tensor:
     factors = np.linspace(1, largest, 9).tolist()
     for factor in factors:
         shrink = 1 / factor - 1
-        moves = torch.stack(
-            [(columns * shrink).expand(height, -1), (rows[:, None] * shrink).expand(-1, width)]
-        )
-        total += _displaced(x, moves)
+        total += _displaced(x, columns * shrink, rows[:, None] * shrink)
     return total / len(factors)
 
 
@@ -243,10 +208,6 @@ def _fog(x: Tensor, thickness: float, generator: Generator) -> Tensor:
     return (x + thickness * noise) * most / (most + thickness)
 
 
-def _brightness(x: Tensor, amount: float, generator: Generator) -> Tensor:
-    return x + amount
-
-
 def _contrast(x: Tensor, factor: float, generator: Generator) -> Tensor:
     mean = x.mean((1, 2), keepdim=True)
     return mean + factor * (x - mean)
@@ -261,7 +222,7 @@ def _elastic_transform(x: Tensor, part: float, generator: Generator) -> Tensor:
     noise = 2 * torch.rand(1, 2, *x.shape[-2:], generator=generator) - 1
     smooth = gaussian_blur2d(noise, (kernel, kernel), (sigma, sigma))[0]
     moves = smooth / torch.linalg.vector_norm(smooth, dim=0).mean().clamp_min(1e-12)
-    return _displaced(x, part * side * moves)
+    return _displaced(x, *(part * side * moves))
 
 
 def _pixelate(x: Tensor, factor: float, generator: Generator) -> Tensor:
@@ -270,33 +231,31 @@ def _pixelate(x: Tensor, factor: float, generator: Generator) -> Tensor:
     return F.interpolate(small, tuple(x.shape[-2:]), mode="nearest-exact")[0]
 
 
-def _jpeg_compression(x: Tensor, quality: float, generator: Generator) -> Tensor:
-    if x.shape[0] not in (1, 3):
-        raise InputError(f"jpeg_compression needs 1 or 3 channels, not {x.shape[0]}")
-    pixels = (x * 255).round().byte().permute(1, 2, 0).numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if x.shape[0] == 1 else pixels).save(
-        buffer, format="JPEG", quality=round(quality)
-    )
-    read = np.array(Image.open(buffer))
-    return torch.from_numpy(read.reshape(pixels.shape)).permute(2, 0, 1).float() / 255
-
-
 # What is done; what its five numbers are.
 CORRUPTIONS: dict[str, Corruption] = {
-    "gaussian_noise": Corruption((0.04, 0.08, 0.12, 0.18, 0.26), _gaussian_noise),  # standard deviation
-    "shot_noise": Corruption((60, 25, 12, 6, 3), _shot_noise),  # Poisson; photons at white
+    "gaussian_noise": Corruption(  # standard deviation
+        (0.04, 0.08, 0.12, 0.18, 0.26),
+        lambda x, sigma, generator: x + sigma * torch.randn(*x.shape, generator=generator),
+    ),
+    "shot_noise": Corruption(  # Poisson; photons at white
+        (60, 25, 12, 6, 3),
+        lambda x, photons, generator: torch.poisson(x * photons, generator=generator) / photons,
+    ),
     "impulse_noise": Corruption((0.01, 0.03, 0.06, 0.10, 0.17), _impulse_noise),  # salt and pepper; part
-    "defocus_blur": Corruption((0.02, 0.03, 0.04, 0.055, 0.07), _defocus_blur),  # mean over a disk; radius
+    "defocus_blur": Corruption(  # mean over a disk; radius
+        (0.02, 0.03, 0.04, 0.055, 0.07), lambda x, part, _: _filtered(x, disk(part * x.shape[-1]))
+    ),
     "glass_blur": Corruption((0.02, 0.03, 0.045, 0.06, 0.08), _glass_blur),  # pixels from near places; reach
     "motion_blur": Corruption((0.06, 0.09, 0.13, 0.18, 0.25), _motion_blur),  # mean along a line; length
     "zoom_blur": Corruption((1.06, 1.11, 1.16, 1.21, 1.26), _zoom_blur),  # mean of enlargements; the largest
     "snow": Corruption((0.04, 0.08, 0.12, 0.17, 0.22), _snow),  # bright flakes moved by wind; part covered
     "frost": Corruption((0.2, 0.35, 0.5, 0.6, 0.7), _frost),  # crystals blended in; weight
     "fog": Corruption((0.3, 0.6, 1.0, 1.5, 2.0), _fog),  # fractal noise laid over; thickness
-    "brightness": Corruption((0.1, 0.2, 0.3, 0.4, 0.5), _brightness),  # what is added
+    "brightness": Corruption((0.1, 0.2, 0.3, 0.4, 0.5), lambda x, amount, _: x + amount),  # what is added
     "contrast": Corruption((0.6, 0.45, 0.3, 0.2, 0.1), _contrast),  # factor of the distance from the mean
     "elastic_transform": Corruption((0.015, 0.025, 0.035, 0.05, 0.065), _elastic_transform),  # reach
     "pixelate": Corruption((0.75, 0.6, 0.47, 0.35, 0.25), _pixelate),  # reduced and enlarged; factor
-    "jpeg_compression": Corruption((40, 25, 18, 12, 7), _jpeg_compression),  # a JPEG file; quality
+    "jpeg_compression": Corruption(  # a JPEG file; quality
+        (40, 25, 18, 12, 7), lambda x, quality, _: jpeg(x[None], quality, seed=0)[0]
+    ),
 }

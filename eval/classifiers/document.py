@@ -16,7 +16,6 @@ from steadypix.eval.charts.classifier_charts import (
     draw_scatter,
 )
 from steadypix.eval.classifiers.corruptions import LIFTING
-from steadypix.eval.classifiers.features import downsampling_layers
 from steadypix.eval.classifiers.study import BASELINE, LIFT, mean_std
 from steadypix.eval.report.page import Section, percent, plus_minus
 
@@ -90,16 +89,8 @@ def _setup(results: Results) -> Section:
 
 
 def _main_table(results: Results, measures: Sequence[Results], pictures: Path) -> Section:
-    points = [
-        {
-            "group": _name(m),
-            "accuracy": m["accuracy"]["mean"],
-            "consistency": m["consistency"]["crop"]["mean"],
-        }
-        for m in measures
-    ]
-    file = pictures / "scatter.png"
-    draw_scatter(file, points, note="Fashion-MNIST; small marks are seeds, large their mean")
+    file, note = pictures / "scatter.png", "Fashion-MNIST; small marks are seeds, large their mean"
+    draw_scatter(file, [_name(m) for m in measures], measures, note=note)
     return _by_network(
         results,
         "Results",
@@ -121,11 +112,11 @@ def _main_table(results: Results, measures: Sequence[Results], pictures: Path) -
 def _in_words(results: Results) -> list[str]:
     """Say how Bin-5 stands against none, whatever the figures are."""
     text = []
-    by_key = {(row["architecture"], row["row"]): row for row in results["table"]}
     for architecture, name in NETWORKS.items():
-        ours, base = by_key.get((architecture, "bin5")), by_key.get((architecture, BASELINE))
-        if not ours or not base:
+        rows = {row["row"]: row for row in results["table"] if row["architecture"] == architecture}
+        if "bin5" not in rows:  # the plain network is always there
             continue
+        ours, base = rows["bin5"], rows[BASELINE]
         gain = percent(ours["consistency_gain"])
         accuracy = 100 * (ours["accuracy"]["mean"] - base["accuracy"]["mean"])
         means = {layer: figures["mean"] for layer, figures in base["features"].items()}
@@ -144,14 +135,13 @@ def _in_words(results: Results) -> list[str]:
 
 
 def _diagonal(results: Results, shown: Sequence[Results], pictures: Path) -> Section:
-    curves = {LABELS[m["row"]]: np.array(m["diagonal"]["curves"]) for m in shown}
-    plain = curves[LABELS[BASELINE]]
+    plain = next(np.array(m["diagonal"]["curves"]) for m in shown if m["row"] == BASELINE)
     # Where the plain network changes its mind most, found by its own range.
     most = np.argsort(-np.ptp(plain, axis=1), kind="stable")[:SHOWN_CURVES]
     file = pictures / "diagonal.png"
     draw_diagonals(
         file,
-        {LABELS[m["row"]]: (m["diagonal"]["shifts"], curves[LABELS[m["row"]]][most]) for m in shown},
+        {LABELS[m["row"]]: (m["diagonal"]["shifts"], np.array(m["diagonal"]["curves"])[most]) for m in shown},
         [results["test_classes"][place] for place in most.tolist()],
         note=f"{NETWORKS[shown[0]['architecture']]}, seed 0; of {len(plain)} test pictures where the plain "
         "network moves most",
@@ -236,10 +226,9 @@ def _features(results: Results, shown: Sequence[Results], pictures: Path) -> Sec
             draw(file, models, note=note)
             found.append((file, f"Internal feature distance of {name}: {what}."))
         layers = {r["row"]: r["features"] for r in results["table"] if r["architecture"] == architecture}
-        strides = {layer: figures["stride"] for layer, figures in next(iter(layers.values())).items()}
-        for layer in downsampling_layers(strides):
+        for layer in models[0]["downsampling"]:
             means = [_plain(layers[kind][layer]) if kind in layers else "" for kind in kinds]
-            rows.append([f"{name} {layer}", f"1/{strides[layer]}", *means])
+            rows.append([f"{name} {layer}", f"1/{models[0]['layers'][layer]['stride']}", *means])
     return Section(
         "Where equivariance is lost",
         [
@@ -254,20 +243,19 @@ def _features(results: Results, shown: Sequence[Results], pictures: Path) -> Sec
 
 def _dense(measures: Sequence[Results]) -> list[Section]:
     """Dense evaluation of the plain network, beside it and Bin-5 on the same few pictures."""
+    measured = [m for m in measures if "dense" in m]
+    if not measured:
+        return []
     rows = []
-    count = 0
     for row, kind, label in (
         (BASELINE, "as it is", "plain"),
         (BASELINE, "dense", "plain, evaluated densely"),
         ("bin5", "as it is", "Bin-5"),
     ):
-        mine = [m["dense"][kind] for m in measures if m["row"] == row and "dense" in m]
-        if mine:
-            count = mine[0]["accuracy"]["n_images"]
+        if mine := [m["dense"][kind] for m in measured if m["row"] == row]:
             figures = [mean_std([m[key]["mean"] for m in mine]) for key in ("accuracy", "consistency")]
             rows.append([label, *map(percent, figures)])
-    if not rows:
-        return []
+    count = measured[0]["dense"]["as it is"]["accuracy"]["n_images"]
     text = (
         "Without any stride, the later layers dilated instead, the network's mean over positions moves with "
         f"nothing but its borders; every stage then works at full resolution. ResNet-18 on the first {count} "

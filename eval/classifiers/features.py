@@ -17,32 +17,27 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from steadypix.errors import InputError
 from steadypix.eval.metrics.decibels import Array
 
-Move = tuple[int, int]
 ATTACHED = ("blur_before", "blur_after", "wrap")  # what gen.retrofit hangs on a module
 
 
 def layer_names(module: nn.Module, x: Tensor, *, depth: int = 2) -> list[str]:
     """Return the layers that are measured: modules `depth` names deep, and those above that hold none.
 
-    Only those that give a map (B, C, H, W) of more than one sample count; in the order they are called.
-
-    Args:
-        module: the network, in eval mode.
-        x: an input.
-        depth: 2 takes the blocks of a ResNet and the layers of a VGG.
+    Only those that give a map (B, C, H, W) of more than one sample count; in the order they are called. A
+    `depth` of 2 takes the blocks of a ResNet and the layers of a VGG.
     """
     names = []
     for name, child in module.named_modules():
-        parts = name.split(".") if name else []
-        if not parts or len(parts) > depth or any(part in ATTACHED for part in parts):
+        parts = name.split(".")
+        if not name or len(parts) > depth or any(part in ATTACHED for part in parts):
             continue
-        inner = [key for key, _ in child.named_children() if key not in ATTACHED]
-        if len(parts) == depth or not inner:
+        if len(parts) == depth or all(key in ATTACHED for key, _ in child.named_children()):
             names.append(name)
     found = feature_maps(module, x, names)
     return list(dict.fromkeys(key.partition(":")[0] for key, output in found.items() if _is_map(output)))
@@ -81,8 +76,14 @@ def upsample_circular(x: Tensor, size: tuple[int, int]) -> Tensor:
     while 2 * x.shape[-2] <= size[0] and 2 * x.shape[-1] <= size[1]:
         x = _twice(_twice(x, -2), -1)
     for axis, side in ((-2, size[0]), (-1, size[1])):
-        if x.shape[axis] != side:
-            x = _resized(x, axis, side)
+        old = x.shape[axis]
+        if old != side:
+            # Places are found on the CPU, in doubles, which MPS lacks.
+            place = (torch.arange(side, dtype=torch.float64) + 0.5) * old / side - 0.5
+            low = place.floor()
+            weight = (place - low).to(x).reshape((-1, 1) if axis == -2 else (-1,))
+            first, second = (((low.long() + step) % old).to(x.device) for step in (0, 1))
+            x = torch.lerp(x.index_select(axis, first), x.index_select(axis, second), weight)
     return x
 
 
@@ -93,16 +94,6 @@ def _twice(x: Tensor, axis: int) -> Tensor:
     return both.flatten(-2) if axis == -1 else both.transpose(-1, -2).flatten(-3, -2)
 
 
-def _resized(x: Tensor, axis: int, side: int) -> Tensor:
-    old = x.shape[axis]
-    # Places are found on the CPU, in doubles, which MPS lacks.
-    place = (torch.arange(side, dtype=torch.float64) + 0.5) * old / side - 0.5
-    low = place.floor()
-    weight = (place - low).to(x).reshape((-1, 1) if axis == -2 else (-1,))
-    first, second = (x.index_select(axis, ((low.long() + step) % old).to(x.device)) for step in (0, 1))
-    return torch.lerp(first, second, weight)
-
-
 def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
     """Return 1 - cos over the channels of two maps (B, C, H, W), as (B, H, W) in [0, 2].
 
@@ -110,29 +101,24 @@ def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
     vector of zeros lies at distance 0 from another, and at 1 from anything else. Computed in doubles, on the
     CPU where the maps are on MPS, which has none.
     """
-    a, b = (part.cpu() if part.device.type == "mps" else part for part in (a, b))
-    lengths = [part.double().norm(dim=1, keepdim=True) for part in (a, b)]
-    unit = [part.double() / length.clamp_min(1e-30) for part, length in zip((a, b), lengths, strict=True)]
-    distance = (unit[0] - unit[1]).square().sum(1) / 2
-    none = [length[:, 0] == 0 for length in lengths]
-    return torch.where(none[0] != none[1], torch.ones_like(distance), distance)
+    a, b = ((part.cpu() if part.device.type == "mps" else part).double() for part in (a, b))
+    distance = (F.normalize(a, eps=1e-30) - F.normalize(b, eps=1e-30)).square().sum(1) / 2
+    one_is_none = (a == 0).all(1) != (b == 0).all(1)
+    return torch.where(one_is_none, torch.ones_like(distance), distance)
 
 
 @dataclass
 class FeatureDistance:
-    """Distances of one network, a batch of pictures after the other.
-
-    Args:
-        module: in eval mode.
-        names: of its layers, see `layer_names`.
-        moves: (dx, dy) in px, dx right, dy down.
-    """
+    """Distances of one network in eval mode, a batch of pictures after the other."""
 
     module: nn.Module
     names: Sequence[str]
-    moves: Sequence[Move]
+    """of its layers, see `layer_names`"""
+    moves: Sequence[tuple[int, int]]
+    """(dx, dy) in px, dx right, dy down"""
+    strides: dict[str, int] = field(default_factory=dict)
+    """what each layer's map is smaller by than the input"""
     _sums: dict[str, Array] = field(default_factory=dict)
-    _factors: dict[str, int] = field(default_factory=dict)
     _count: int = 0
 
     def add(self, x: Tensor) -> None:
@@ -157,17 +143,12 @@ class FeatureDistance:
         """Return layer -> mean distance for every move, (moves,)."""
         return {name: sums / self._count for name, sums in self._sums.items()}
 
-    @property
-    def strides(self) -> dict[str, int]:
-        """What each layer's map is smaller by than the input."""
-        return self._factors
-
     def _upsampled(self, x: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
         # A layer that is called again may give something else than a map then.
         outputs = feature_maps(self.module, x, self.names)
         maps = {name: output for name, output in outputs.items() if _is_map(output)}
         for name, found in maps.items():
-            self._factors.setdefault(name, max(1, round(size[0] / found.shape[-2])))
+            self.strides.setdefault(name, max(1, round(size[0] / found.shape[-2])))
         return {name: upsample_circular(found, size) for name, found in maps.items()}
 
 

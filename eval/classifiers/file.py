@@ -21,29 +21,23 @@ LEAST_STD = 1e-6  # what is divided by stays a number in float32
 
 @dataclass(frozen=True)
 class Classifier:
-    """A network with what has to be known to give it pictures.
-
-    Attributes:
-        name: in tables and charts.
-        module: in eval mode; takes what `prepare` returns, gives logits (B, classes).
-        config: what our own file says of it; None of torchvision's.
-        classes: how many it tells apart.
-        window_px: side of what it sees.
-        canvas_px: side of the pictures that windows are cut from.
-        mean: of its training pictures, a number a channel, on [0, 1].
-        std: the same.
-        provenance: where the weights come from.
-    """
+    """A network with what has to be known to give it pictures."""
 
     name: str
     module: nn.Module
+    """in eval mode; takes what `prepare` returns, gives logits (B, classes)"""
     config: ClassifierConfig | None
+    """what our own file says of it; None of torchvision's"""
     classes: int
     window_px: int
+    """side of what it sees"""
     canvas_px: int
+    """side of the pictures that windows are cut from"""
     mean: tuple[float, ...]
+    """of its training pictures, a number a channel, on [0, 1]; so is `std`"""
     std: tuple[float, ...]
     provenance: Mapping[str, Any]
+    """where the weights come from"""
 
     @property
     def in_channels(self) -> int:
@@ -77,17 +71,13 @@ def save_classifier(path: Path, classifier: Classifier) -> None:
     from steadypix.gen.weights.tensors import write_tensors
 
     assert classifier.config is not None
-    config = dataclasses.asdict(classifier.config)
-    pictures = {
-        "window_px": classifier.window_px,
-        "canvas_px": classifier.canvas_px,
-        "mean": list(classifier.mean),
-        "std": list(classifier.std),
+    metadata = {
+        "format": FORMAT,
+        "config": dataclasses.asdict(classifier.config),
+        "pictures": {name: getattr(classifier, name) for name in ("window_px", "canvas_px", "mean", "std")},
+        "provenance": dict(classifier.provenance),
     }
-    metadata = {"format": FORMAT, "config": config, "pictures": pictures}
-    write_tensors(
-        path, classifier.module.state_dict(), {**metadata, "provenance": dict(classifier.provenance)}
-    )
+    write_tensors(path, classifier.module.state_dict(), metadata)
 
 
 def load_classifier(path: str | Path, device: str = "cpu", *, name: str | None = None) -> Classifier:
@@ -111,9 +101,9 @@ def load_classifier(path: str | Path, device: str = "cpu", *, name: str | None =
         built = ClassifierConfig(**config)
         mean = _floats("mean", pictures["mean"], built.in_channels, 0)
         std = _floats("std", pictures["std"], built.in_channels, LEAST_STD)
-        sizes = [pictures[key] for key in ("window_px", "canvas_px")]
+        sizes = pictures["window_px"], pictures["canvas_px"]
         if not all(type(size) is int and 0 < size <= 1 << 14 for size in sizes) or sizes[0] > sizes[1]:
-            raise ValueError(f"sizes {sizes}")
+            raise ValueError(f"sizes {[*sizes]}")
     except InputError as error:
         raise CheckpointError(f"{path}: {error}") from None
     except (TypeError, KeyError, ValueError) as error:
@@ -122,18 +112,10 @@ def load_classifier(path: str | Path, device: str = "cpu", *, name: str | None =
         check_fit(path, tensors, build_classifier(built).state_dict())
     module = build_classifier(built)
     module.load_state_dict(tensors)
-    provenance = metadata.get("provenance")
-    return Classifier(
-        name or (path.parent.name if path.name == FILE else path.stem),
-        module.to(device).eval(),
-        built,
-        built.classes,
-        sizes[0],
-        sizes[1],
-        mean,
-        std,
-        provenance if isinstance(provenance, dict) else {},
-    )
+    origin = metadata.get("provenance")
+    origin = origin if isinstance(origin, dict) else {}
+    name = name or (path.parent.name if path.name == FILE else path.stem)
+    return Classifier(name, module.to(device).eval(), built, built.classes, *sizes, mean, std, origin)
 
 
 def _floats(name: str, values: Any, count: int, least: float) -> tuple[float, ...]:

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from steadypix.data.labelled.labelled import Labelled
 from steadypix.errors import InputError
-from steadypix.eval.classifiers.corruptions import picture_seed
-from steadypix.eval.metrics.perturb_kinds import warp
+from steadypix.eval.classifiers.corruptions import picture_seed, to_bytes
+from steadypix.eval.metrics.perturb_kinds import enlarge, rotate, warp
 from steadypix.eval.shifts.protocols import Protocol
 
 FRAMES = 17
@@ -42,16 +42,21 @@ def sequence(canvas: Tensor, kind: str, protocol: Protocol, *, seed: int = 0) ->
         generator = torch.Generator().manual_seed(seed)
         base = protocol.base(canvas).float() / 255
         noise = torch.randn(FRAMES, *base.shape, generator=generator)
-        return _rounded(base + SIGMA * noise)
+        return to_bytes(base + SIGMA * noise)
     if kind == "translate":
         if len(protocol.room) < 2:
             raise InputError(f"translate: the {protocol.window_px} px window has no room on its canvas")
         return torch.stack([protocol.shifted(canvas, (shift, shift)) for shift in protocol.room])
     if kind == "rotate":
-        return _warped(canvas, protocol, [_rotation(degrees) for degrees in np.linspace(-8, 8, FRAMES)])
-    if kind == "scale":
-        return _warped(canvas, protocol, [np.eye(2) * factor for factor in np.linspace(1, 1.16, FRAMES)])
-    raise InputError(f"perturbation {kind!r} is unknown; expected one of {', '.join(SEQUENCES)}")
+        matrices = [rotate(degrees) for degrees in np.linspace(-8, 8, FRAMES)]
+    elif kind == "scale":
+        matrices = [enlarge(factor) for factor in np.linspace(1, 1.16, FRAMES)]
+    else:
+        raise InputError(f"perturbation {kind!r} is unknown; expected one of {', '.join(SEQUENCES)}")
+    picture = canvas[None].double() / 255
+    where = {"window_px": protocol.window_px, "origin_px": protocol.origin_px}
+    frames = [warp(picture, matrix, **where, padding="reflection") for matrix in matrices]
+    return to_bytes(protocol.base(torch.cat(frames)))
 
 
 def flip_rates(
@@ -59,11 +64,7 @@ def flip_rates(
 ) -> dict[str, float]:
     """Return kind -> how often the class changes, in [0, 1], over all pictures and frames.
 
-    Args:
-        predict: from windows (B, C, H, W) uint8 to classes (B,).
-        pictures: one sequence of each kind is made of each.
-        protocol: cuts windows from canvases.
-        seed: of the noise.
+    `predict` takes windows (B, C, H, W) uint8 to classes (B,); `protocol` cuts them; `seed` is of the noise.
     """
     rates = {}
     for kind in SEQUENCES:
@@ -75,19 +76,3 @@ def flip_rates(
             flips.append(changed.double().mean().item())
         rates[kind] = float(np.mean(flips))
     return rates
-
-
-def _rotation(degrees: float) -> np.ndarray:
-    angle = np.radians(degrees)
-    return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-
-
-def _warped(canvas: Tensor, protocol: Protocol, matrices: list[np.ndarray]) -> Tensor:
-    picture = canvas[None].double() / 255
-    where = {"window_px": protocol.window_px, "origin_px": protocol.origin_px}
-    frames = [warp(picture, matrix, **where, padding="reflection") for matrix in matrices]
-    return _rounded(protocol.base(torch.cat(frames)))
-
-
-def _rounded(x: Tensor) -> Tensor:
-    return (x.clamp(0, 1) * 255).round().byte()

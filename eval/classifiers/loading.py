@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from steadypix.data.labelled.labelled import Labelled, open_labelled
 from steadypix.errors import InputError
 from steadypix.eval.classifiers.file import FILE, Classifier, load_classifier
 from steadypix.eval.torchvision_shim import import_torchvision
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 # A part of a dense layer as torchvision's own files name it: `norm.1.weight`, of what is now `norm1`.
 DENSE_PART = re.compile(r"(.*\bdenselayer\d+\.(?:norm|relu|conv))\.([12]\..+)")
 
 
 def load_any(model: str, device: str = "cpu") -> Classifier:
-    """Load a classifier.
-
-    Args:
-        model: a run or its file, `resnet18` (torchvision's weights, from its cache or server), or
-            `resnet18=FILE` (a state dict of torchvision's).
-        device: where to put it.
+    """Load a run or its file, `resnet18` (torchvision's weights), or `resnet18=FILE` (its state dict).
 
     Raises:
         InputError: if there is no such file and no such network, or the weights cannot be had.
@@ -34,7 +27,8 @@ def load_any(model: str, device: str = "cpu") -> Classifier:
     if Path(model).exists():
         return load_classifier(model, device)
     name, found, file = model.partition("=")
-    if name not in known_names():
+    models = import_torchvision("torchvision.models")
+    if name not in models.list_models(module=models):
         raise InputError(
             f"{model}: no such file; expected a run, its {FILE}, or the name of one of torchvision's "
             "classifiers such as resnet18 or vgg16_bn"
@@ -42,22 +36,11 @@ def load_any(model: str, device: str = "cpu") -> Classifier:
     return load_torchvision(name, Path(file) if found else None, device)
 
 
-def known_names() -> list[str]:
-    """Return the names of torchvision's classifiers."""
-    models = import_torchvision("torchvision.models")
-    names: list[str] = models.list_models(module=models)
-    return names
-
-
 def load_torchvision(name: str, weights: Path | None, device: str = "cpu") -> Classifier:
     """Load one of torchvision's networks with its ImageNet weights, never with random ones.
 
-    Window, canvas and normalisation are those its weights were published with.
-
-    Args:
-        name: of the network.
-        weights: torchvision's state dict; None takes it from torchvision's cache or server.
-        device: where to put it.
+    Window, canvas and normalisation are those its weights were published with. `weights` is torchvision's
+    state dict; None takes it from torchvision's cache or server.
 
     Raises:
         InputError: if the weights cannot be had.
@@ -78,24 +61,35 @@ def load_torchvision(name: str, weights: Path | None, device: str = "cpu") -> Cl
         from steadypix.gen.weights.tensors import check_fit
 
         module = _unfilled(models, name, published)
-        state = read_state(weights, f"expected torchvision's {name} as a state dict")
-        state = _as_today(state, module.state_dict())
+        found = read_state(weights, f"expected torchvision's {name} as a state dict")
+        # A file may be from before torch counted batches.
+        counted = {k: count for k, count in module.state_dict().items() if k.endswith(".num_batches_tracked")}
+        state = counted | {DENSE_PART.sub(r"\1\2", key): tensor for key, tensor in found.items()}
         check_fit(weights, state, module.state_dict())
         module.load_state_dict(state)
         origin = {"weights": weights.name}
     rule = published.transforms()
-    window = rule.crop_size[0]
-    return Classifier(
-        name,
-        module.to(device).eval(),
-        None,
-        len(published.meta["categories"]),
-        window,
-        max(window, rule.resize_size[0]),
-        tuple(rule.mean),
-        tuple(rule.std),
-        origin,
-    )
+    classes, window = len(published.meta["categories"]), rule.crop_size[0]
+    sides, scale = (window, max(window, rule.resize_size[0])), (tuple(rule.mean), tuple(rule.std))
+    return Classifier(name, module.to(device).eval(), None, classes, *sides, *scale, origin)
+
+
+def load_with_pictures(
+    models: Sequence[str], data: str | None, split: str, limit: int | None, device: str
+) -> list[tuple[Classifier, Labelled]]:
+    """Load classifiers under names of their own, each with the first `limit` pictures it is measured on.
+
+    Raises:
+        InputError: as `load_any`, `open_pictures` and `named_apart` raise it.
+    """
+    from steadypix.eval.generators.models import named_apart
+
+    networks = []
+    for model in models:
+        classifier = load_any(model, device)
+        networks.append((classifier, open_pictures(classifier, data, split).first(limit)))
+    names = named_apart([classifier.name for classifier, _ in networks], models)
+    return [(replace(network, name=name), of) for (network, of), name in zip(networks, names, strict=True)]
 
 
 def open_pictures(classifier: Classifier, data: str | None, split: str) -> Labelled:
@@ -122,9 +116,3 @@ def _unfilled(models: Any, name: str, published: Any) -> Any:
     elif name.startswith("vit_"):  # the shapes of its weights follow the picture's size
         words = {"image_size": published.meta["min_size"][0]}
     return models.get_model(name, weights=None, **words)
-
-
-def _as_today(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state dict as of today, of one that may be from before torch counted batches."""
-    counts = {key: count for key, count in expected.items() if key.endswith(".num_batches_tracked")}
-    return counts | {DENSE_PART.sub(r"\1\2", key): tensor for key, tensor in state.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +23,6 @@ ARCHITECTURES: dict[str, tuple[str, Any]] = {
     "vgg16": ("vgg", "D"),
     "vgg16_bn": ("vgg_bn", "D"),
 }
-STEMS = ("imagenet", "small")
-POOLS = ("plain", "gated")
-PADDINGS = ("zeros", "circular")
 FULL_WIDTH = 64
 MAX_WIDTH = 512  # a file's metadata may claim anything
 
@@ -56,14 +54,14 @@ class ClassifierConfig:
     def __post_init__(self) -> None:
         from steadypix.gen.layers.filters import FILTERS
 
-        words = {"architecture": ARCHITECTURES, "stem": STEMS, "pools": POOLS, "padding": PADDINGS}
+        words: dict[str, Collection[str]] = {"architecture": ARCHITECTURES, "stem": ("imagenet", "small")}
+        words |= {"pools": ("plain", "gated"), "padding": ("zeros", "circular")}
+        if self.filter is not None:
+            words["filter"] = FILTERS
         for name, known in words.items():
-            if getattr(self, name) not in known:
-                raise InputError(
-                    f"{name} {getattr(self, name)!r} is unknown; expected one of {', '.join(known)}"
-                )
-        if self.filter is not None and self.filter not in FILTERS:
-            raise InputError(f"filter {self.filter!r} is unknown; expected one of {', '.join(FILTERS)}")
+            word = getattr(self, name)
+            if word not in known:
+                raise InputError(f"{name} {word!r} is unknown; expected one of {', '.join(known)}")
         for name, most in (("classes", 100_000), ("in_channels", 64), ("width", MAX_WIDTH)):
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value <= most:
@@ -138,8 +136,5 @@ def _vgg(config: ClassifierConfig, kind: str, setting: str) -> nn.Module:
             assert module.bias is not None
             nn.init.zeros_(module.bias)
     head = nn.Linear(int(widths[-2]), config.classes)
-    return nn.Sequential(
-        OrderedDict(
-            features=features, avgpool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(1), classifier=head
-        )
-    )
+    mean = {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(1)}
+    return nn.Sequential(OrderedDict(features=features, **mean, classifier=head))

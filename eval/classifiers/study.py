@@ -15,9 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from steadypix.eval.classifiers.consistency import (
+    PROTOCOLS,
+    curve_summary,
+    diagonal_curves,
+    measure_accuracy,
+    measure_consistency,
+    protocol_of,
+)
 from steadypix.eval.classifiers.file import FILE, Classifier, load_classifier
 from steadypix.eval.classifiers.nets import ClassifierConfig
+from steadypix.eval.classifiers.subjects import classifier_subject, measure_subject
 from steadypix.eval.classifiers.training import Recipe, train_classifier
+from steadypix.eval.shifts.protocols import make_protocol
 from steadypix.files import write_text
 
 if TYPE_CHECKING:
@@ -59,17 +69,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Run:
-    """One network.
-
-    Attributes:
-        architecture: a key of `ROWS`.
-        row: `none`, a filter, or `gated`.
-        seed: of its training.
-    """
+    """One network."""
 
     architecture: str
+    """a key of `ROWS`"""
     row: str
+    """`none`, a filter, or `gated`"""
     seed: int
+    """of its training"""
 
     @property
     def name(self) -> str:
@@ -78,14 +85,13 @@ class Run:
 
     def config(self, width: int, classes: int) -> ClassifierConfig:
         """Return what is trained."""
-        plain = self.row in (BASELINE, "gated")
         return ClassifierConfig(
             architecture=self.architecture,
             classes=classes,
             in_channels=1,
             width=width,
             stem="small",
-            filter=None if plain else self.row,
+            filter=None if self.row in (BASELINE, "gated") else self.row,
             pools="gated" if self.row == "gated" else "plain",
         )
 
@@ -95,11 +101,8 @@ def runs(
 ) -> Iterator[Run]:
     """Yield all networks, a whole seed before the next, so that a study that is cut can be read.
 
-    Args:
-        seeds: how many.
-        architectures: keys of `ROWS`.
-        rows: those to take; None takes all, and the plain network, which others are held against, is always
-            among them.
+    `rows` are those to take of the architectures in `ROWS`, None takes all; the plain network, which others
+    are held against, is always among them.
     """
     for seed in range(seeds):
         for architecture in architectures:
@@ -109,54 +112,46 @@ def runs(
 
 
 class Study:
-    """Trains and measures the networks of a study, each once.
-
-    Args:
-        out: folder of the runs.
-        train: pictures to train on.
-        test: pictures to measure on.
-        settings: how much.
-        device: where.
-    """
+    """Trains and measures the networks of a study, each once, in the folder `out`."""
 
     def __init__(self, out: Path, train: Labelled, test: Labelled, settings: Settings, device: str) -> None:
+        import torch
+
         self.out = out
         self.train = train.first(settings.train_images)
         self.test = test.first(settings.test_images)
-        self.settings = settings
-        self.device = device
-
-    def directory(self, run: Run) -> Path:
-        """Return where a network is trained."""
-        return self.out / "runs" / run.name
+        self.settings, self.device = settings, device
+        few, canvas_px = self.test.first(settings.corrupted_images), settings.recipe.canvas_px
+        crop = make_protocol("crop", canvas_px=canvas_px, window_px=settings.recipe.window_px)
+        self.windows = crop.base(few.canvases(range(len(few)), canvas_px))  # for corruptions
+        self.labels = torch.from_numpy(few.labels)
 
     def fit(self, run: Run, report: Callable[[int, float], None] | None = None) -> None:
         """Train a network, unless its file is there and was made in the same way of the same pictures."""
         config = run.config(self.settings.width, len(self.train.classes))
-        folder = self.directory(run)
+        folder, recipe = self.out / "runs" / run.name, self.settings.recipe
         if (folder / FILE).exists():
             found = load_classifier(folder)
             made = {
                 "seed": run.seed,
-                "recipe": dataclasses.asdict(self.settings.recipe),
+                "recipe": dataclasses.asdict(recipe),
                 "n_images": len(self.train),
                 "pictures_sha256": self.train.sha256(),
             }
             if found.config == config and made.items() <= dict(found.provenance).items():
                 return
-        recipe = self.settings.recipe
-        words: dict[str, Any] = {"seed": run.seed, "device": self.device, "report": report}
-        train_classifier(config, self.train, recipe, folder, **words)
+        how: dict[str, Any] = {"seed": run.seed, "device": self.device, "report": report}
+        train_classifier(config, self.train, recipe, folder, **how)
 
     def measure(self, run: Run) -> dict[str, Any]:
         """Return all figures of a trained network; they are kept beside it and taken from there."""
-        file = self.directory(run) / FILE
+        file = self.out / "runs" / run.name / FILE
         heading = {
             "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
             "pictures_sha256": self.test.sha256(),
-            "settings": {**json.loads(json.dumps(dataclasses.asdict(self.settings))), "seeds": None},
+            "settings": {**dataclasses.asdict(self.settings), "seeds": None},
         }
-        kept = self.directory(run) / MEASURES
+        kept = file.with_name(MEASURES)
         if kept.exists():
             found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
             if found.get("heading") == heading:
@@ -182,48 +177,28 @@ class Study:
         """
         import torch
 
-        pictures = self.test.first(self.settings.corrupted_images)
-        windows = self._windows(pictures).float() / 255
-        labels = torch.from_numpy(pictures.labels)
+        from steadypix.eval.classifiers.corruptions import error
+
+        windows = self.windows.float() / 255
         lifted = {
             "as it is": windows,
             "lifted everywhere": (windows + LIFT).clamp(0, 1),
             "lifted but for the ground": torch.where(windows > 0, windows + LIFT, windows).clamp(0, 1),
         }
-        return {
-            name: (classifier.predictions(x) != labels).double().mean().item() for name, x in lifted.items()
-        }
+        return {name: error(classifier.predictions, x, self.labels) for name, x in lifted.items()}
 
     @functools.cached_property
     def damaged(self) -> dict[str, list[Tensor]]:
         """The damaged windows, made once for all networks."""
         from steadypix.eval.classifiers.corruptions import damage_all
 
-        return damage_all(list(self._windows(self.test.first(self.settings.corrupted_images))))
-
-    def _windows(self, pictures: Labelled) -> Tensor:
-        from steadypix.eval.shifts.protocols import make_protocol
-
-        recipe = self.settings.recipe
-        protocol = make_protocol("crop", canvas_px=recipe.canvas_px, window_px=recipe.window_px)
-        return protocol.base(pictures.canvases(range(len(pictures)), recipe.canvas_px))
+        return damage_all(list(self.windows))
 
     def _measure(self, classifier: Classifier, *, dense: bool) -> dict[str, Any]:
-        import torch
-
-        from steadypix.eval.classifiers.consistency import (
-            PROTOCOLS,
-            curve_summary,
-            diagonal_curves,
-            measure_accuracy,
-            measure_consistency,
-            protocol_of,
-        )
         from steadypix.eval.classifiers.corruptions import corruption_errors
         from steadypix.eval.classifiers.flips import flip_rates
 
         predict, crop = classifier.predictions, protocol_of(classifier, "crop")
-        labels = torch.from_numpy(self.test.first(self.settings.corrupted_images).labels)
         few = self.test.first(self.settings.sequence_images)
         shifts = list(crop.room)
         curves = diagonal_curves(classifier, few, shifts)
@@ -231,17 +206,20 @@ class Study:
             "accuracy": measure_accuracy(classifier, self.test),
             "consistency": {name: measure_consistency(classifier, self.test, name) for name in PROTOCOLS},
             "diagonal": {"shifts": shifts, **curve_summary(curves), "curves": curves.round(5).tolist()},
-            "corruptions": corruption_errors(predict, self.damaged, labels),
+            "corruptions": corruption_errors(predict, self.damaged, self.labels),
             "flips": flip_rates(predict, few, crop),
         }
         if dense:
             figures["dense"] = self._measure_dense(classifier)
-        figures["features"] = self._measure_features(classifier)  # last: it changes the borders
+        # Last, because it changes the borders.
+        subject = classifier_subject(classifier, self.test.first(self.settings.feature_images), circular=True)
+        figures["features"] = measure_subject(subject, FEATURE_SHIFTS)
+        for layer in figures["features"]["layers"].values():
+            layer["distance"] = np.round(layer["distance"], 6).tolist()
         return figures
 
     def _measure_dense(self, classifier: Classifier) -> dict[str, Any]:
         """Return accuracy and consistency on few pictures; of a plain network, also evaluated densely."""
-        from steadypix.eval.classifiers.consistency import measure_accuracy, measure_consistency
         from steadypix.gen.retrofit.dense import make_dense
 
         pictures = self.test.first(self.settings.dense_images)
@@ -257,15 +235,6 @@ class Study:
             dense = dataclasses.replace(classifier, module=copy.deepcopy(classifier.module))
             make_dense(dense.module)
             found["dense"] = both(dense)
-        return found
-
-    def _measure_features(self, classifier: Classifier) -> dict[str, Any]:
-        from steadypix.eval.classifiers.subjects import classifier_subject, measure_subject
-
-        subject = classifier_subject(classifier, self.test.first(self.settings.feature_images), circular=True)
-        found = measure_subject(subject, FEATURE_SHIFTS)
-        for layer in found["layers"].values():
-            layer["distance"] = np.round(layer["distance"], 6).tolist()
         return found
 
 

@@ -20,27 +20,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """A network and what it is given.
-
-    Attributes:
-        name: in tables and charts.
-        module: in eval mode.
-        inputs: (N, C, H, W), as it takes them.
-        origin: of its weights, and of the pictures.
-    """
+    """A network in eval mode and what it is given."""
 
     name: str
     module: nn.Module
     inputs: Tensor
+    """(N, C, H, W), as it takes them"""
     origin: dict[str, Any]
+    """of its weights, and of the pictures"""
 
 
 def measure_subject(
-    subject: Subject,
-    shifts: Sequence[int],
-    *,
-    depth: int = 2,
-    batch_size: int = 8,
+    subject: Subject, shifts: Sequence[int], *, depth: int = 2, batch_size: int = 8
 ) -> dict[str, Any]:
     """Return a network's distances as JSON has them, for every (dx, dy) of `shifts`."""
     from steadypix.eval.classifiers.features import FeatureDistance, downsampling_layers, layer_names
@@ -52,16 +43,15 @@ def measure_subject(
     distance = FeatureDistance(subject.module, names, moves)
     for batch in subject.inputs.split(batch_size):
         distance.add(batch)
-    at_rest = [move == (0, 0) for move in moves]
-    grid = {name: values.reshape(len(shifts), len(shifts)) for name, values in distance.result().items()}
+    moving = np.array([move != (0, 0) for move in moves])
     layers = {
         name: {
             "stride": distance.strides[name],
             # The shift by nothing is 0 by definition.
-            "mean": float(values.ravel()[~np.array(at_rest)].mean()) if not all(at_rest) else 0.0,
-            "distance": values.tolist(),
+            "mean": float(values[moving].mean()) if moving.any() else 0.0,
+            "distance": values.reshape(len(shifts), len(shifts)).tolist(),
         }
-        for name, values in grid.items()
+        for name, values in distance.result().items()
     }
     return {
         "name": subject.name,

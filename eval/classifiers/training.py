@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -58,21 +56,13 @@ def train_classifier(
     """Train a network and write `out/classifier.safetensors`; an earlier call that was cut is gone on with.
 
     The order of pictures and their augmentation are functions of (seed, epoch), the first weights of the seed
-    alone, so networks with the same seed see the same in the same order.
-
-    Args:
-        config: of the network.
-        pictures: with labels.
-        recipe: how.
-        out: the run's directory.
-        seed: of everything random.
-        device: where to train.
-        report: called with the epoch and its mean loss.
+    alone, so networks with the same seed see the same in the same order. `report` is called with every epoch
+    and its mean loss.
 
     Raises:
         OSError: if the disk is full; the state of the epoch before stays.
     """
-    run = _Run(config, pictures, recipe, out, seed=seed, device=device)
+    run = _Run(config, pictures, recipe, out, seed, device)
     first, seconds = run.resume()
     started = time.perf_counter() - seconds
     for epoch in range(first, recipe.epochs):
@@ -81,9 +71,8 @@ def train_classifier(
             report(epoch + 1, loss)
         if epoch + 1 < recipe.epochs:
             run.save_state(epoch + 1, time.perf_counter() - started)
-    seconds = round(time.perf_counter() - started, 1)
-    provenance = {**run.classifier.provenance, "seconds": seconds}
-    save_classifier(out / FILE, dataclasses.replace(run.classifier, provenance=provenance))
+    provenance = {**run.classifier.provenance, "seconds": round(time.perf_counter() - started, 1)}
+    save_classifier(out / FILE, replace(run.classifier, provenance=provenance))
     run.state.unlink(missing_ok=True)
 
 
@@ -91,29 +80,19 @@ class _Run:
     """One training between its epochs; arguments as `train_classifier` has them."""
 
     def __init__(
-        self,
-        config: ClassifierConfig,
-        pictures: Labelled,
-        recipe: Recipe,
-        out: Path,
-        *,
-        seed: int,
-        device: str,
+        self, config: ClassifierConfig, pictures: Labelled, recipe: Recipe, out: Path, seed: int, device: str
     ) -> None:
         import torch
 
-        mean, std = statistics(pictures, recipe)
+        self.canvases = pictures.canvases(range(len(pictures)), recipe.canvas_px)
+        middle = _middle(self.canvases, recipe).double() / 255
+        mean, std = middle.mean().item(), max(middle.std().item(), 1e-3)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = build_classifier(config).to(device)
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = torch.optim.SGD(
-            self.model.parameters(),
-            lr=recipe.learning_rate,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            nesterov=True,
-        )
+        how: dict[str, Any] = {"momentum": recipe.momentum, "weight_decay": recipe.weight_decay}
+        self.optimizer = torch.optim.SGD(self.model.parameters(), recipe.learning_rate, **how, nesterov=True)
         provenance = {
             "seed": seed,
             "recipe": asdict(recipe),
@@ -121,22 +100,12 @@ class _Run:
             "n_images": len(pictures),
             "pictures_sha256": pictures.sha256(),
         }
-        channels = config.in_channels
-        self.classifier = Classifier(
-            out.name,
-            self.model,
-            config,
-            config.classes,
-            recipe.window_px,
-            recipe.canvas_px,
-            (mean,) * channels,
-            (std,) * channels,
-            provenance,
-        )
-        self.heading = json.loads(json.dumps({"config": asdict(config), "provenance": provenance}))
+        sides, channels = (recipe.window_px, recipe.canvas_px), config.in_channels
+        scale = (mean,) * channels, (std,) * channels
+        self.classifier = Classifier(out.name, self.model, config, config.classes, *sides, *scale, provenance)
+        self.heading = {"config": asdict(config), "provenance": provenance}
         self.recipe, self.seed, self.device, self.state = recipe, seed, device, out / STATE
         self.labels = torch.from_numpy(pictures.labels)
-        self.canvases = pictures.canvases(range(len(pictures)), recipe.canvas_px)
 
     def train_epoch(self, epoch: int) -> float:
         """Train on every picture once; return the mean loss."""
@@ -181,10 +150,10 @@ class _Run:
         epoch, seconds = found.pop("epoch", None), found.pop("seconds", None)
         if found != self.heading or type(epoch) is not int or not isinstance(seconds, float):
             return 0, 0.0
-        parameters = dict(self.model.named_parameters())
-        expected = {f"model.{key}": value for key, value in self.model.state_dict().items()}
+        parameters, weights = dict(self.model.named_parameters()), self.model.state_dict()
+        expected = {f"model.{key}": value for key, value in weights.items()}
         check_fit(self.state, tensors, expected | {f"momentum.{name}": p for name, p in parameters.items()})
-        self.model.load_state_dict({key: tensors[f"model.{key}"] for key in self.model.state_dict()})
+        self.model.load_state_dict({key: tensors[f"model.{key}"] for key in weights})
         for name, parameter in parameters.items():
             # In the parameter's own memory format, so that a resumed run's sums are the same to the bit.
             momentum = torch.empty_like(parameter).copy_(tensors[f"momentum.{name}"])
@@ -199,26 +168,16 @@ def schedule(done: float, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
 
 
-def statistics(pictures: Labelled, recipe: Recipe) -> tuple[float, float]:
-    """Return mean and standard deviation of the middle windows, on [0, 1]."""
-    middle = _middle(pictures.canvases(range(len(pictures)), recipe.canvas_px), recipe).double() / 255
-    return middle.mean().item(), max(middle.std().item(), 1e-3)
-
-
 def windows_of(canvases: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tensor:
     """Cut windows (B, C, W, W) out of canvases, augmented as the recipe says."""
     import torch
 
     windows = _middle(canvases, recipe)
     if recipe.random_shifts:
-        places = rng.integers(0, recipe.canvas_px - recipe.window_px + 1, (len(canvases), 2)).tolist()
         side = recipe.window_px
-        windows = torch.stack(
-            [
-                x[:, top : top + side, left : left + side]
-                for x, (top, left) in zip(canvases, places, strict=True)
-            ]
-        )
+        places = rng.integers(0, recipe.canvas_px - side + 1, (len(canvases), 2)).tolist()
+        cut = [x[:, y : y + side, x0 : x0 + side] for x, (y, x0) in zip(canvases, places, strict=True)]
+        windows = torch.stack(cut)
     if recipe.flip:
         mirrored = torch.from_numpy(rng.random(len(canvases)) < 0.5)
         windows = torch.where(mirrored[:, None, None, None], windows.flip(-1), windows)

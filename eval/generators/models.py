@@ -26,6 +26,7 @@ SPLITS = ("train", "val", "test")  # of procedural pictures; a folder's may have
 NORM_MODES = {
     "instance": "statistics of each picture",
     "batch": "running statistics",
+    "renorm": "running statistics",
     "group": "statistics of each picture",
     "none": "none",
 }

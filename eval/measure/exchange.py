@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def windows(stages: Sequence[Stage], plan: Plan, skipped: list[str] | None = None) -> Iterator[Window]:
-    """Yield every input that an evaluation shows to a network, each once; `skipped` as for `canvases`.
+    """Yield every input that an evaluation shows to a network, each once; `skipped` as for `pictures`.
 
     Raises:
         InputError: if a shift or margin does not fit, or a picture cannot be read.
@@ -64,9 +64,8 @@ def export_inputs(stages: Sequence[Stage], plan: Plan, data: dict[str, Any], out
     for window in windows(stages, plan, skipped=[]):
         save_image(out / window.file, to_pixels(window.pixels[0]))
         dx, dy = map(plain, window.offset)
-        files.append(
-            {"file": window.file, "image": window.image, "protocol": window.protocol, "dx": dx, "dy": dy}
-        )
+        shown = {"file": window.file, "image": window.image, "protocol": window.protocol}
+        files.append({**shown, "dx": dx, "dy": dy})
     manifest = {"format": FORMAT, "data": data, "files": files}
     words = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
     write_text(out / MANIFEST, words, errors="replace")

@@ -16,32 +16,25 @@ from steadypix.eval.measure.registry import MEASURES, names_of, parse_names, rea
 from steadypix.eval.shifts.offsets import AXES, Shift, is_whole, parse_shifts
 from steadypix.eval.shifts.protocols import PROTOCOLS
 
-DEFAULT_MARGINS_PX = (0, 16)
 DESCRIPTION = """Measure the shift stability of generators: PSNR between the output for the shifted
 input and the shifted output, beside the quality of the outputs."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the options ask for, as far as it can be understood without the generators.
+    """What the options ask for, as far as it can be understood without the generators."""
 
-    Attributes:
-        shifts: in px.
-        margins_px: None leaves the choice to the windows' size.
-        protocols: names, in the order of the option.
-        measures: settings of everything that is measured, by name.
-    """
-
-    shifts: list[Shift]
-    margins_px: list[int] | None
-    protocols: list[str]
-    measures: dict[str, Any]
+    shifts: list[Shift]  # in px
+    margins_px: list[int] | None  # None leaves the choice to the windows' size
+    protocols: list[str]  # names, in the order of the option
+    measures: dict[str, Any]  # settings of everything that is measured, by name
 
 
 def build_parser() -> Parser:
     """Return the command line."""
     parser = Parser(prog="eval_stability", description=DESCRIPTION)
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "checkpoints",
         nargs="*",
         metavar="CHECKPOINT",
@@ -49,52 +42,60 @@ def build_parser() -> Parser:
         "names of released generators, or folders of outputs (default: all under ./checkpoints, else the "
         "released)",
     )
-    parser.add_argument(
-        "--shifts", default="0..7", help="0..7, -4..4, 1,3,5 or 1/2,0.25 (px; default: %(default)s)"
-    )
-    parser.add_argument("--axis", choices=AXES, default="x", help="direction of the shifts")
-    parser.add_argument(
-        "--protocol",
-        default="crop",
-        help=f"of {', '.join(names_of('protocol'))}; the first one with shifts leads",
-    )
-    parser.add_argument(
-        "--margins",
-        help="px left out at each border under crop and subpixel (default: 0,16 where they fit)",
-    )
-    parser.add_argument("--map", action="store_true", help="measure every (dx, dy) of the shifts too")
-    parser.add_argument(
+    add("--shifts", default="0..7", help="0..7, -4..4, 1,3,5 or 1/2,0.25 (px; default: %(default)s)")
+    add("--axis", choices=AXES, default="x", help="direction of the shifts")
+    protocols = ", ".join(names_of("protocol"))
+    add("--protocol", default="crop", help=f"of {protocols}; the first one with shifts leads")
+    add("--margins", help="px left out at each border under crop and subpixel (default: 0,16 where they fit)")
+    add("--map", action="store_true", help="measure every (dx, dy) of the shifts too")
+    add(
         "--data",
         metavar="DIR|synthetic",
         help="folder of pairs, or procedural pictures (default: what the checkpoints were trained on)",
     )
-    parser.add_argument("--split", help="folder name of the pairs (default: the run's validation split)")
-    add_foreign_options(parser)
-    parser.add_argument("--limit", type=positive, metavar="N", help="use the first N pictures")
-    parser.add_argument(
+    add("--split", help="folder name of the pairs (default: the run's validation split)")
+    # Of generators made elsewhere, whose files do not know their data.
+    add("--window", type=positive, metavar="PX", help="side of what a network sees")
+    add("--canvas", type=positive, metavar="PX", help="side a picture is brought to before")
+    add("--direction", choices=("AtoB", "BtoA"), help="AtoB: the left picture is the input")
+    add("--trust", action="store_true", help="load .pt2 files and callables: they can run code")
+    add(
+        "--export_inputs",
+        type=Path,
+        metavar="DIR",
+        help="only write the shifted inputs for a foreign program; the folder of its outputs, under the same "
+        "names, is then a CHECKPOINT",
+    )
+    add("--limit", type=positive, metavar="N", help="use the first N pictures")
+    add(
         "--on_error",
         choices=("fail", "skip"),
         default="fail",
         help="a picture that cannot be read: end, or name it and leave it out (default: %(default)s)",
     )
-    add_quality_options(parser)
-    parser.add_argument(
-        "--worst", type=natural, default=0, metavar="K", help="name the K pictures that move most"
-    )
-    parser.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="where to write")
-    parser.add_argument(
+    figures = names_of("quality")
+    unasked = [name for name in figures if MEASURES[name].always]
+    others = ", ".join(name for name in figures if name not in unasked)
+    about = f"beside {', '.join(unasked)}, which cost nothing: of {others}"
+    add("--quality", default="", metavar="all|NAME,...", help=about)
+    add("--reference", action="store_true", help="take PSNR and SSIM from scikit-image, on the CPU")
+    for measure in MEASURES.values():
+        measure.add_options(parser)
+    add("--worst", type=natural, default=0, metavar="K", help="name the K pictures that move most")
+    add("--out", type=Path, default=Path("results"), metavar="DIR", help="where to write")
+    add(
         "--no-originals",
         action="store_true",
         help="leave input and target out of grid.png: for pictures that may not be passed on",
     )
-    parser.add_argument("--json", action="store_true", help="print results.json instead of the table")
-    parser.add_argument(
+    add("--json", action="store_true", help="print results.json instead of the table")
+    add(
         "--baseline",
         type=Path,
         metavar="FILE",
         help="an earlier results.json: exit 1 if a model of the same name falls below its 95 %% interval",
     )
-    parser.add_argument(
+    add(
         "--fail-under",
         type=float,
         metavar="DB",
@@ -103,40 +104,6 @@ def build_parser() -> Parser:
     )
     add_common_options(parser, batch_size=8)
     return parser
-
-
-def add_foreign_options(parser: Parser) -> None:
-    """Add what generators made elsewhere need, whose files do not know their data."""
-    parser.add_argument("--window", type=positive, metavar="PX", help="side of what a network sees")
-    parser.add_argument("--canvas", type=positive, metavar="PX", help="side a picture is brought to before")
-    parser.add_argument("--direction", choices=("AtoB", "BtoA"), help="AtoB: the left picture is the input")
-    parser.add_argument(
-        "--trust", action="store_true", help="load .pt2 files and callables: they can run code"
-    )
-    parser.add_argument(
-        "--export_inputs",
-        type=Path,
-        metavar="DIR",
-        help="only write the shifted inputs for a foreign program; the folder of its outputs, under the same "
-        "names, is then a CHECKPOINT",
-    )
-
-
-def add_quality_options(parser: Parser) -> None:
-    """Add what else to measure: quality figures, and whatever a measure has an option of its own for."""
-    unasked = [name for name in names_of("quality") if MEASURES[name].always]
-    others = [name for name in names_of("quality") if name not in unasked]
-    parser.add_argument(
-        "--quality",
-        default="",
-        metavar="all|NAME,...",
-        help=f"beside {', '.join(unasked)}, which cost nothing: of {', '.join(others)}",
-    )
-    parser.add_argument(
-        "--reference", action="store_true", help="take PSNR and SSIM from scikit-image, on the CPU"
-    )
-    for measure in MEASURES.values():
-        measure.add_options(parser)
 
 
 def read_options(args: Any) -> Asked:
@@ -160,13 +127,7 @@ def read_options(args: Any) -> Asked:
 
 
 def leave_out(asked: Asked, *, inputs: int, outputs: int) -> Asked:
-    """Drop, and say so on stderr, what cannot be measured of so many channels.
-
-    Args:
-        asked: what the options ask for.
-        inputs: channels of the inputs.
-        outputs: channels of the outputs.
-    """
+    """Drop, and say so on stderr, what cannot be measured of so many channels."""
     measures = {}
     for name, settings in asked.measures.items():
         kept, note = MEASURES[name].fit(settings, inputs=inputs, outputs=outputs)

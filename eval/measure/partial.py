@@ -12,7 +12,6 @@ import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from steadypix.errors import InputError
@@ -44,9 +43,7 @@ class Partial:
             self._file.writelines(lines)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self.path is not None:
             self._file.close()
             if not self.done:
@@ -65,11 +62,10 @@ class Partial:
         if self.path is None or not self.path.is_file():
             return
         with open(self.path, encoding="utf-8", errors="replace") as file:
-            first = _parse(file.readline())
-            if first != json.loads(json.dumps(self.heading)):
+            if _parse(file.readline()) != json.loads(json.dumps(self.heading)):
                 return
             for line in file:
-                entry = _parse(line) or {}
+                entry = _parse(line)
                 index, rows = entry.get("index"), entry.get("rows")
                 # Python writes an object in one way only, so an entry as it was written has the same text.
                 if isinstance(index, int) and isinstance(rows, list) and line == _line(index, rows):
@@ -82,10 +78,10 @@ def _line(index: int, rows: Rows) -> str:
     return json.dumps({"index": index, "crc32": zlib.crc32(written.encode()), "rows": rows}) + "\n"
 
 
-def _parse(line: str) -> dict[str, Any] | None:
-    """Return a line's JSON; None for one that is damaged, for one because a kill cut it short."""
+def _parse(line: str) -> dict[str, Any]:
+    """Return a line's JSON; of one that is damaged, for one because a kill cut it short, nothing."""
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):
-        return None
-    return entry if isinstance(entry, dict) else None
+        return {}
+    return entry if isinstance(entry, dict) else {}

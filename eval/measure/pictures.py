@@ -15,7 +15,6 @@ from steadypix.eval.metrics.forward import run_windows
 from steadypix.eval.metrics.scene import Scene, as_rgb, caption, widest_spread
 from steadypix.eval.metrics.stability import takes
 from steadypix.eval.results.lead import lead_score_db
-from steadypix.eval.shifts.offsets import Shift
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,19 +26,17 @@ SHIFTED = ("grid.png", "flicker.webp", "frames/*.webp", "frames/frames.json")
 
 
 def draw(
-    results: dict[str, Any],
-    measurements: Sequence[Measurement],
-    plan: Plan,
-    out: Path,
-    *,
-    originals: bool = True,
+    results: dict[str, Any], measurements: Sequence[Measurement], plan: Plan, out: Path, *, originals: bool
 ) -> None:
     """Write the charts of what was measured, grid.png, flicker.webp and frames/ to `out`.
 
     Without `originals` the grid shows outputs alone: pictures that may not be passed on stay out of it.
     Where nothing is shifted there are charts only. What an earlier evaluation drew there goes.
     """
-    _clear(out)
+    # One not drawn anew would lie beside other results.
+    for pattern in {*SHIFTED, *(pattern for measure in MEASURES.values() for pattern in measure.pictures)}:
+        for path in out.glob(pattern):
+            path.unlink()
     stages = measurements[0].stages
     by_name = {name: stage for stage in stages for name in stage.names}
 
@@ -86,10 +83,10 @@ def _draw_shifts(
         )
         for network, model in zip(scene.networks, scene.results["models"], strict=True)
     ]
-    halves = [
-        as_rgb(to_pixels(rule.shared(rule.base(half), (0, 0), offsets)[0])) for half in (source, target)
-    ]
-    labels = [label(offset, scene.results["axis"]) for offset in offsets]
+    bases = [rule.shared(rule.base(half), (0, 0), offsets) for half in (source, target)]
+    halves = [as_rgb(to_pixels(base[0])) for base in bases]
+    shifts = [offset[1] if scene.results["axis"] == "y" else offset[0] for offset in offsets]
+    labels = [f"{'+' if shift > 0 else ''}{shift} px" for shift in shifts]
     draw_grid(
         out / "grid.png",
         source=halves[0] if scene.originals else None,
@@ -129,23 +126,5 @@ def strip_outputs(
 
     windows = (rule.shifted(canvas, offset) for offset in offsets)
     outputs = run_windows(network, windows, batch_size=batch_size)
-    return np.stack(
-        [
-            as_rgb(to_pixels(rule.shared(output, offset, offsets)[0]))
-            for offset, output in zip(offsets, outputs, strict=True)
-        ]
-    )
-
-
-def _clear(out: Path) -> None:
-    """Remove the pictures of an earlier evaluation: one not drawn anew would lie beside other results."""
-    patterns = {*SHIFTED, *(pattern for measure in MEASURES.values() for pattern in measure.pictures)}
-    for pattern in patterns:
-        for path in out.glob(pattern):
-            path.unlink()
-
-
-def label(offset: Offset, axis: str) -> str:
-    """Return a shift's heading, such as `+3 px` or `-1/2 px`."""
-    shift: Shift = offset[1] if axis == "y" else offset[0]
-    return f"{'+' if shift > 0 else ''}{shift} px"
+    pairs = zip(offsets, outputs, strict=True)
+    return np.stack([as_rgb(to_pixels(rule.shared(output, offset, offsets)[0])) for offset, output in pairs])

@@ -16,29 +16,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to measure.
+    """What to measure."""
 
-    Attributes:
-        asked: name of a measure -> its settings; the first protocol leads.
-        offsets: shifts (dx, dy) in px along the axis.
-        map_offsets: further shifts of the (dx, dy) map, or none.
-        margins_px: borders left out, each reported.
-        batch_size: windows in one forward pass.
-        workers: processes that decode pictures.
-        seed: of the bootstrap and of everything random.
-        limit: pictures used at most; None takes all.
-        device: a torch device.
-    """
-
-    asked: Mapping[str, Any]
-    offsets: Sequence[Offset]
-    map_offsets: Sequence[Offset] = ()
-    margins_px: Sequence[int] = (0, 16)
-    batch_size: int = 8
-    workers: int = 0
-    seed: int = 0
-    limit: int | None = None
-    device: str = "cpu"
+    asked: Mapping[str, Any]  # name of a measure -> its settings; the first protocol leads
+    offsets: Sequence[Offset]  # shifts (dx, dy) in px along the axis
+    map_offsets: Sequence[Offset] = ()  # further shifts of the (dx, dy) map, or none
+    margins_px: Sequence[int] = (0, 16)  # borders left out, each reported
+    batch_size: int = 8  # windows in one forward pass
+    workers: int = 0  # processes that decode pictures
+    seed: int = 0  # of the bootstrap and of everything random
+    limit: int | None = None  # pictures used at most; None takes all
+    device: str = "cpu"  # a torch device
 
     def count(self, pairs: Pairs) -> int:
         """Return how many of the pictures are measured."""

@@ -10,18 +10,12 @@ from typing import Any
 
 
 class Processes:
-    """This process among those that torchrun started; alone if it did not.
-
-    Attributes:
-        rank: number of this process.
-        world: how many there are.
-        local_rank: number on this machine, which is the number of its GPU.
-    """
+    """This process among those that torchrun started; alone if it did not."""
 
     def __init__(self) -> None:
-        self.rank = int(os.environ.get("RANK", "0"))
-        self.world = int(os.environ.get("WORLD_SIZE", "1"))
-        self.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        self.rank = int(os.environ.get("RANK", "0"))  # number of this process
+        self.world = int(os.environ.get("WORLD_SIZE", "1"))  # how many there are
+        self.local_rank = int(os.environ.get("LOCAL_RANK", "0"))  # on this machine: the number of its GPU
 
     @property
     def first(self) -> bool:

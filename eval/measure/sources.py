@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 SYNTHETIC_COUNT = 50
 # Of a foreign generator that nothing is known about: pix2pix's own.
 DEFAULT_DIRECTION = "BtoA"
+SPLITS = ("test", "val")
 DEFAULT_WINDOW_PX = 256
 CANVAS_RATIO = 286 / 256
 
@@ -46,8 +47,7 @@ def open_data(
         canvas_px: side a picture is brought to.
         direction: `AtoB` or `BtoA`.
         least_px: side of the canvas at least. Where the side known otherwise is smaller, procedural scenes
-            are rendered, and pictures of a folder resized, to this side: as much larger than the network
-            knows them as must be, and no more.
+            are rendered, and pictures of a folder resized, to this side.
         on_error: `fail` or `skip`, what becomes of pictures that cannot be read.
 
     Returns:
@@ -66,8 +66,9 @@ def open_data(
     if source is None or source == "synthetic":
         source = _own_source(models, synthetic=source is not None)
         split = split or agree(models, "data", "val_split", hint="give --split") or "test"
-    elif split is None:
-        split = find_split(Path(source))
+    elif split is None:  # whichever the folder has
+        there = [name for name in SPLITS if any(Path(source, name + end).is_dir() for end in ("", "A"))]
+        split = there[0] if there else SPLITS[0]
     pairs = open_pairs(
         source,
         split,
@@ -85,10 +86,7 @@ def open_data(
 def _settings(models: Sequence[Model], **given: Any) -> tuple[dict[str, Any], list[str]]:
     """Return direction, canvas and window, and the names of those that nobody gave or knew."""
     keys = {"direction": "direction", "canvas_px": "load_size", "window_px": "crop_size"}
-    settings: dict[str, Any] = {}
-    for name, key in keys.items():
-        value = given[name]
-        settings[name] = agree(models, "data", key) if value is None else value
+    settings = {k: agree(models, "data", keys[k]) if given[k] is None else given[k] for k in keys}
     assumed = [name for name, value in settings.items() if value is None]
     settings["direction"] = settings["direction"] or DEFAULT_DIRECTION
     settings["window_px"] = settings["window_px"] or DEFAULT_WINDOW_PX
@@ -122,19 +120,9 @@ def agree(models: Sequence[Model], section: str, key: str, *, hint: str = "name 
     known = [model for model in models if key in model.config.get(section, {})]
     if not known:
         return None
-    value = known[0].config[section][key]
+    value, first = known[0].config[section][key], known[0].path
     for other in known[1:]:
         theirs = other.config[section][key]
         if theirs != value:
-            raise InputError(
-                f"{other.path}: has {section}.{key} {theirs}, but {known[0].path} has {value}; {hint}"
-            )
+            raise InputError(f"{other.path}: has {section}.{key} {theirs}, but {first} has {value}; {hint}")
     return value
-
-
-def find_split(root: Path) -> str:
-    """Return `test` or `val`, whichever a folder of pairs has; `test` if neither."""
-    for split in ("test", "val"):
-        if (root / split).is_dir() or (root / f"{split}A").is_dir():
-            return split
-    return "test"

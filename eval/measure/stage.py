@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from steadypix.eval.measure.canvases import canvases
+from steadypix.errors import InputError, one_line
 from steadypix.eval.measure.plan import Plan
 from steadypix.eval.metrics.measure import Label, Measure
 from steadypix.eval.shifts.protocols import Crop
@@ -17,20 +18,16 @@ if TYPE_CHECKING:
 
     from steadypix.data.pairs.base import Pairs
 
+Halves = tuple["Tensor", "Tensor"]  # input and target
 BASE = Label("base", (0, 0), "base")
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Pictures at one size, and the measures that look at them.
+    """Pictures at one size, and the measures that look at them."""
 
-    Attributes:
-        pairs: the pictures.
-        names: of the measures.
-    """
-
-    pairs: Pairs
-    names: Sequence[str]
+    pairs: Pairs  # the pictures
+    names: Sequence[str]  # of the measures
 
     def base(self, canvas: Tensor) -> Tensor:
         """Return the unshifted window of a picture (1, C, S, S)."""
@@ -72,6 +69,46 @@ def open_stages(plan: Plan, pairs: Pairs, reopen: Callable[[int], Pairs]) -> lis
 
 def pictures(
     stages: Sequence[Stage], indices: Sequence[int], plan: Plan, skipped: list[str] | None = None
-) -> Iterator[tuple[int, str, list[tuple[Tensor, Tensor]]]]:
-    """Yield (index, name, input and target (1, C, S, S) on the device for every stage); see `canvases`."""
-    return canvases([stage.pairs for stage in stages], indices, plan, skipped)
+) -> Iterator[tuple[int, str, list[Halves]]]:
+    """Yield (index, name, halves for every stage) of some pictures, (1, C, S, S) on the device.
+
+    With `on_error` `skip` those that cannot be read are passed over. Where `skipped` is given, the reason is
+    said on stderr and added to it.
+
+    Raises:
+        InputError: if a picture cannot be read and `on_error` is `fail`.
+    """
+    from torch.utils.data import DataLoader
+    from tqdm import tqdm
+
+    decoded: Any = _Canvases([stage.pairs for stage in stages], indices)
+    loader: DataLoader[Any] = DataLoader(decoded, batch_size=None, num_workers=plan.workers)
+    for index, text, halves in loader:
+        if halves is not None:
+            yield index, text, [(x[None].to(plan.device), y[None].to(plan.device)) for x, y in halves]
+        elif skipped is not None:
+            tqdm.write(f"skipped {text}", file=sys.stderr)
+            skipped.append(text)
+
+
+@dataclass
+class _Canvases:
+    """What a worker decodes: some pictures, opened at one or more sizes."""
+
+    sizes: Sequence[Pairs]
+    indices: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, place: int) -> tuple[int, str, list[Halves] | None]:
+        """Return index, name and pictures; of an unreadable picture to be skipped, index and reason."""
+        index = self.indices[place]
+        try:
+            # Two measures may ask for one size: it is decoded once.
+            read = {id(pairs): pairs.canvas(index) for pairs in {id(p): p for p in self.sizes}.values()}
+            return index, self.sizes[0].name(index), [read[id(pairs)] for pairs in self.sizes]
+        except InputError as error:
+            if self.sizes[0].on_error == "fail":
+                raise
+            return index, one_line(error), None

@@ -9,7 +9,6 @@ from steadypix.eval.measure.registry import MEASURES
 from steadypix.eval.metrics.decibels import PEAK
 
 if TYPE_CHECKING:
-    from steadypix.eval.generators.models import Model
     from steadypix.eval.measure.measure import Measurement
     from steadypix.eval.measure.plan import Plan
     from steadypix.eval.measure.stage import Stage
@@ -35,15 +34,10 @@ def about(stages: Sequence[Stage], plan: Plan, *, first: bool) -> dict[str, Any]
     return found
 
 
-def reference_model(models: Sequence[Model]) -> int:
-    """Return which model the others are compared with: the first strided one, else the first."""
-    sampling = [model.config["generator"].get("sampling") for model in models]
-    return sampling.index("strided") if "strided" in sampling else 0
-
-
 def compare(measurements: Sequence[Measurement], plan: Plan) -> list[dict[str, Any]]:
-    """Return the paired differences to the reference, a stage after the other."""
-    reference = measurements[reference_model([m.model for m in measurements])]
+    """Return the paired differences to the first strided model, else the first, a stage after the other."""
+    strided = [m for m in measurements if m.model.config["generator"].get("sampling") == "strided"]
+    reference = (strided or measurements)[0]
     others = [m for m in measurements if m is not reference]
     return [
         {"model": other.model.name, "reference": reference.model.name, **row}

@@ -17,29 +17,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from steadypix.errors import InputError
 from steadypix.eval.metrics.decibels import Array, bootstrap, psnr_db
-from steadypix.eval.metrics.forward import eval_mode, one_by_one, run_windows
-from steadypix.eval.metrics.measure import Column, Conditions, Label, Measure
+from steadypix.eval.metrics.measure import Column, Conditions, Label, Measure, db_column, measure_alone
 from steadypix.eval.metrics.stability import shift_label, some
 from steadypix.eval.shifts.offsets import Offset, split
 from steadypix.eval.shifts.protocols import Roll, overlap
-from steadypix.json_checks import count, decibels, maybe, pair, record
+from steadypix.json_checks import INTERVAL_DB, count, decibels, record
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-MEANING = (
-    "StyleGAN3's EQ-T: whole translations drawn uniformly from +-12.5 % of the window, the input shifted "
-    "circularly, outputs compared where nothing wrapped; squared errors pooled over images, channels and "
-    "pixels before the logarithm"
-)
-EQT_CHECKS = {"db": decibels, "ci95_db": maybe(pair(decibels)), "n_draws": count}
+EQT_CHECKS = {"db": decibels, "ci95_db": INTERVAL_DB, "n_draws": count}
 LARGEST = 0.125  # translation, of the window's side
 DRAWS = 8  # translations an image
 SMALLEST_PX = 8  # window that any translation of 12.5 % moves
@@ -64,23 +57,20 @@ def draw_offsets(window_px: int, *, seed: int, index: int, draws: int = DRAWS) -
 
 @dataclass
 class EqtScores(Measure):
-    """Squared errors of one network, a picture after the other.
+    """Squared errors of one network, a picture after the other."""
 
-    Args:
-        canvas_px: side of the pictures as loaded.
-        window_px: side of what the network sees, in their middle.
-        seed: of the translations.
-        draws: translations an image.
-    """
-
-    canvas_px: int
-    window_px: int
-    seed: int = 0
-    draws: int = DRAWS
+    canvas_px: int  # side of the pictures as loaded
+    window_px: int  # side of what the network sees, in their middle
+    seed: int = 0  # of the translations
+    draws: int = DRAWS  # translations an image
 
     name = "eqt"
     asked_by = "protocol"
-    meaning = MEANING
+    meaning = (
+        "StyleGAN3's EQ-T: whole translations drawn uniformly from +-12.5 % of the window, the input shifted "
+        "circularly, outputs compared where nothing wrapped; squared errors pooled over images, channels and "
+        "pixels before the logarithm"
+    )
     title: ClassVar[str] = "EQ-T"
     checks: ClassVar = {"eqt": record(EQT_CHECKS)}
 
@@ -105,9 +95,7 @@ class EqtScores(Measure):
         """Return the translation of every window."""
         return [shift_label(self.name, offset) for offset in self.offsets(index)]
 
-    def add(
-        self, base: Tensor | None, outputs: Iterator[Tensor], target: Tensor | None = None, index: int = 0
-    ) -> None:
+    def add(self, base: Tensor | None, outputs: Iterator[Tensor], target: Tensor | None, index: int) -> None:
         """Score one picture: the sum of squares and the number of values, of every translation."""
         squares, counts = [], []
         for offset in self.offsets(index):
@@ -145,12 +133,9 @@ class EqtScores(Measure):
         if not found:
             return []
         return [
-            Column(
+            db_column(
                 title=cls.title,
                 note=f"{found[0]['n_draws']} translations a picture",
-                unit="dB",
-                better="high",
-                interval=True,
                 figures=[{"mean": each["db"], "ci95": each["ci95_db"]} for each in found],
             )
         ]
@@ -240,13 +225,8 @@ def eqt(
     >>> eqt(torch.nn.Tanh(), torch.rand(2, 3, 32, 32) * 2 - 1, window_px=32).db
     150.0
     """
-    scores: EqtScores | None = None
-    with eval_mode(generator):
-        for index, canvas in enumerate(one_by_one(canvases, generator)):
-            scores = scores or EqtScores(canvas.shape[-1], window_px, seed=seed, draws=draws)
-            windows = chain([scores.protocol.base(canvas)], scores.windows(canvas, index))
-            outputs = run_windows(generator, windows, batch_size=batch_size)
-            scores.add(next(outputs), outputs, None, index)
-    if scores is None:
-        raise InputError("there are no pictures to measure")
-    return scores.result()
+
+    def make(canvas_px: int) -> EqtScores:
+        return EqtScores(canvas_px, window_px, seed=seed, draws=draws)
+
+    return measure_alone(make, generator, canvases, window_px=window_px, batch_size=batch_size).result()

@@ -9,11 +9,9 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from steadypix.errors import InputError
 from steadypix.eval.metrics.measure import Conditions
@@ -83,15 +81,8 @@ class Lpips:
         return picture.float().expand(-1, CHANNELS, -1, -1)
 
 
-@dataclass
 class LpipsScores(Figures):
-    """LPIPS of every output to its target.
-
-    Args:
-        distance: the network behind it.
-    """
-
-    distance: Lpips
+    """LPIPS of every output to its target; its settings are the network, an `Lpips`, once prepared."""
 
     name = "lpips"
     shown: ClassVar = {"lpips": ("LPIPS", "", 3, "low")}
@@ -99,15 +90,10 @@ class LpipsScores(Figures):
     @classmethod
     def add_options(cls, parser: Parser) -> None:
         """Add `--lpips-net` and `--lpips-weights`."""
-        parser.add_argument(
-            "--lpips-net", choices=NETS, default="alex", help="backbone (default: %(default)s)"
-        )
-        parser.add_argument(
-            "--lpips-weights",
-            type=Path,
-            metavar="FILE",
-            help="torchvision state dict of that backbone, for machines without network",
-        )
+        about = "backbone (default: %(default)s)"
+        parser.add_argument("--lpips-net", choices=NETS, default="alex", help=about)
+        about = "torchvision state dict of that backbone, for machines without network"
+        parser.add_argument("--lpips-weights", type=Path, metavar="FILE", help=about)
 
     @classmethod
     def read(cls, args: Any, *, named: bool) -> Any:
@@ -133,14 +119,9 @@ class LpipsScores(Figures):
         """Return the origin of the weights."""
         return settings.describe()
 
-    @classmethod
-    def make(cls, settings: Any, conditions: Conditions) -> Self:
-        """Return one without numbers."""
-        return cls(settings)
-
     def figures(self, output: Tensor, target: Tensor) -> dict[str, Any]:
         """Return `lpips`."""
-        return self.distance(output, target)
+        return dict(self.settings(output, target))
 
     @classmethod
     def about(cls, settings: Any, conditions: Conditions) -> dict[str, Any]:
@@ -159,7 +140,9 @@ def _network_of_torchvision(net: str) -> nn.Module:
 
 
 def _network_of_file(net: str, path: Path) -> nn.Module:
-    state = read_weights(path, net)
+    from steadypix.gen.weights.pickles import read_state
+
+    state = read_state(path, f"expected torchvision's {TORCHVISION_NAMES[net]} as a state dict")
     network = _build(net, random_backbone=True)
     backbone: Any = network.net
     backbone.load_state_dict(to_slices(state, backbone.state_dict(), path, net))
@@ -174,33 +157,11 @@ def _build(net: str, *, random_backbone: bool) -> nn.Module:
     from lpips import LPIPS
 
     # Building draws weights that are overwritten; nobody else's random numbers shall change by it.
-    with torch.random.fork_rng(devices=[]), _quiet_about_old_arguments():
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # The lpips package still passes arguments that torchvision warns of.
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"torchvision\.models\._utils")
         network: nn.Module = LPIPS(net=net, pnet_rand=random_backbone, verbose=False)
     return network
-
-
-@contextmanager
-def _quiet_about_old_arguments() -> Iterator[None]:
-    """Silence torchvision's two warnings of arguments that the lpips package still passes."""
-    with warnings.catch_warnings():
-        for message in ("The parameter 'pretrained' is deprecated", "Arguments other than a weight enum"):
-            warnings.filterwarnings("ignore", message, UserWarning, r"torchvision\.models\._utils")
-        yield
-
-
-def read_weights(path: Path, net: str) -> Mapping[str, Tensor]:
-    """Return the tensors of a state dict, unpickling nothing but tensors.
-
-    Raises:
-        InputError: if there is no such file, or it holds anything else.
-    """
-    from steadypix.errors import CheckpointError
-    from steadypix.gen.weights.pickles import read_state
-
-    try:
-        return read_state(path, f"expected torchvision's {TORCHVISION_NAMES[net]} as a state dict")
-    except CheckpointError as error:
-        raise InputError(str(error)) from None
 
 
 def to_slices(
@@ -208,11 +169,7 @@ def to_slices(
 ) -> dict[str, Tensor]:
     """Return torchvision's weights under the names of lpips: `features.N.p` as `sliceK.N.p`.
 
-    Args:
-        state: torchvision's state dict; its classifier is not needed.
-        backbone: the state dict of lpips's backbone, whose every key must be found.
-        path: of the file, for messages.
-        net: the backbone's name, for messages.
+    Every key of `backbone`, lpips's own state dict, must be in `state`, whose classifier is not needed.
 
     Raises:
         InputError: naming the first key that is missing, left over, or of another shape.

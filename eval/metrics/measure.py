@@ -8,111 +8,84 @@ this face alone, and knows no measure by name.
 
 from __future__ import annotations
 
+import functools
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
+from steadypix.errors import InputError
 from steadypix.eval.metrics.decibels import Array
+from steadypix.eval.metrics.forward import eval_mode, one_by_one, run_windows
 from steadypix.eval.shifts.offsets import Offset
+from steadypix.eval.shifts.protocols import Crop, Protocol
 from steadypix.json_checks import Check
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from steadypix.command import Parser
     from steadypix.eval.metrics.scene import Scene
-    from steadypix.eval.shifts.protocols import Protocol
 
 
 @dataclass(frozen=True)
 class Label:
-    """What one window shows, for programs that are shown it as a file.
+    """What one window shows, for programs that are shown it as a file."""
 
-    Attributes:
-        protocol: the protocol, or the kind of perturbation.
-        offset: how far its content is shifted, in px.
-        suffix: of the file's name, unique for a picture.
-    """
-
-    protocol: str
-    offset: Offset
-    suffix: str
+    protocol: str  # the protocol, or the kind of perturbation
+    offset: Offset  # how far its content is shifted, in px
+    suffix: str  # of the file's name, unique for a picture
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One figure of every generator, in the table on stdout and in the report.
+    """One figure of every generator, in the table on stdout and in the report."""
 
-    Attributes:
-        title: short, for the report's heading.
-        figures: one a generator: a number, `{"mean": m, "ci95": [low, high]}`, or None.
-        heading: of the table on stdout; None takes the title and the unit.
-        note: below the report's heading.
-        unit: `dB` or nothing.
-        digits: behind the point.
-        better: `high`, `low`, or nothing where neither end is good by itself.
-        interval: whether the table on stdout shows the interval too.
-    """
+    title: str  # short, for the report's heading
+    figures: Sequence[Any]  # one a generator: a number, `{"mean": m, "ci95": [low, high]}`, or None
+    heading: str | None = None  # of the table on stdout; None takes the title and the unit
+    note: str = ""  # below the report's heading
+    unit: str = ""  # `dB` or nothing
+    digits: int = 2  # behind the point
+    better: str = ""  # `high`, `low`, or nothing where neither end is good by itself
+    interval: bool = False  # whether the table on stdout shows the interval too
 
-    title: str
-    figures: Sequence[Any]
-    heading: str | None = None
-    note: str = ""
-    unit: str = ""
-    digits: int = 2
-    better: str = ""
-    interval: bool = False
+
+# A level in dB with its interval: more is better.
+db_column = functools.partial(Column, unit="dB", better="high", interval=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """What all measures of an evaluation share.
+    """What all measures of an evaluation share."""
 
-    Attributes:
-        canvas_px: side of the pictures as loaded.
-        window_px: side of what a network sees, in their middle.
-        offsets: shifts (dx, dy) in px along the axis; a measure leaves out those it cannot make.
-        map_offsets: further shifts of the (dx, dy) map, or none.
-        margins_px: borders left out, each reported.
-        seed: of everything random.
-    """
-
-    canvas_px: int
-    window_px: int
+    canvas_px: int  # side of the pictures as loaded
+    window_px: int  # side of what a network sees, in their middle
+    # Shifts (dx, dy) in px along the axis; a measure leaves out those it cannot make.
     offsets: Sequence[Offset] = ()
-    map_offsets: Sequence[Offset] = ()
-    margins_px: Sequence[int] = (0, 16)
-    seed: int = 0
+    map_offsets: Sequence[Offset] = ()  # further shifts of the (dx, dy) map, or none
+    margins_px: Sequence[int] = (0, 16)  # borders left out, each reported
+    seed: int = 0  # of everything random
 
 
 @dataclass
 class Measure(ABC):
-    """The numbers of one generator under one measure.
+    """The numbers of one generator under one measure."""
 
-    Class attributes:
-        name: key in the registry and in partial results.
-        asked_by: `protocol` or `quality` where it is a name in the list of that option; `option` where it
-            has an option of its own.
-        always: whether it is measured unasked.
-        meaning: of the protocol, in words, for results and report.
-        needs_base: whether `add` wants the output for the unshifted window.
-        described_first: whether `about` stands before the models in results.json.
-        pictures: glob patterns of the files that `draw` and `show` write.
-        checks: what results.json must hold in a model's entry, where measured.
-        checks_about: the same of what `about` adds.
-    """
-
-    name: ClassVar[str]
+    name: ClassVar[str]  # key in the registry and in partial results
+    # `protocol` or `quality` where it is a name in the list of that option; `option` where it has an option
+    # of its own.
     asked_by: ClassVar[str] = "option"
-    always: ClassVar[bool] = False
-    meaning: ClassVar[str] = ""
-    needs_base: ClassVar[bool] = True
-    described_first: ClassVar[bool] = False
-    pictures: ClassVar[tuple[str, ...]] = ()
+    always: ClassVar[bool] = False  # whether it is measured unasked
+    meaning: ClassVar[str] = ""  # of the protocol, in words, for results and report
+    needs_base: ClassVar[bool] = True  # whether `add` wants the output for the unshifted window
+    described_first: ClassVar[bool] = False  # whether `about` stands before the models in results.json
+    pictures: ClassVar[tuple[str, ...]] = ()  # glob patterns of the files that `draw` and `show` write
+    # What results.json must hold in a model's entry, where measured
     checks: ClassVar[Mapping[str, Check]] = {}
-    checks_about: ClassVar[Mapping[str, Check]] = {}
+    checks_about: ClassVar[Mapping[str, Check]] = {}  # the same of what `about` adds
 
     # Of every picture so far, as plain JSON values.
     rows: list[Any] = field(default_factory=list, init=False)
@@ -248,3 +221,32 @@ class Measure(ABC):
     @classmethod
     def show(cls, scene: Scene, out: Path) -> None:
         """Write pictures that need the generators once more."""
+
+
+AnyMeasure = TypeVar("AnyMeasure", bound=Measure)
+
+
+def measure_alone(
+    make: Callable[[int], AnyMeasure],
+    generator: nn.Module,
+    canvases: Tensor | Iterable[Tensor],
+    *,
+    window_px: int,
+    batch_size: int,
+) -> AnyMeasure:
+    """Return the numbers of one network under one measure, which `make` returns for the pictures' side in px.
+
+    Raises:
+        InputError: if there are no pictures, or an output is not finite or not of the input's size.
+    """
+    scores: AnyMeasure | None = None
+    with eval_mode(generator):
+        for index, canvas in enumerate(one_by_one(canvases, generator)):
+            scores = scores or make(canvas.shape[-1])
+            first = [Crop(canvas.shape[-1], window_px).base(canvas)] if scores.needs_base else []
+            windows = itertools.chain(first, scores.windows(canvas, index))
+            outputs = run_windows(generator, windows, batch_size=batch_size)
+            scores.add(next(outputs) if first else None, outputs, None, index)
+    if scores is None:
+        raise InputError("there are no pictures to measure")
+    return scores

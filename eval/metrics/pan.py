@@ -37,8 +37,8 @@ import numpy as np
 from steadypix.command import positive
 from steadypix.errors import InputError
 from steadypix.eval.metrics.decibels import Array, mean_with_interval, pooled_db, psnr_db
-from steadypix.eval.metrics.forward import eval_mode, one_by_one, run_windows
-from steadypix.eval.metrics.measure import Column, Conditions, Label, Measure
+from steadypix.eval.metrics.forward import run_windows
+from steadypix.eval.metrics.measure import Column, Conditions, Label, Measure, db_column, measure_alone
 from steadypix.eval.metrics.scene import Scene, as_rgb, caption, widest_spread
 from steadypix.eval.metrics.stability import shift_label
 from steadypix.eval.shifts.fractional import REACH_PX, sinc_shift
@@ -54,7 +54,7 @@ from steadypix.eval.shifts.offsets import (
     split,
 )
 from steadypix.eval.shifts.protocols import Crop, Subpixel, inner
-from steadypix.json_checks import count, decibels, listed, maybe, number, pair, record, text
+from steadypix.json_checks import FIGURE_DB, count, listed, number, record, text
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -105,33 +105,24 @@ def canvas_for(window_px: int, offsets: Iterable[Offset]) -> int:
 class PanSpeed:
     """A pan at one speed: its frames, and how they are compared.
 
-    Args:
-        canvas_px: side of the pictures.
-        window_px: side of what the network sees.
-        speed: px a frame.
-        n_frames: number of frames.
-        axis: direction of the pan.
-
     Raises:
         InputError: if the path leaves the canvas, or no place is in all frames.
     """
 
-    canvas_px: int
-    window_px: int
-    speed: Shift
+    canvas_px: int  # side of the pictures
+    window_px: int  # side of what the network sees
+    speed: Shift  # px a frame
     n_frames: int = FRAMES
-    axis: str = "x"
+    axis: str = "x"  # direction of the pan
 
     def __post_init__(self) -> None:
-        needed = canvas_for(self.window_px, self.offsets)
+        needed, about = canvas_for(self.window_px, self.offsets), f"pan at {self.speed} px a frame"
         if self.canvas_px < needed:
-            raise InputError(
-                f"pan at {self.speed} px a frame: needs a canvas of {needed} px, not {self.canvas_px}"
-            )
+            raise InputError(f"{about}: needs a canvas of {needed} px, not {self.canvas_px}")
         if min(self.region_px) < 1:
             raise InputError(
-                f"pan at {self.speed} px a frame: {self.n_frames} frames of {self.window_px} px share "
-                f"nothing but a border of {self.margin_px} px; expected a slower pan or fewer frames"
+                f"{about}: {self.n_frames} frames of {self.window_px} px share nothing but a border of "
+                f"{self.margin_px} px; expected a slower pan or fewer frames"
             )
 
     @functools.cached_property
@@ -167,15 +158,12 @@ class PanSpeed:
 
         cut = Crop(self.canvas_px, self.window_px)
         wholes: list[Offset] = [split(offset)[0] for offset in self.offsets]
-        first: Tensor | None = None
-        differences = []
-        for whole, offset in zip(wholes, self.offsets, strict=True):
-            frame = cut.shared(next(outputs).double(), whole, wholes)
-            first = frame if first is None else first
+        frames = (cut.shared(next(outputs).double(), whole, wholes) for whole in wholes)
+        first, differences = next(frames), []
+        for frame, offset in zip(itertools.chain([first], frames), self.offsets, strict=True):
             dx, dy = split(offset)[1]
             difference = sinc_shift(frame - sinc_shift(first, (dx, dy)), (-dx, -dy))
             differences.append(inner(difference, self.margin_px))
-        assert first is not None
         return inner(first, self.margin_px)[0], torch.cat(differences)
 
     def score(self, outputs: Iterator[Tensor]) -> list[Any]:
@@ -183,52 +171,26 @@ class PanSpeed:
         frames = self.compensated(outputs)[1]
         return [frames.diff(dim=0).square().mean().item(), temporal_energy(frames).tolist()]
 
-    def flicker(self, rows: Sequence[Sequence[Any]]) -> Flicker:
-        """Return the measurement that `score` gave of every picture."""
-        differences, energies = zip(*rows, strict=True) if rows else ((), ())
-        return Flicker(self.speed, self.region_px, np.array(differences), np.array(energies))
-
 
 @dataclass
 class PanScores(Measure):
-    """Flicker of one network at every speed, a picture after the other.
+    """Flicker of one network at every speed, a picture after the other."""
 
-    Args:
-        speeds: one pan each.
-    """
-
-    speeds: Sequence[PanSpeed]
+    speeds: Sequence[PanSpeed]  # one pan each
 
     name = "pan"
     needs_base = False
     pictures = ("pan.png", "pan_*px.webp")
-    checks: ClassVar = {
-        "pan": listed(
-            record(
-                {
-                    "speed_px": number,
-                    "difference_db": record({"mean": decibels, "ci95": maybe(pair(decibels))}),
-                }
-            )
-        )
-    }
+    checks: ClassVar = {"pan": listed(record({"speed_px": number, "difference_db": FIGURE_DB}))}
     checks_about: ClassVar = {"pan": record({"meaning": text, "n_frames": count, "canvas_px": number})}
 
     @classmethod
     def add_options(cls, parser: Parser) -> None:
         """Add `--pan` and `--pan-frames`."""
-        parser.add_argument(
-            "--pan",
-            metavar="V",
-            help="measure flicker while the window pans at V px a frame too: 1 or 1/2,1",
-        )
-        parser.add_argument(
-            "--pan-frames",
-            type=positive,
-            default=FRAMES,
-            metavar="N",
-            help="frames of a pan (default: %(default)s)",
-        )
+        about = "measure flicker while the window pans at V px a frame too: 1 or 1/2,1"
+        parser.add_argument("--pan", metavar="V", help=about)
+        about = "frames of a pan (default: %(default)s)"
+        parser.add_argument("--pan-frames", type=positive, default=FRAMES, metavar="N", help=about)
 
     @classmethod
     def read(cls, args: Any, *, named: bool) -> Any:
@@ -245,7 +207,7 @@ class PanScores(Measure):
     @classmethod
     def least_canvas_px(cls, settings: Any, window_px: int) -> int:
         """Return the side of the smallest canvas that holds the path at every speed."""
-        path = {"n_frames": settings["n_frames"], "axis": settings["axis"]}
+        path = {key: settings[key] for key in ("n_frames", "axis")}
         return max(canvas_for(window_px, pan_offsets(speed, **path)) for speed in settings["speeds"])
 
     @classmethod
@@ -263,24 +225,22 @@ class PanScores(Measure):
         """Return the shift of every frame; frames of two speeds can be one window."""
         return [shift_label(self.name, offset) for speed in self.speeds for offset in speed.offsets]
 
-    def add(
-        self,
-        base: Tensor | None,
-        outputs: Iterator[Tensor],
-        target: Tensor | None = None,
-        index: int = 0,
-    ) -> None:
+    def add(self, base: Tensor | None, outputs: Iterator[Tensor], target: Tensor | None, index: int) -> None:
         """Score one picture at every speed."""
         self.rows.append([speed.score(outputs) for speed in self.speeds])
 
     def results(self) -> list[Flicker]:
         """Return what was measured so far, one a speed."""
-        return [speed.flicker([row[place] for row in self.rows]) for place, speed in enumerate(self.speeds)]
+        found = []
+        for place, speed in enumerate(self.speeds):
+            differences, energies = zip(*(row[place] for row in self.rows), strict=True)
+            found.append(Flicker(speed.speed, speed.region_px, np.array(differences), np.array(energies)))
+        return found
 
     def summary(self, *, seed: int) -> dict[str, Any]:
         """Return an entry a speed."""
-        entries = zip(self.speeds, self.results(), strict=True)
-        return {self.name: [flicker.summary(n_frames=s.n_frames, seed=seed) for s, flicker in entries]}
+        n_frames = self.speeds[0].n_frames
+        return {self.name: [flicker.summary(n_frames=n_frames, seed=seed) for flicker in self.results()]}
 
     def gains(self, reference: Self, *, seed: int) -> list[dict[str, Any]]:
         """Return the paired differences at every speed."""
@@ -298,22 +258,18 @@ class PanScores(Measure):
     @classmethod
     def about(cls, settings: Any, conditions: Conditions) -> dict[str, Any]:
         """Return how the window pans."""
-        canvas = {"canvas_px": conditions.canvas_px}
-        path = {"axis": settings["axis"], "n_frames": settings["n_frames"]}
-        return {cls.name: {"meaning": MEANING, **path, **canvas}}
+        path = {key: settings[key] for key in ("axis", "n_frames")}
+        return {cls.name: {"meaning": MEANING, **path, "canvas_px": conditions.canvas_px}}
 
     @classmethod
     def columns(cls, results: Mapping[str, Any]) -> list[Column]:
         """Return the difference of successive frames at every speed."""
         models = results["models"]
         return [
-            Column(
+            db_column(
                 title=cls.name,
                 heading=f"pan {first['speed_px']:g} px [dB]",
                 note=f"flicker at {first['speed_px']:g} px a frame",
-                unit="dB",
-                better="high",
-                interval=True,
                 figures=[model[cls.name][place]["difference_db"] for model in models],
             )
             for place, first in enumerate(models[0].get(cls.name, ()))
@@ -370,10 +326,8 @@ class PanScores(Measure):
                 frames = [as_rgb(to_pixels(frame)) for frame in (first + differences).clamp(-1, 1)]
                 note = caption(model, model[cls.name][place]["difference_db"]["mean"])
                 strips.append(Strip(name=model["name"], caption=note, outputs=np.stack(frames)))
-            labels = [
-                f"{number} of {speed.n_frames}, {speed.speed} px a frame"
-                for number in range(1, speed.n_frames + 1)
-            ]
+            about = f"of {speed.n_frames}, {speed.speed} px a frame"
+            labels = [f"{number} {about}" for number in range(1, speed.n_frames + 1)]
             path = out / f"pan_{plain(speed.speed):g}px.webp"
             save_flicker(path, strips, shifts=labels, heading="frame", fps=8)
 
@@ -454,14 +408,9 @@ def pan_flicker(
     >>> pan_flicker(torch.nn.Tanh(), pictures, window_px=48, n_frames=8).image_db().tolist()
     [150.0]
     """
-    speed_of: PanSpeed | None = None
-    rows = []
-    with eval_mode(generator):
-        for canvas in one_by_one(canvases, generator):
-            speed_of = speed_of or PanSpeed(canvas.shape[-1], window_px, exact(speed), n_frames, axis)
-            rows.append(
-                speed_of.score(run_windows(generator, speed_of.windows(canvas), batch_size=batch_size))
-            )
-    if speed_of is None:
-        raise InputError("there are no pictures to measure")
-    return speed_of.flicker(rows)
+
+    def make(canvas_px: int) -> PanScores:
+        return PanScores([PanSpeed(canvas_px, window_px, exact(speed), n_frames, axis)])
+
+    scores = measure_alone(make, generator, canvases, window_px=window_px, batch_size=batch_size)
+    return scores.results()[0]

@@ -2,8 +2,7 @@
 
 What each kind does, and its severities, is the table in `eval.metrics.perturb_kinds`. Five kinds are
 photometric: the scene stays where it is, so G(T x) is compared with G(x) itself. Rotation, scale and shear
-are
-geometric: G(T x) is compared with T G(x). All are applied to the canvas, before the window is cut, so
+are geometric: G(T x) is compared with T G(x). All are applied to the canvas, before the window is cut, so
 what enters at the border is real as far as the canvas reaches (reflected beyond), and inputs and outputs
 are clipped to what a picture can hold. Compared is the window less a margin, and of T G(x) only what was
 interpolated from pixels inside that margin: the image of a mask of ones tells which.
@@ -39,19 +38,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class PerturbationScores(Measure):
-    """Squared errors of one network under perturbations, a picture after the other.
+    """Squared errors of one network under perturbations, a picture after the other."""
 
-    Args:
-        protocol: cuts the window out of the canvas.
-        kinds: names of `KINDS`; none measures nothing.
-        margin_px: left out at each border.
-        seed: of the noise.
-    """
-
-    protocol: Protocol
-    kinds: Sequence[str]
-    margin_px: int
-    seed: int = 0
+    protocol: Protocol  # cuts the window out of the canvas
+    kinds: Sequence[str]  # names of `KINDS`; none measures nothing
+    margin_px: int  # left out at each border
+    seed: int = 0  # of the noise
     _masks: dict[tuple[str, float], Tensor] = field(default_factory=dict)
 
     name = "perturbations"
@@ -61,9 +53,8 @@ class PerturbationScores(Measure):
     @classmethod
     def add_options(cls, parser: Parser) -> None:
         """Add `--perturb`."""
-        parser.add_argument(
-            "--perturb", metavar="all|KIND,...", help=f"measure stability under {', '.join(KINDS)} too"
-        )
+        about = f"measure stability under {', '.join(KINDS)} too"
+        parser.add_argument("--perturb", metavar="all|KIND,...", help=about)
 
     @classmethod
     def read(cls, args: Any, *, named: bool) -> Any:
@@ -81,16 +72,13 @@ class PerturbationScores(Measure):
     @classmethod
     def make(cls, settings: Any, conditions: Conditions) -> Self:
         """Return one at the widest margin that fits the window."""
-        return cls(cls._rule(conditions), settings, cls._margin_px(conditions), conditions.seed)
-
-    @classmethod
-    def _rule(cls, conditions: Conditions) -> Protocol:
-        return Crop(conditions.canvas_px, conditions.window_px)
+        rule = Crop(conditions.canvas_px, conditions.window_px)
+        return cls(rule, settings, cls._margin_px(conditions), conditions.seed)
 
     @classmethod
     def _margin_px(cls, conditions: Conditions) -> int:
         """Return the widest margin that leaves something of the window at every shift that is measured."""
-        rule = cls._rule(conditions)
+        rule = Crop(conditions.canvas_px, conditions.window_px)
         offsets = takes(rule, [*conditions.offsets, *conditions.map_offsets])
         return max(fitting_margins(rule, offsets or [(0, 0)], conditions.margins_px))
 
@@ -102,29 +90,15 @@ class PerturbationScores(Measure):
     def windows(self, canvas: Tensor, index: int = 0) -> Iterator[Tensor]:
         """Yield what the network must see for one canvas (1, C, S, S): an input for every case."""
         rule = self.protocol
+        place: dict[str, int] = {"origin_px": rule.origin_px, "window_px": rule.window_px}
         for name, value in self.cases:
-            yield rule.base(
-                perturbed_canvas(
-                    canvas,
-                    name,
-                    value,
-                    origin_px=rule.origin_px,
-                    window_px=rule.window_px,
-                    seed=self.seed,
-                )
-            )
+            yield rule.base(perturbed_canvas(canvas, name, value, **place, seed=self.seed))
 
     def labels(self, index: int = 0) -> list[Label]:
         """Return kind and severity of every window."""
         return [Label(kind, (0, 0), f"{kind}_{value:g}") for kind, value in self.cases]
 
-    def add(
-        self,
-        base: Tensor | None,
-        outputs: Iterator[Tensor],
-        target: Tensor | None = None,
-        index: int = 0,
-    ) -> None:
+    def add(self, base: Tensor | None, outputs: Iterator[Tensor], target: Tensor | None, index: int) -> None:
         """Score one picture: the mean squared error of every case.
 
         Raises:
@@ -185,10 +159,8 @@ class PerturbationScores(Measure):
 
     def _valid(self, name: str, value: float, base: Tensor) -> Tensor:
         """Return where outputs can be compared, (1, 1, H, W); the same for every image."""
-        import torch
-
         if (name, value) not in self._masks:
-            inside = torch.zeros_like(base[:, :1])
+            inside = base.new_zeros(1, 1, *base.shape[-2:])
             inner(inside, self.margin_px).fill_(1)
             valid = inside > 0
             matrix = KINDS[name].matrix
@@ -206,9 +178,5 @@ class PerturbationScores(Measure):
 
 def describe(kinds: Sequence[str], margin_px: int) -> dict[str, Any]:
     """Return what a result records of the perturbations' protocol."""
-    return {
-        "margin_px": margin_px,
-        "kinds": {
-            name: {"meaning": KINDS[name].meaning, "values": list(KINDS[name].values)} for name in kinds
-        },
-    }
+    meanings = {name: {"meaning": KINDS[name].meaning, "values": list(KINDS[name].values)} for name in kinds}
+    return {"margin_px": margin_px, "kinds": meanings}

@@ -37,18 +37,13 @@ RGB = 3
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of perturbation.
+    """One kind of perturbation."""
 
-    Attributes:
-        meaning: in words, with the unit of its values.
-        values: of the five severities, mildest first.
-        photometric: changes pixels (canvas on [0, 1], value, seed); None for a geometric kind.
-        matrix: returns the 2 x 2 map of (x, y), y down, about the centre; None for a photometric kind.
-    """
-
-    meaning: str
-    values: tuple[float, ...]
+    meaning: str  # in words, with the unit of its values
+    values: tuple[float, ...]  # of the five severities, mildest first
+    # Changes pixels (canvas on [0, 1], value, seed); None for a geometric kind.
     photometric: Callable[[Tensor, float, int], Tensor] | None = None
+    # Returns the 2 x 2 map of (x, y), y down, about the centre; None for a photometric kind.
     matrix: Callable[[float], Array] | None = None
 
 
@@ -88,18 +83,15 @@ def jpeg(canvas: Tensor, quality: float, seed: int) -> Tensor:
         raise InputError(f"jpeg needs inputs of 1 or 3 channels; got {canvas.shape[1]}")
     pixels = to_pixels(canvas[0] * PEAK - 1)
     file = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(
-        file, "JPEG", quality=int(quality), subsampling="4:2:0"
-    )
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    image.save(file, "JPEG", quality=int(quality), subsampling="4:2:0")
     decoded = np.asarray(Image.open(file)).reshape(pixels.shape)
     return torch.from_numpy(decoded.copy()).permute(2, 0, 1)[None].to(canvas) / 255
 
 
 def brighten(canvas: Tensor, amount: float, seed: int) -> Tensor:
     """Add an amount to every channel."""
-    from kornia.enhance import adjust_brightness
-
-    return adjust_brightness(canvas, amount)
+    return canvas + amount
 
 
 def lower_contrast(canvas: Tensor, factor: float, seed: int) -> Tensor:
@@ -198,10 +190,8 @@ def perturbed_canvas(
     """
     kind = KINDS[name]
     if kind.matrix is not None:
-        moved = warp(
-            canvas, kind.matrix(value), origin_px=origin_px, window_px=window_px, padding="reflection"
-        )
-        return moved.clamp(-1, 1).to(canvas)
+        place = {"origin_px": origin_px, "window_px": window_px}
+        return warp(canvas, kind.matrix(value), **place, padding="reflection").clamp(-1, 1).to(canvas)
     assert kind.photometric is not None
     changed = kind.photometric((canvas + 1) / PEAK, value, seed)
     return changed.clamp(0, 1) * PEAK - 1

@@ -75,17 +75,9 @@ def ssim_reference(output: Tensor, target: Tensor) -> float:
     from skimage.metrics import structural_similarity
 
     _check_ssim_size(output)
-    return float(
-        structural_similarity(
-            _unit_array(target),
-            _unit_array(output),
-            gaussian_weights=True,
-            sigma=SSIM_SIGMA_PX,
-            use_sample_covariance=False,
-            data_range=1.0,
-            channel_axis=0,
-        )
-    )
+    as_published = {"gaussian_weights": True, "sigma": SSIM_SIGMA_PX, "use_sample_covariance": False}
+    theirs, ours = _unit_array(target), _unit_array(output)
+    return float(structural_similarity(theirs, ours, **as_published, data_range=1.0, channel_axis=0))
 
 
 def quality(output: Tensor, target: Tensor) -> dict[str, float]:
@@ -102,21 +94,21 @@ class Figures(Measure):
         shown: key in results.json -> title, unit, digits, which end is better.
     """
 
+    settings: Any = None
+
     asked_by = "quality"
     shown: ClassVar[Mapping[str, tuple[str, str, int, str]]] = {}
 
     @classmethod
     def make(cls, settings: Any, conditions: Conditions) -> Self:
         """Return one without numbers."""
-        return cls()
+        return cls(settings)
 
     @abstractmethod
     def figures(self, output: Tensor, target: Tensor) -> dict[str, Any]:
         """Return the figures of one output (1, C, H, W) in [-1, 1]."""
 
-    def add(
-        self, base: Tensor | None, outputs: Iterator[Tensor], target: Tensor | None, index: int = 0
-    ) -> None:
+    def add(self, base: Tensor | None, outputs: Iterator[Tensor], target: Tensor | None, index: int) -> None:
         """Score one picture."""
         self.rows.append(self.figures(some(base), some(target)))
 
@@ -154,21 +146,13 @@ class L1(Figures):
         return {"l1": l1(output, target)}
 
 
-@dataclass
 class _Referenced(Figures):
     """A figure that scikit-image can give too."""
-
-    reference: bool = False
 
     @classmethod
     def read(cls, args: Any, *, named: bool) -> Any:
         """Return whether the reference is wanted."""
         return {"reference": args.reference} if named else None
-
-    @classmethod
-    def make(cls, settings: Any, conditions: Conditions) -> Self:
-        """Return one without numbers."""
-        return cls(reference=settings["reference"])
 
 
 class Psnr(_Referenced):
@@ -180,7 +164,7 @@ class Psnr(_Referenced):
 
     def figures(self, output: Tensor, target: Tensor) -> dict[str, Any]:
         """Return `psnr_db`."""
-        return {"psnr_db": (psnr_reference if self.reference else psnr)(output, target)}
+        return {"psnr_db": (psnr_reference if self.settings["reference"] else psnr)(output, target)}
 
 
 class Ssim(_Referenced):
@@ -191,7 +175,7 @@ class Ssim(_Referenced):
 
     def figures(self, output: Tensor, target: Tensor) -> dict[str, Any]:
         """Return `ssim`."""
-        return {"ssim": (ssim_reference if self.reference else ssim)(output, target)}
+        return {"ssim": (ssim_reference if self.settings["reference"] else ssim)(output, target)}
 
 
 class TotalVariation(Figures):
@@ -222,10 +206,8 @@ class TvRatio(TotalVariation):
     @classmethod
     def notes(cls, results: Mapping[str, Any]) -> list[str]:
         """Return what dB have to be read beside."""
-        target_tv = results["models"][0]["quality"]["target_tv"]["mean"]
-        return [
-            f"The targets' own TV is {target_tv:.4f}. A soft picture is stable for free: read dB beside TV."
-        ]
+        tv = results["models"][0]["quality"]["target_tv"]["mean"]
+        return [f"The targets' own TV is {tv:.4f}. A soft picture is stable for free: read dB beside TV."]
 
     @classmethod
     def draw(cls, out: Path, results: dict[str, Any]) -> None:

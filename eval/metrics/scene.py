@@ -16,25 +16,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """What pictures are drawn from.
+    """What pictures are drawn from."""
 
-    Attributes:
-        results: as results.json holds them.
-        networks: the generators, in the order of the results.
-        measures: of each generator, by name.
-        images: numbers of the pictures measured.
-        canvas: (name of a measure, number of a picture) -> input and target (1, C, S, S) on the device.
-        batch_size: windows in one forward pass.
-        originals: whether inputs and targets may be shown.
-    """
-
-    results: dict[str, Any]
-    networks: Sequence[nn.Module]
-    measures: Sequence[Mapping[str, Measure]]
-    images: Sequence[int]
+    results: dict[str, Any]  # as results.json holds them
+    networks: Sequence[nn.Module]  # the generators, in the order of the results
+    measures: Sequence[Mapping[str, Measure]]  # of each generator, by name
+    images: Sequence[int]  # numbers of the pictures measured
+    # (name of a measure, number of a picture) -> input and target (1, C, S, S) on the device
     canvas: Callable[[str, int], tuple[Tensor, Tensor]]
-    batch_size: int
-    originals: bool = True
+    batch_size: int  # windows in one forward pass
+    originals: bool = True  # whether inputs and targets may be shown
 
 
 def widest_spread(image_db: Sequence[np.ndarray]) -> int:

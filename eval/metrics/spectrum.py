@@ -101,11 +101,6 @@ def spectrum_figures(output: Tensor, target: Tensor) -> dict[str, list[float]]:
     return {"spectrum": ours.tolist(), "target_spectrum": theirs.tolist(), "octaves_db": ratios}
 
 
-def checkerboard_figures(output: Tensor, target: Tensor) -> dict[str, float]:
-    """Return the checkerboard scores of an output and of its target, which is what to compare with."""
-    return {"checkerboard_db": checkerboard(output), "target_checkerboard_db": checkerboard(target)}
-
-
 def checkerboard(picture: Tensor) -> float:
     """Return how far a checkerboard pattern stands out, in dB: the largest of `checkerboard_octaves`."""
     return max(checkerboard_octaves(picture).values())
@@ -161,17 +156,15 @@ def summarise_spectrum(rows: Sequence[dict[str, Any]], *, seed: int) -> dict[str
         seed: of the bootstrap.
     """
     n_rings = len(rows[0]["spectrum"])
-    octaves = zip(
-        octave_edges(2 * n_rings), zip(*(row["octaves_db"] for row in rows), strict=True), strict=True
-    )
+    ratios = zip(*(row["octaves_db"] for row in rows), strict=True)
     means = {key: np.mean([row[key] for row in rows], axis=0) for key in ("spectrum", "target_spectrum")}
     return {
         "cycles_per_px": [(k + 1) / (2 * n_rings) for k in range(n_rings)],
         "power_db": (10 * np.log10(means["spectrum"])).tolist(),
         "target_power_db": (10 * np.log10(means["target_spectrum"])).tolist(),
         "octaves": [
-            {"from": low, "to": high, "ratio_db": mean_with_interval(ratios, seed=seed)}
-            for (low, high), ratios in octaves
+            {"from": low, "to": high, "ratio_db": mean_with_interval(ratio, seed=seed)}
+            for (low, high), ratio in zip(octave_edges(2 * n_rings), ratios, strict=True)
         ],
     }
 
@@ -205,5 +198,5 @@ class Checkerboard(Figures):
     shown: ClassVar = {"checkerboard_db": ("checkerboard", "dB", 1, "")}
 
     def figures(self, output: Tensor, target: Tensor) -> dict[str, Any]:
-        """Return the scores of output and target."""
-        return checkerboard_figures(output, target)
+        """Return the scores of the output, and of its target, which is what to compare with."""
+        return {"checkerboard_db": checkerboard(output), "target_checkerboard_db": checkerboard(target)}

@@ -18,9 +18,8 @@ import numpy as np
 
 from steadypix.errors import InputError
 from steadypix.eval.metrics.decibels import Array, mean_with_interval, pooled_db, psnr_db
-from steadypix.eval.metrics.forward import eval_mode, one_by_one, run_windows
-from steadypix.eval.metrics.measure import Column, Conditions, Label, Measure
-from steadypix.eval.results.lead import summary_figure
+from steadypix.eval.metrics.measure import Column, Conditions, Label, Measure, db_column, measure_alone
+from steadypix.eval.results.lead import margin_words, summary_figure
 from steadypix.eval.shifts.offsets import Offset, Shift, exact, is_odd, is_whole, offsets_along, plain
 from steadypix.eval.shifts.protocols import Crop, Protocol, Roll, Subpixel, inner, make_protocol
 
@@ -32,28 +31,23 @@ DEFAULT_MARGINS_PX = (0, 16)
 
 @dataclass
 class StabilityScores(Measure):
-    """Squared errors of one network under one shift protocol, a picture after the other.
+    """Squared errors of one network under one shift protocol, a picture after the other."""
 
-    Args:
-        protocol: how inputs are shifted and outputs compared.
-        offsets: shifts (dx, dy) in px; (0, 0) is left out of every mean.
-        margins_px: borders left out on each side, each reported by itself.
-        mapped: shifts of the (dx, dy) map; measured too, and reported as a map instead.
-    """
-
-    protocol: Protocol
-    offsets: Sequence[Offset]
-    margins_px: Sequence[int]
-    mapped: Sequence[Offset] = ()
+    protocol: Protocol  # how inputs are shifted and outputs compared
+    offsets: Sequence[Offset]  # shifts (dx, dy) in px; (0, 0) is left out of every mean
+    margins_px: Sequence[int]  # borders left out on each side, each reported by itself
+    mapped: Sequence[Offset] = ()  # shifts of the (dx, dy) map; measured too, and reported as a map instead
 
     asked_by = "protocol"
     pictures = ("curve.png", "map.png")
 
     def __post_init__(self) -> None:
         self.margins_px = tuple(self.margins_px) if self.protocol.uses_margins else (0,)
-        for offset in self._measured:
-            for margin in self.margins_px:
-                self.protocol.check(offset, margin)
+        measured = sorted({*self.offsets, *self.mapped})
+        for offset, margin in itertools.product(measured, self.margins_px):
+            self.protocol.check(offset, margin)
+        # In the order that `add` expects their outputs.
+        self.moving = [offset for offset in measured if offset != (0, 0)]
 
     @classmethod
     def make(cls, settings: Any, conditions: Conditions) -> Self:
@@ -61,22 +55,13 @@ class StabilityScores(Measure):
         rule = make_protocol(cls.name, canvas_px=conditions.canvas_px, window_px=conditions.window_px)
         along, mapped = (takes(rule, offsets) for offsets in (conditions.offsets, conditions.map_offsets))
         scores = cls(rule, along, fitting_margins(rule, [*along, *mapped], conditions.margins_px), mapped)
-        if not scores.moving and any(map(any, conditions.offsets)):
+        if scores.moving:
+            return scores
+        if any(map(any, conditions.offsets)):
             raise InputError(
                 f"{rule.name}: takes whole shifts; expected one in --shifts, or --protocol subpixel"
             )
-        if not scores.moving:
-            raise InputError("shift 0 alone moves nothing; expected others in --shifts, such as 0..7")
-        return scores
-
-    @property
-    def _measured(self) -> list[Offset]:
-        return sorted({*self.offsets, *self.mapped})
-
-    @property
-    def moving(self) -> list[Offset]:
-        """The offsets that move anything, in the order `add` expects their outputs."""
-        return [offset for offset in self._measured if offset != (0, 0)]
+        raise InputError("shift 0 alone moves nothing; expected others in --shifts, such as 0..7")
 
     @property
     def rule(self) -> Protocol:
@@ -91,13 +76,7 @@ class StabilityScores(Measure):
         """Return the name and shift of every window."""
         return [shift_label(self.protocol.name, offset) for offset in self.moving]
 
-    def add(
-        self,
-        base: Tensor | None,
-        outputs: Iterator[Tensor],
-        target: Tensor | None = None,
-        index: int = 0,
-    ) -> None:
+    def add(self, base: Tensor | None, outputs: Iterator[Tensor], target: Tensor | None, index: int) -> None:
         """Score one picture: mean squared errors, a row a margin, a column an offset."""
         row = np.empty((len(self.margins_px), len(self.moving)))
         for column, offset in enumerate(self.moving):
@@ -108,16 +87,12 @@ class StabilityScores(Measure):
                 row[line, column] = inner(squares, margin).mean().item()
         self.rows.append(row.tolist())
 
-    def mse(self, margin_px: int) -> Array:
-        """Return squared errors (images, offsets that move) at one margin."""
-        shape = (len(self.rows), len(self.margins_px), len(self.moving))
-        errors: Array = np.array(self.rows, dtype=np.float64).reshape(shape)
-        return errors[:, list(self.margins_px).index(margin_px)]
-
     def result(self) -> Stability:
         """Return what was measured so far, the map's shifts among it."""
-        errors = {margin: self.mse(margin) for margin in self.margins_px}
-        return Stability(self.protocol.name, tuple(self.moving), errors)
+        shape = (len(self.rows), len(self.margins_px), len(self.moving))
+        errors = np.array(self.rows, dtype=np.float64).reshape(shape).swapaxes(0, 1)
+        by_margin = dict(zip(self.margins_px, errors, strict=True))
+        return Stability(self.protocol.name, tuple(self.moving), by_margin)
 
     def along(self) -> Stability:
         """Return what was measured along the axis."""
@@ -131,8 +106,8 @@ class StabilityScores(Measure):
         """Return every margin's summary, and the map where there is one."""
         stability = self.along()
         margins = {str(margin): stability.summary(margin, seed=seed) for margin in self.margins_px}
-        summary: dict[str, Any] = {"stability": {self.protocol.name: margins}}
-        return {**summary, "map": {self.protocol.name: self._map()}} if self.mapped else summary
+        of_map = {"map": {self.protocol.name: self._map()}} if self.mapped else {}
+        return {"stability": {self.protocol.name: margins}, **of_map}
 
     def gains(self, reference: Self, *, seed: int) -> list[dict[str, Any]]:
         """Return the paired differences over the shifts that lead, at every margin."""
@@ -150,8 +125,7 @@ class StabilityScores(Measure):
     def _map(self) -> dict[str, Any]:
         """Mean dB over images for every (dx, dy) at the widest margin; null where nothing moves."""
         stability, margin = self.result(), self.margins_px[-1]
-        columns = sorted({dx for dx, _ in stability.offsets})
-        rows = sorted({dy for _, dy in stability.offsets})
+        columns, rows = (sorted({*shifts}) for shifts in zip(*stability.offsets, strict=True))
         mean = {offset: stability.select([offset]).mean_db(margin) for offset in stability.offsets}
         return {
             "margin_px": margin,
@@ -169,16 +143,13 @@ class StabilityScores(Measure):
         for margin, first in margins.items():
             fractional = bool(first.get("fractional_mean_db"))
             heading = f"{cls.name}, {margin} px" if len(margins) > 1 else cls.name
-            border = "full frame" if margin == "0" else f"{margin} px of border left out"
+            border = margin_words(margin)
             summaries = [model["stability"].get(cls.name, {}).get(margin) for model in models]
             found.append(
-                Column(
+                db_column(
                     title=cls.name,
                     heading=f"{heading}{', fractional' if fractional else ''} [dB]",
                     note=f"{border}, fractional shifts" if fractional else border,
-                    unit="dB",
-                    better="high",
-                    interval=True,
                     figures=[summary and summary_figure(summary) for summary in summaries],
                 )
             )
@@ -336,10 +307,8 @@ class Stability:
         for name in ("odd", "fractional"):
             some = self._errors(margin_px, f"{name} shifts")
             there = some.shape[1] > 0
-            summary[f"{name}_mean_db"] = (
-                mean_with_interval(self._image_db(margin_px, f"{name} shifts"), seed=seed) if there else None
-            )
-            summary[f"{name}_pooled_db"] = pooled_db(some) if there else None
+            mean = mean_with_interval(psnr_db(some).mean(axis=1), seed=seed) if there else None
+            summary |= {f"{name}_mean_db": mean, f"{name}_pooled_db": pooled_db(some) if there else None}
         return summary
 
 
@@ -381,15 +350,9 @@ def shift_stability(
     150.0
     """
     offsets = offsets_along([exact(shift) for shift in shifts], axis)
-    scores: StabilityScores | None = None
-    with eval_mode(generator):
-        for canvas in one_by_one(canvases, generator):
-            if scores is None:
-                rule = make_protocol(protocol, canvas_px=canvas.shape[-1], window_px=window_px)
-                scores = StabilityScores(rule, offsets, margins_px)
-            windows = itertools.chain([scores.protocol.base(canvas)], scores.windows(canvas))
-            outputs = run_windows(generator, windows, batch_size=batch_size)
-            scores.add(next(outputs), outputs)
-    if scores is None:
-        raise InputError("there are no pictures to measure")
-    return scores.result()
+
+    def make(canvas_px: int) -> StabilityScores:
+        rule = make_protocol(protocol, canvas_px=canvas_px, window_px=window_px)
+        return StabilityScores(rule, offsets, margins_px)
+
+    return measure_alone(make, generator, canvases, window_px=window_px, batch_size=batch_size).result()

@@ -18,25 +18,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from steadypix import json_checks as want
 from steadypix.errors import InputError
 from steadypix.eval.charts.drawing import Pixels
 from steadypix.eval.charts.strips import Strip, find_region
 from steadypix.eval.shifts.offsets import Offset, plain
 from steadypix.files import write_text, write_whole
-from steadypix.json_checks import (
-    WrongError,
-    count,
-    file_name,
-    listed,
-    number,
-    one_of,
-    pair,
-    read_json,
-    record,
-    shift,
-    side,
-    text,
-)
+from steadypix.json_checks import WrongError, read_json
 
 FRAMES_VERSION = 1
 INDEX = "frames.json"
@@ -73,17 +61,25 @@ def write_frames(
     """
     kept = sorted(sorted(range(len(offsets)), key=lambda i: math.hypot(*offsets[i]))[:MOST_SHIFTS])
     shifts = [offsets[i] for i in kept]
+    reference = shifts.index((0, 0))
     tiles = [Strip(strip.name, strip.caption, strip.outputs[kept]) for strip in strips]
-    left, top, width, height = _cut(tiles, shifts.index((0, 0)))
+    left, top, width, height = _cut(tiles, reference)
     rows, columns = slice(top, top + height), slice(left, left + width)
     tiles = [Strip(tile.name, tile.caption, tile.outputs[:, rows, columns]) for tile in tiles]
+    shorter = min(width, height)
+    size = min(shorter, max(8, shorter // 3))
+    close_left, close_top = find_region(tiles, size=size, reference=reference, margin_px=shorter // 8)
     files = [f"model-{number:02d}.webp" for number in range(len(tiles))]
     index = {
         "schema_version": FRAMES_VERSION,
         "image": image,
         "protocol": protocol,
         "offsets_px": [[plain(dx), plain(dy)] for dx, dy in shifts],
-        **_geometry(tiles, shifts.index((0, 0))),
+        "reference": reference,
+        "width_px": width,
+        "height_px": height,
+        "closeup": {"left_px": close_left, "top_px": close_top, "size_px": size},
+        "full_scale": _full_scale(tiles, reference),
         "cut": {"left_px": left, "top_px": top, "of_px": list(source.shape[1::-1])},
         "input": "input.webp",
         "target": "target.webp",
@@ -98,21 +94,6 @@ def write_frames(
         write_whole(folder / file, functools.partial(_save, pixels=pixels))
     words = json.dumps(index, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     write_text(folder / INDEX, words, errors="replace")
-
-
-def _geometry(tiles: Sequence[Strip], reference: int) -> dict[str, Any]:
-    """Return the part of the index that follows from the tiles: sizes, close-up, scale of differences."""
-    height, width = tiles[0].outputs.shape[1:3]
-    shorter = min(width, height)
-    size = min(shorter, max(8, shorter // 3))
-    left, top = find_region(tiles, size=size, reference=reference, margin_px=shorter // 8)
-    return {
-        "reference": reference,
-        "width_px": width,
-        "height_px": height,
-        "closeup": {"left_px": left, "top_px": top, "size_px": size},
-        "full_scale": _full_scale(tiles, reference),
-    }
 
 
 def read_frames(folder: Path) -> dict[str, Any] | None:
@@ -155,11 +136,7 @@ def _save(path: Path, *, pixels: Pixels) -> None:
 
 
 def _data_uri(sheet: Path, size: tuple[int, int]) -> str:
-    """Return a sheet for a page to carry, once it is known to be a picture of `size`.
-
-    Raises:
-        InputError: naming the sheet.
-    """
+    """Return a sheet for a page to carry, once it is known to be a picture of `size`."""
     if not sheet.is_file():  # neither missing, nor a pipe or a device that never ends
         raise InputError(f"{sheet}: no such file; expected a sheet of {INDEX}")
     content = sheet.read_bytes() if sheet.stat().st_size <= LARGEST_SHEET else b""
@@ -176,7 +153,7 @@ def _data_uri(sheet: Path, size: tuple[int, int]) -> str:
 
 
 def _check_index(value: Any, where: str) -> None:
-    record({"schema_version": one_of(FRAMES_VERSION)})(value, where)
+    want.record({"schema_version": want.one_of(FRAMES_VERSION)})(value, where)
     _INDEX(value, where)
     tiles = len(value["offsets_px"])
     if value["reference"] >= tiles:
@@ -185,19 +162,17 @@ def _check_index(value: Any, where: str) -> None:
         raise WrongError("width_px", f"sheets of {LARGEST_PIXELS} px at most", value["width_px"])
 
 
-_INDEX = record(
+_CORNER = {"left_px": want.count, "top_px": want.count}
+_INDEX = want.record(
     {
-        "image": text,
-        "protocol": text,
-        "offsets_px": listed(pair(shift), least=1, most=MOST_OFFSETS),
-        "reference": count,
-        "width_px": side,
-        "height_px": side,
-        "cut": record({"left_px": count, "top_px": count, "of_px": pair(side)}),
-        "closeup": record({"left_px": count, "top_px": count, "size_px": side}),
-        "full_scale": number,
-        "input": file_name,
-        "target": file_name,
-        "models": listed(record({"name": text, "file": file_name})),
+        **dict.fromkeys(("image", "protocol"), want.text),
+        "offsets_px": want.listed(want.pair(want.shift), least=1, most=MOST_OFFSETS),
+        "reference": want.count,
+        **dict.fromkeys(("width_px", "height_px"), want.side),
+        "cut": want.record({**_CORNER, "of_px": want.pair(want.side)}),
+        "closeup": want.record({**_CORNER, "size_px": want.side}),
+        "full_scale": want.number,
+        **dict.fromkeys(("input", "target"), want.file_name),
+        "models": want.listed(want.record({"name": want.text, "file": want.file_name})),
     }
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +18,13 @@ TEMPLATES = Path(__file__).with_name("templates")
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page.
-
-    Args:
-        title: its heading.
-        text: paragraphs.
-        columns: headings of a table; none, no table.
-        rows: cells as text, one for each column; the first names the row.
-        pictures: (PNG file, what it shows).
-    """
+    """A part of a page."""
 
     title: str
-    text: Sequence[str] = ()
-    columns: Sequence[str] = ()
-    rows: Sequence[Sequence[str]] = ()
-    pictures: Sequence[tuple[Path, str]] = field(default_factory=list)
+    text: Sequence[str] = ()  # paragraphs
+    columns: Sequence[str] = ()  # headings of a table; none, no table
+    rows: Sequence[Sequence[str]] = ()  # cells, one for each column; the first names the row
+    pictures: Sequence[tuple[Path, str]] = ()  # PNG file, what it shows
 
 
 def templates(folder: Path = TEMPLATES, *, markup: bool = True) -> Environment:
@@ -72,9 +64,8 @@ def to_markdown(title: str, sections: Sequence[Section], folder: Path = Path()) 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table as Markdown."""
-    lines = [columns, *rows]
-    shown = ["| " + " | ".join(line) + " |" for line in lines]
-    return "\n".join([shown[0], "|" + "---|" * len(columns), *shown[1:]])
+    head, *others = ["| " + " | ".join(line) + " |" for line in [columns, *rows]]
+    return "\n".join([head, "|" + "---|" * len(columns), *others])
 
 
 def plus_minus(mean: float, half: float | None, digits: int = 2) -> str:

@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from steadypix.eval.measure.registry import columns
 from steadypix.eval.metrics.decibels import IDENTICAL_DB
-from steadypix.eval.results.lead import EQUALLY_SHARP, lead_figure, lead_score_db, single_score
+from steadypix.eval.results.lead import EQUALLY_SHARP, lead_figure, lead_score_db, leading, margin_words
 
 Results = Mapping[str, Any]
 NO_SHARPNESS = "The targets are flat, so sharpness cannot be compared."
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Words for the top of a report.
+class Verdict(NamedTuple):
+    """Words for the top of a report."""
 
-    Attributes:
-        headline: one sentence, the answer.
-        sharpness: at which sharpness, and whether that makes the comparison fair.
-        basis: protocol, margin, shifts and number of pictures it rests on.
-        others: one sentence for every further comparison.
-    """
-
-    headline: str
-    sharpness: str
-    basis: str
-    others: Sequence[str] = ()
+    headline: str  # one sentence, the answer
+    sharpness: str  # at which sharpness, and whether that makes the comparison fair
+    basis: str  # protocol, margin, shifts and number of pictures it rests on
+    others: Sequence[str] = ()  # one sentence for every further comparison
 
 
 def verdict(results: Results) -> Verdict:
     """Return the verdict of the first protocol at its widest margin; of EQ-T if there is no protocol."""
     models = {model["name"]: model for model in results["models"]}
-    panel = leading_panel(results)
-    comparisons = [row for row in results["comparisons"] if (row["protocol"], str(row["margin_px"])) == panel]
+    lead = leading(results["models"][0])
+    comparisons = [row for row in results["comparisons"] if (row["protocol"], str(row["margin_px"])) == lead]
     if not comparisons:
         model = results["models"][0]
         return Verdict(_alone(model), _keeps(model), _basis(results))
@@ -49,28 +40,16 @@ def verdict(results: Results) -> Verdict:
         if gain["mean"] <= 0:
             winner, loser = loser, winner
         headline = _headline(winner, loser, abs(gain["mean"]))
-        sharpness = f"{_both(winner, loser)}{_fairness(winner, loser)}"
+        sharpness = f"{_both(winner, loser)}{_softness(winner, loser)[1]}"
         if lead_score_db(winner) < IDENTICAL_DB:
             sharpness = f"{_interval_sentence(gain, count)} {sharpness}"
     others = [compare_words(row, count) for row in rest]
     return Verdict(headline, sharpness, f"{_basis(results)}, paired picture by picture", others)
 
 
-def leading_panel(results: Results) -> tuple[str, str]:
-    """Return the first protocol and its widest margin; else the score without shifts, and "0"."""
-    stability = results["models"][0]["stability"]
-    if not stability:
-        return single_score(results["models"][0]), "0"
-    protocol, margins = next(iter(stability.items()))
-    return protocol, list(margins)[-1]
-
-
 def separable(gain: Mapping[str, Any]) -> bool:
     """Return whether the interval of a difference leaves 0 out; without one it cannot be said."""
-    if gain["ci95"] is None:
-        return False
-    low, high = gain["ci95"]
-    return bool(low > 0 or high < 0)
+    return gain["ci95"] is not None and not gain["ci95"][0] <= 0 <= gain["ci95"][1]
 
 
 def compare_words(row: Mapping[str, Any], n_images: int) -> str:
@@ -89,11 +68,6 @@ def compare_words(row: Mapping[str, Any], n_images: int) -> str:
         model, reference = reference, model
     interval = _interval(*sorted(map(abs, gain["ci95"])))
     return f"{model} is more stable than {reference} by {abs(gain['mean']):.1f} dB{interval}."
-
-
-def margin_words(margin: str) -> str:
-    """Return a margin as people say it."""
-    return "full frame" if margin == "0" else f"{margin} px of border left out"
 
 
 def shift_words(results: Results) -> str:
@@ -118,7 +92,8 @@ def _alone(model: Results) -> str:
 
 def _basis(results: Results) -> str:
     """Return protocol, margin, shifts, and what the mean is over."""
-    (protocol, margin), model = leading_panel(results), results["models"][0]
+    model = results["models"][0]
+    protocol, margin = leading(model)
     count = results["data"]["n_images"]
     pictures = f"{count} pictures" if count != 1 else "1 picture"
     if protocol not in model["stability"]:
@@ -157,7 +132,7 @@ def _headline(winner: Results, loser: Results, gain_db: float) -> str:
             f"{winner['name']} is identical at every shift, {loser['name']} keeps "
             f"{lead_score_db(loser):.1f}\N{NO-BREAK SPACE}dB."
         )
-    but = _by_softness(winner, loser, ", but softer", " although it is sharper", " at about equal sharpness")
+    but, _ = _softness(winner, loser)
     return f"{winner['name']} is more stable than {loser['name']} by {gain_db:.1f}\N{NO-BREAK SPACE}dB{but}."
 
 
@@ -165,25 +140,19 @@ def _detail(ratio: float) -> str:
     return f"{100 * ratio:.0f}\N{NO-BREAK SPACE}%"
 
 
-def _fairness(winner: Results, loser: Results) -> str:
-    return _by_softness(
-        winner,
-        loser,
-        " A soft picture is stable for free, so part of the lead may be softness: compare "
-        "them at equal sharpness before you conclude.",
-        " The lead is not bought with softness.",
-        " So the comparison is fair.",
-    )
-
-
-def _by_softness(winner: Results, loser: Results, softer: str, sharper: str, equal: str) -> str:
-    """Return what is said of a winner as soft as that beside the loser; nothing where it is not known."""
+def _softness(winner: Results, loser: Results) -> tuple[str, str]:
+    """Return what is said of a winner as soft as that, and whether it is fair; nothing where not known."""
     ours, theirs = (model["quality"]["tv_ratio"] for model in (winner, loser))
     if not ours or not theirs:
-        return ""
+        return "", ""
     if theirs / ours > EQUALLY_SHARP:
-        return softer
-    return sharper if theirs / ours < 1 / EQUALLY_SHARP else equal
+        return ", but softer", (
+            " A soft picture is stable for free, so part of the lead may be softness: compare them at equal "
+            "sharpness before you conclude."
+        )
+    if theirs / ours < 1 / EQUALLY_SHARP:
+        return " although it is sharper", " The lead is not bought with softness."
+    return " at about equal sharpness", " So the comparison is fair."
 
 
 def _interval_sentence(gain: Results, n_images: int) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 from steadypix.errors import InputError
 from steadypix.eval.results.lead import lead_score
 
-SAME = ("axis", "shifts_px")
-SAME_DATA = ("source", "split", "direction", "canvas_px", "window_px", "n_images")
+OF_DATA = ("source", "split", "direction", "canvas_px", "window_px", "n_images")
+SAME = ("axis", "shifts_px", *(f"data.{key}" for key in OF_DATA))
 
 
 def regressions(results: dict[str, Any], baseline: dict[str, Any], path: Path) -> list[str]:
@@ -20,11 +20,9 @@ def regressions(results: dict[str, Any], baseline: dict[str, Any], path: Path) -
     Raises:
         InputError: if the two were not measured alike, or share no model.
     """
-    pairs = [(f"{key}", results.get(key), baseline.get(key)) for key in SAME]
-    pairs += [
-        (f"data.{key}", results["data"].get(key), baseline.get("data", {}).get(key)) for key in SAME_DATA
-    ]
-    for key, ours, theirs in pairs:
+    for key in SAME:
+        section, _, name = key.rpartition(".")
+        ours, theirs = ((each[section] if section else each).get(name) for each in (results, baseline))
         if ours != theirs:
             raise InputError(f"{path}: was measured with {key} {theirs}, this with {ours}; no comparison")
     earlier = {model["name"]: model for model in baseline["models"]}
@@ -34,16 +32,12 @@ def regressions(results: dict[str, Any], baseline: dict[str, Any], path: Path) -
         raise InputError(f"{path}: knows none of these models, only {names or 'none at all'}")
     found = []
     for model in shared:
-        name, (where, now), (was_where, was) = (
-            model["name"],
-            lead_score(model),
-            lead_score(earlier[model["name"]]),
-        )
+        where, now = lead_score(model)
+        was_where, was = lead_score(earlier[model["name"]])
         if where != was_where:
             raise InputError(f"{path}: leads with {was_where}, this with {where}; no comparison")
         floor = was["ci95"][0] if was["ci95"] else was["mean"]
         if now["mean"] < floor:
-            found.append(
-                f"{name}: {now['mean']:.2f} dB, below the baseline's {was['mean']:.2f} dB (from {floor:.2f})"
-            )
+            fall = f"{now['mean']:.2f} dB, below the baseline's {was['mean']:.2f} dB (from {floor:.2f})"
+            found.append(f"{model['name']}: {fall}")
     return found

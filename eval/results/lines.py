@@ -13,7 +13,11 @@ def table_lines(columns: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
     """
     widths = [max(map(len, [title, *cells])) for title, cells in columns]
     rows = [[title for title, _ in columns], *zip(*(cells for _, cells in columns), strict=True)]
-    return ["  ".join(_padded(row, widths)).rstrip() for row in rows]
+    lines = []
+    for first, *others in rows:
+        cells = [first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]
+        lines.append("  ".join(cells).rstrip())
+    return lines
 
 
 def with_half(value: float, interval: Sequence[float] | None, digits: int = 2) -> str:
@@ -24,8 +28,3 @@ def with_half(value: float, interval: Sequence[float] | None, digits: int = 2) -
     """
     half = f" ± {(interval[1] - interval[0]) / 2:.{digits}f}" if interval else ""
     return f"{value:.{digits}f}{half}"
-
-
-def _padded(row: Sequence[str], widths: Sequence[int]) -> list[str]:
-    first, *others = zip(row, widths, strict=True)
-    return [first[0].ljust(first[1]), *(text.rjust(width) for text, width in others)]

@@ -5,26 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from steadypix import json_checks as want
 from steadypix.eval.measure.registry import MEASURES
+from steadypix.eval.results.lead import single_scores
 from steadypix.eval.results.write import SCHEMA_VERSION
-from steadypix.json_checks import (
-    Check,
-    WrongError,
-    anything,
-    count,
-    decibels,
-    listed,
-    mapped,
-    maybe,
-    number,
-    one_of,
-    pair,
-    read_json,
-    record,
-    shift,
-    side,
-    text,
-)
+from steadypix.json_checks import WrongError, read_json
 
 WHAT = f"a results.json of schema_version {SCHEMA_VERSION}, as eval_stability writes it to --out"
 MOST_MODELS = 1000
@@ -36,13 +21,12 @@ def read_results(path: Path) -> dict[str, Any]:
     Raises:
         InputError: if it is missing, no JSON, of another version, or a key is not as it must be.
     """
-    results: dict[str, Any] = read_json(path, check_results, WHAT)
+    results: dict[str, Any] = read_json(path, _check_results, WHAT)
     return results
 
 
-def check_results(value: Any, where: str = "") -> None:
-    """Raise WrongError, naming the key, if results are not as they must be."""
-    record({"schema_version": one_of(SCHEMA_VERSION)})(value, where)
+def _check_results(value: Any, where: str) -> None:
+    want.record({"schema_version": want.one_of(SCHEMA_VERSION)})(value, where)
     _RESULTS(value, where)
     models = value["models"]
     for place, model in enumerate(models):
@@ -55,13 +39,13 @@ def check_results(value: Any, where: str = "") -> None:
 
 
 def _figure_or_number(value: Any, where: str) -> None:
-    (_FIGURE if isinstance(value, dict) else maybe(number))(value, where)
+    (_FIGURE if isinstance(value, dict) else want.maybe(want.number))(value, where)
 
 
 def _check_quality(value: Any, where: str) -> None:
     """Want detail, which everything is read beside; whatever else stands there is a figure or a number."""
-    record({"tv": _FIGURE, "target_tv": _FIGURE, "tv_ratio": maybe(number)})(value, where)
-    mapped(_figure_or_number)(value, where)
+    want.record({"tv": _FIGURE, "target_tv": _FIGURE, "tv_ratio": want.maybe(want.number)})(value, where)
+    want.mapped(_figure_or_number)(value, where)
 
 
 def _check_map(value: Any, where: str) -> None:
@@ -73,9 +57,7 @@ def _check_map(value: Any, where: str) -> None:
 
 def _check_model(value: Any, where: str) -> None:
     _MODEL(value, where)
-    if not value["stability"] and not any(
-        {"db", "ci95_db"} <= {*v} for v in value.values() if isinstance(v, dict)
-    ):
+    if not value["stability"] and not single_scores(value):
         raise WrongError(f"{where}.stability", "a protocol, or eqt beside it", value["stability"])
 
 
@@ -91,59 +73,55 @@ def _check_like_the_first(model: dict[str, Any], first: dict[str, Any], where: s
         raise WrongError(f"{where}.stability", "the protocols of the first model", [*model["stability"]])
 
 
-_INTERVAL = maybe(pair(number))
-_INTERVAL_DB = maybe(pair(decibels))
-_FIGURE = record({"mean": number, "ci95": _INTERVAL})
-_FIGURE_DB = record({"mean": decibels, "ci95": _INTERVAL_DB})
-_POINT = record({"dx": shift, "dy": shift, "mean_db": maybe(decibels)}, {"ci95_db": _INTERVAL_DB})
-_SUMMARY = record(
-    {"mean_db": _FIGURE_DB, "odd_mean_db": maybe(_FIGURE_DB), "per_shift": listed(_POINT)},
-    {"fractional_mean_db": maybe(_FIGURE_DB), "over": text},
+def _texts(*keys: str) -> dict[str, want.Check]:
+    return dict.fromkeys(keys, want.text)
+
+
+_INTERVAL = want.maybe(want.pair(want.number))
+_FIGURE = want.record({"mean": want.number, "ci95": _INTERVAL})
+_MAYBE_DB = want.maybe(want.decibels)
+_POINT = want.record(
+    {"dx": want.shift, "dy": want.shift, "mean_db": _MAYBE_DB}, {"ci95_db": want.INTERVAL_DB}
 )
-_SHIFTS = listed(shift, least=1, most=4096)
-_MAP = record({"dx": _SHIFTS, "dy": _SHIFTS, "mean_db": listed(listed(maybe(decibels)))})
+_SUMMARY = want.record(
+    {"mean_db": want.FIGURE_DB, "odd_mean_db": want.maybe(want.FIGURE_DB), "per_shift": want.listed(_POINT)},
+    {"fractional_mean_db": want.maybe(want.FIGURE_DB), "over": want.text},
+)
+_SHIFTS = want.listed(want.shift, least=1, most=4096)
+_MAP = want.record({"dx": _SHIFTS, "dy": _SHIFTS, "mean_db": want.listed(want.listed(_MAYBE_DB))})
 _OF_MEASURES = {key: check for measure in MEASURES.values() for key, check in measure.checks.items()}
 _ABOUT_MEASURES = {k: check for measure in MEASURES.values() for k, check in measure.checks_about.items()}
-_MODEL = record(
+_MODEL = want.record(
+    {"name": want.text, "quality": _check_quality, "stability": want.mapped(want.mapped(_SUMMARY, least=1))},
     {
-        "name": text,
-        "quality": _check_quality,
-        "stability": mapped(mapped(_SUMMARY, least=1)),
-    },
-    {
-        **dict.fromkeys(("path", "sha256", "format", "norm_mode", "dropout_mode", "output_precision"), text),
-        "generator": mapped(anything),
-        "provenance": mapped(anything),
-        "map": mapped(_check_map),
+        **_texts("path", "sha256", "format", "norm_mode", "dropout_mode", "output_precision"),
+        **dict.fromkeys(("generator", "provenance"), want.mapped(want.anything)),
+        "map": want.mapped(_check_map),
         **_OF_MEASURES,
     },
 )
-_DATA = record(
+_DATA = want.record(
     {
-        "source": text,
-        "split": maybe(text),
-        "direction": text,
-        "canvas_px": side,
-        "window_px": side,
-        "n_images": count,
+        **_texts("source", "direction"),
+        "split": want.maybe(want.text),
+        **dict.fromkeys(("canvas_px", "window_px"), want.side),
+        "n_images": want.count,
     }
 )
-_COMPARISON = record(
-    {"model": text, "reference": text, "protocol": text, "margin_px": count, "gain_db": _FIGURE_DB},
-    {"over": text},
+_COMPARISON = want.record(
+    {**_texts("model", "reference", "protocol"), "margin_px": want.count, "gain_db": want.FIGURE_DB},
+    _texts("over"),
 )
-_VERSIONS: Check = record({"steadypix": text})
-_RESULTS = record(
+_RESULTS = want.record(
     {
-        **dict.fromkeys(("created", "command", "device", "precision", "axis"), text),
-        "versions": _VERSIONS,
-        "seed": number,
-        "peak": number,
+        **_texts("created", "command", "device", "precision", "axis"),
+        **dict.fromkeys(("seed", "peak"), want.number),
+        "versions": want.record(_texts("steadypix")),
         "shifts_px": _SHIFTS,
-        "protocols": mapped(text),
+        "protocols": want.mapped(want.text),
         "data": _DATA,
-        "models": listed(_check_model, least=1, most=MOST_MODELS),
-        "comparisons": listed(_COMPARISON),
+        "models": want.listed(_check_model, least=1, most=MOST_MODELS),
+        "comparisons": want.listed(_COMPARISON),
     },
     _ABOUT_MEASURES,
 )

@@ -15,10 +15,9 @@ def to_table(results: dict[str, Any]) -> str:
     """Return the table that people read: stability with its interval, quality always beside it."""
     models = results["models"]
     table = [("model", [model["name"] for model in models])]
-    table += [
-        (_heading(column), [_cell(column, figure) for figure in column.figures])
-        for column in columns(results)
-    ]
+    for column in columns(results):
+        heading = column.heading or f"{column.title} [{column.unit}]" if column.unit else column.title
+        table.append((heading, [_cell(column, figure) for figure in column.figures]))
     lines = [
         *table_lines(table),
         "",
@@ -30,10 +29,6 @@ def to_table(results: dict[str, Any]) -> str:
         moved = ", ".join(f"{image['image']} ({image['mean_db']:.1f} dB)" for image in images)
         lines.append(f"{name} moves most on {moved}")
     return "\n".join(lines)
-
-
-def _heading(column: Column) -> str:
-    return column.heading or f"{column.title} [{column.unit}]" if column.unit else column.title
 
 
 def _cell(column: Column, figure: Any) -> str:

@@ -15,14 +15,13 @@ SCHEMA_VERSION = 1
 
 def write_results(results: dict[str, Any], out: Path) -> None:
     """Write results.json and results.csv."""
-    for name, text in (("results.json", to_json(results)), ("results.csv", to_csv(results))):
-        write_text(out / name, text)
+    write_text(out / "results.json", to_json(results))
+    write_text(out / "results.csv", to_csv(results))
 
 
 def as_text(results: dict[str, Any]) -> dict[str, Any]:
     """Return the results as their file will hold them: a file's name that is no text gets question marks."""
-    read_back: dict[str, Any] = json.loads(to_json(results).encode("utf-8", "replace"))
-    return read_back
+    return dict(json.loads(to_json(results).encode("utf-8", "replace")))
 
 
 def to_json(results: dict[str, Any]) -> str:
@@ -39,20 +38,13 @@ def to_csv(results: dict[str, Any]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*fixed, *scores, *quality_keys])
     for model in results["models"]:
-        quality = [_mean(model["quality"][key]) for key in quality_keys]
+        figures = [model["quality"][key] for key in quality_keys]
+        quality = [figure["mean"] if isinstance(figure, dict) else figure for figure in figures]
         for protocol, margins in model["stability"].items():
             for margin, summary in margins.items():
                 for row in summary["per_shift"]:
                     where = [model["name"], protocol, margin, row["dx"], row["dy"]]
-                    score = [
-                        row["mean_db"],
-                        *(row["ci95_db"] or ("", "")),
-                        row["pooled_db"],
-                        row["n_identical"],
-                    ]
+                    low, high = row["ci95_db"] or ("", "")
+                    score = [row["mean_db"], low, high, row["pooled_db"], row["n_identical"]]
                     writer.writerow([*where, *score, *quality])
     return text.getvalue()
-
-
-def _mean(value: Any) -> Any:
-    return value["mean"] if isinstance(value, dict) else value

@@ -63,13 +63,11 @@ def _filter(picture: Tensor, taps: tuple[float, ...], dim: int) -> Tensor:
     planes = picture.double().reshape(-1, 1, height, width)
     # conv2d correlates, so the taps are turned round: y[n] = sum over j of h(j - fraction) x[n - j].
     kernel = tensor(taps[::-1], dtype=planes.dtype, device=planes.device)
-    if dim == -1:
-        padded = F.pad(planes, (REACH_PX, REACH_PX, 0, 0), mode="replicate")
-        result = F.conv2d(padded, kernel.view(1, 1, 1, -1))
-    else:
-        padded = F.pad(planes, (0, 0, REACH_PX, REACH_PX), mode="replicate")
-        result = F.conv2d(padded, kernel.view(1, 1, -1, 1))
-    return result.reshape(picture.shape)
+    along = [1, 1, 1, 1]
+    along[dim] = -1
+    reach = [REACH_PX, REACH_PX, 0, 0] if dim == -1 else [0, 0, REACH_PX, REACH_PX]
+    padded = F.pad(planes, reach, mode="replicate")
+    return F.conv2d(padded, kernel.view(along)).reshape(picture.shape)
 
 
 def fourier_shift(picture: Tensor, offset: Offset) -> Tensor:

@@ -13,22 +13,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from steadypix.errors import InputError
 from steadypix.eval.shifts.fractional import REACH_PX, fourier_shift, sinc_shift
-from steadypix.eval.shifts.offsets import (
-    AXES,
-    Offset,
-    Shift,
-    is_whole,
-    longest,
-    offsets_along,
-    parse_shifts,
-    split,
-)
+from steadypix.eval.shifts.offsets import Offset, is_whole, longest, split
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-__all__ = ["AXES", "PROTOCOLS", "Crop", "Offset", "Protocol", "Roll", "Shift", "Subpixel"]
-__all__ += ["inner", "make_protocol", "offsets_along", "overlap", "parse_shifts"]
 
 
 class Protocol(ABC):

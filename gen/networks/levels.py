@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from steadypix.gen.kernels import products
 from steadypix.gen.layers.filters import FILTERS
-from steadypix.gen.layers.norms import NORMS, fusable, make_norm, norm_act
+from steadypix.gen.layers.norms import NORMS, BatchRenorm2d, fusable, make_norm, norm_act
 from steadypix.gen.layers.resample import PADDINGS, BlurPool2d, BlurUpsample2d, pad2d
 
 Sampling = Literal["strided", "blur", "preblur", "blur_late"]
@@ -227,7 +227,7 @@ def init_weights(module: nn.Module) -> None:
     """Initialise like the published code: convs N(0, 0.02), norm scales N(1, 0.02), biases 0."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.normal_(module.weight, 0.0, 0.02)
-    elif isinstance(module, nn.BatchNorm2d | nn.GroupNorm):
+    elif isinstance(module, nn.BatchNorm2d | BatchRenorm2d | nn.GroupNorm):
         nn.init.normal_(module.weight, 1.0, 0.02)
     else:
         return

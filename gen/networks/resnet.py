@@ -9,6 +9,7 @@ a sum.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -81,7 +82,7 @@ class ResnetGenerator(nn.Module):
         padding: `reflect` (published): the 7x7 convs, the blocks and the blurs reflect, the convs of the
             levels pad zeros. `zeros`: every conv pads zeros, the blurs reflect. `replicate`, `circular`:
             convs, transposed convs and blurs alike.
-        norm: `instance`, `batch`, `group` or `none`.
+        norm: by name, see `steadypix.gen.layers.norms.make_norm`.
         dropout: 0.5 inside of every block (in training mode).
         texture: `anchored` adds carriers of texture to the input, see `steadypix.gen.networks.detail`.
         texture_channels: how many carriers.
@@ -140,26 +141,13 @@ class ResnetGenerator(nn.Module):
         )
         widths = [ngf * 2**depth for depth in range(N_DOWNS + 1)]
         self.stem = ConvNorm(detail.in_channels, ngf, 7, padding=padding, norm=norm, bias=bias)
-        self.encoder = nn.ModuleList(
-            DownLevel(outer, inner, bias=bias, kernel=3, slope=0.0, **level)
-            for outer, inner in itertools.pairwise(widths)
-        )
+        encoder, decoder = _levels(widths, bias=bias, **level)
+        self.encoder = encoder
         self.blocks = nn.ModuleList(
             ResidualBlock(widths[-1], padding=padding, norm=norm, bias=bias, dropout=dropout)
             for _ in range(n_blocks)
         )
-        self.decoder = nn.ModuleList(
-            UpLevel(
-                widths[depth],
-                widths[depth - 1],
-                bias=bias,
-                dropout=False,
-                kernel=3,
-                activate=depth < N_DOWNS,
-                **level,
-            )
-            for depth in range(N_DOWNS, 0, -1)
-        )
+        self.decoder = decoder
         self.head = ConvNorm(ngf, detail.out_channels, 7, padding=padding, norm=None, bias=True)
         self.detail = detail
         self.apply(init_weights)
@@ -185,3 +173,15 @@ class ResnetGenerator(nn.Module):
     def grown_parts(self) -> tuple[str, str]:
         """The weights that see the carriers, and how those begin that give the head its channels."""
         return "stem.conv.weight", "head."
+
+
+def _levels(widths: Sequence[int], **level: Any) -> tuple[nn.ModuleList, nn.ModuleList]:
+    """Build the levels down and up, each in the order they are applied."""
+    pairs = list(itertools.pairwise(widths))
+    down = [DownLevel(outer, inner, kernel=3, slope=0.0, **level) for outer, inner in pairs]
+    up = [
+        # The first one's input is a sum, with no activation of its own to repeat.
+        UpLevel(inner, outer, dropout=False, kernel=3, activate=inner < widths[-1], **level)
+        for outer, inner in reversed(pairs)
+    ]
+    return nn.ModuleList(down), nn.ModuleList(up)

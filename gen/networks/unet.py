@@ -47,7 +47,7 @@ class UNetGenerator(nn.Module):
         sampling: how a level changes resolution, see `steadypix.gen.networks.levels`.
         filter: low-pass taps by name, see `steadypix.gen.layers.filters`.
         padding: of convs, transposed convs and blurs alike; with `zeros` the blurs reflect.
-        norm: `instance`, `batch`, `group` or `none`.
+        norm: by name, see `steadypix.gen.layers.norms.make_norm`.
         dropout: 0.5 on the `num_downs - 5` levels just outside the innermost (in training mode).
         late_levels: with `blur_late`, how many of the outermost levels up are late; the others are as in
             `blur`, at a quarter of the arithmetic. None: all of them, which was no more stable.
@@ -59,7 +59,7 @@ class UNetGenerator(nn.Module):
     Attributes:
         checkpointing: set it to keep only what lies between the levels for the backward pass and compute the
             rest again (gradient checkpointing): less memory, one more forward pass, the same gradients to
-            the bit. Not for batch norm, whose running statistics would count every batch twice.
+            the bit. Not for `batch` and `renorm`, whose running statistics would count every batch twice.
 
     Shape:
         input (B, in_channels, H, W) in [-1, 1], output (B, out_channels, H, W) in (-1, 1) (tanh).

@@ -28,6 +28,7 @@ from torch import Tensor, fx, nn
 
 from steadypix.gen.layers.filters import binomial_taps
 from steadypix.gen.layers.gated_pool import GatedPool2d
+from steadypix.gen.layers.norms import BatchRenorm2d
 from steadypix.gen.layers.resample import PADDINGS, BlurPool2d, BlurUpsample2d, MaxBlurPool2d
 
 SAMPLINGS = ("blur", "preblur")
@@ -37,7 +38,8 @@ ACTIVATIONS: tuple[type[nn.Module], ...] = (
 )  # fmt: skip
 # Between a conv and its activation, sample by sample, so that the blur may go behind them.
 POINTWISE: tuple[type[nn.Module], ...] = (
-    nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm, nn.InstanceNorm2d, nn.Dropout, nn.Dropout2d, nn.Identity,
+    nn.BatchNorm2d, nn.SyncBatchNorm, BatchRenorm2d, nn.GroupNorm, nn.InstanceNorm2d, nn.Dropout,
+    nn.Dropout2d, nn.Identity,
 )  # fmt: skip
 FUNCTIONAL_ACTIVATIONS = {
     getattr(F, name)

@@ -80,12 +80,13 @@ class CapturedStep:
         step: built on a GPU, its networks not recomputing their maps, its optimisers from `make_adam`.
 
     Raises:
-        ValueError: if the step has an equivariance loss, whose shifts are no tensors, or other optimisers.
+        ValueError: if the step has an equivariance loss or jitter, whose shifts are no tensors, or other
+            optimisers.
     """
 
     def __init__(self, step: Pix2PixStep) -> None:
-        if step.equivariance:
-            raise ValueError("a step with an equivariance loss cannot be captured")
+        if step.equivariance or step.jitter_px:
+            raise ValueError("a step with an equivariance loss or jitter cannot be captured")
         self.step = step
         self._stream = torch.cuda.Stream()
         self._graph: torch.cuda.CUDAGraph | None = None

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
+R1_NOISE = 0.01  # standard deviation, of pictures in [-1, 1]
+
+
 class NonFiniteLossError(RuntimeError):
     """A loss that is NaN or infinite. The weights are still those from before the update."""
 
@@ -42,6 +45,10 @@ class Pix2PixStep:
         margin_px: left out by that loss on each side.
         precision: `bf16` runs both networks under autocast; their outputs and all losses stay in the
             precision of the targets. Anything else computes in the precision of the weights.
+        jitter_px: cut what the discriminator sees by 0 to so many px at the top and left, at random in each
+            step, and by the rest at the bottom and right: its strides begin nowhere in particular then.
+        r1: weight of the mean of (D(z) - D(z + 0.01 n))^2 over real and fake pairs z with normal noise n, an
+            approximation of R1's gradient penalty without a second derivative (arXiv 2501.08316, eq. 4).
         together: let the discriminator judge real and fake in one pass. The same for every norm that looks
             at one sample at a time, and cheaper; batch norm's statistics would mix the two.
     """
@@ -59,6 +66,8 @@ class Pix2PixStep:
         equivariance: float = 0.0,
         margin_px: int = 0,
         precision: str = "fp32",
+        jitter_px: int = 0,
+        r1: float = 0.0,
         together: bool = True,
     ) -> None:
         self.accelerator = accelerator
@@ -71,6 +80,8 @@ class Pix2PixStep:
         self.equivariance = equivariance
         self.margin_px = margin_px
         self.precision = precision
+        self.jitter_px = jitter_px
+        self.r1 = r1
         self.together = together
         # What a captured step does another way.
         self.require_finite: Callable[[str, Tensor], None] = _require_finite
@@ -94,16 +105,25 @@ class Pix2PixStep:
         Raises:
             NonFiniteLossError: before the update that would write NaN into the weights.
         """
-        share = 1 / len(batches)
-        last = len(batches) - 1
         sums: dict[str, Tensor] = {}
+        fake = self._update_discriminator(batches, seeds, sums)
+        # No gradients for the discriminator, and the bare one: a wrapped one would wait for their reduction.
+        self._bare_discriminator.requires_grad_(False)
+        self._update_generator(batches, seeds, fake, sums)
+        self._bare_discriminator.requires_grad_(True)
+        return sums
 
-        def add(name: str, loss: Tensor) -> None:
-            sums[name] = sums.get(name, 0) + share * loss.detach()
+    def _update_discriminator(
+        self, batches: Sequence[Mapping[str, Any]], seeds: Sequence[int], sums: dict[str, Tensor]
+    ) -> Tensor | None:
+        """Tell (x, y) from (x, G(x)), with no gradient into the generator.
 
-        # Discriminator: tell (x, y) from (x, G(x)); no gradient into the generator. A single batch keeps
-        # the graph of G(x) for the generator's half; of several, each graph would have to be held until
-        # the discriminator is updated, so there G(x) is computed again, with the same dropout.
+        Returns:
+            G(x) of a single batch with its graph, for the generator's half. Of several, each graph would
+            have to be held until the discriminator is updated: None, and G(x) is computed again, with the
+            same dropout.
+        """
+        share, last = 1 / len(batches), len(batches) - 1
         self.adam_d.zero_grad()
         for place, (batch, seed) in enumerate(zip(batches, seeds, strict=True)):
             self.reseed(seed)
@@ -111,25 +131,36 @@ class Pix2PixStep:
                 generator = self.generator if last == 0 else self._bare_generator
                 fake = self._run(generator, batch["input"])
             with self._reduced(self.discriminator, place == last):
-                real_logits, fake_logits = self._judge(batch, fake.detach())
-                loss_d = discriminator_loss(real_logits, fake_logits, mode=self.gan)
+                pairs = [self._seen(batch["input"], y, seed) for y in (batch["target"], fake.detach())]
+                logits = self._judge(pairs)
+                loss_d = discriminator_loss(*logits, mode=self.gan)
+                if self.r1:
+                    noisy = self._judge([pair + R1_NOISE * torch.randn_like(pair) for pair in pairs])
+                    loss_d = loss_d + self.r1 * F.mse_loss(torch.cat(noisy), torch.cat(logits))
                 self.accelerator.backward(share * loss_d)
-            add("loss_d", loss_d)
+            _add(sums, share, loss_d=loss_d)
         self.require_finite("discriminator", sums["loss_d"])
         self.adam_d.step()
+        return fake if last == 0 else None
 
-        # Generator: fool the updated discriminator, stay near the target. The bare discriminator, because
-        # a wrapped one would wait for a reduction of gradients that are switched off here.
-        self._bare_discriminator.requires_grad_(False)
+    def _update_generator(
+        self,
+        batches: Sequence[Mapping[str, Any]],
+        seeds: Sequence[int],
+        ready: Tensor | None,
+        sums: dict[str, Tensor],
+    ) -> None:
+        """Fool the updated discriminator, stay near the target. `ready`: G(x) of a single batch."""
+        share, last = 1 / len(batches), len(batches) - 1
         self.adam_g.zero_grad()
         total = torch.zeros_like(sums["loss_d"])
         for place, (batch, seed) in enumerate(zip(batches, seeds, strict=True)):
             x, y = batch["input"], batch["target"]
             with self._reduced(self.generator, place == last):
-                if last > 0:
+                if ready is None:
                     self.reseed(seed)
-                    fake = self._run(self.generator, x)
-                logits = self._run(self._bare_discriminator, torch.cat([x, fake], dim=1))
+                fake = self._run(self.generator, x) if ready is None else ready
+                logits = self._run(self._bare_discriminator, self._seen(x, fake, seed))
                 loss_gan = generator_loss(logits, mode=self.gan)
                 loss_l1 = F.l1_loss(fake, y)
                 loss_g = loss_gan + self.lambda_l1 * loss_l1
@@ -138,15 +169,12 @@ class Pix2PixStep:
                     moved = self._run(self.generator, batch["moved"])
                     distance = equivariance_loss(fake, moved, batch["shift"], margin_px=self.margin_px)
                     loss_g = loss_g + self.equivariance * distance
-                    add("loss_equivariance", distance)
+                    _add(sums, share, loss_equivariance=distance)
                 self.accelerator.backward(share * loss_g)
             total += loss_g.detach()
-            add("loss_gan", loss_gan)
-            add("loss_l1", loss_l1)
+            _add(sums, share, loss_gan=loss_gan, loss_l1=loss_l1)
         self.require_finite("generator", total)
         self.adam_g.step()
-        self._bare_discriminator.requires_grad_(True)
-        return sums
 
     def settle(self) -> None:
         """Raise what a step has still to raise: nothing, every loss was looked at. See `CapturedStep`."""
@@ -156,18 +184,29 @@ class Pix2PixStep:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             return network(x).to(x.dtype)
 
-    def _judge(self, batch: Mapping[str, Any], fake: Tensor) -> tuple[Tensor, Tensor]:
+    def _seen(self, x: Tensor, y: Tensor, seed: int) -> Tensor:
+        """Return what the discriminator sees of an input and a picture, joined along channels."""
+        pair = torch.cat([x, y], dim=1)
+        if not self.jitter_px:
+            return pair
+        top, left = divmod(seed % (self.jitter_px + 1) ** 2, self.jitter_px + 1)
+        height, width = (size - self.jitter_px for size in pair.shape[-2:])
+        return pair[..., top : top + height, left : left + width]
+
+    def _judge(self, pairs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return logits for the real and the fake pairs."""
-        pairs = [torch.cat([batch["input"], picture], dim=1) for picture in (batch["target"], fake)]
         if not self.together:
-            real_logits, fake_logits = (self._run(self.discriminator, pair) for pair in pairs)
-            return real_logits, fake_logits
-        real_logits, fake_logits = self._run(self.discriminator, torch.cat(pairs)).chunk(2)
-        return real_logits, fake_logits
+            return tuple(self._run(self.discriminator, pair) for pair in pairs)
+        return self._run(self.discriminator, torch.cat(list(pairs))).chunk(2)
 
     def _reduced(self, network: nn.Module, now: bool) -> AbstractContextManager[object]:
         """Processes exchange gradients in the last backward pass of a step alone."""
         return nullcontext() if now else self.accelerator.no_sync(network)
+
+
+def _add(sums: dict[str, Tensor], share: float, **losses: Tensor) -> None:
+    for name, loss in losses.items():
+        sums[name] = sums.get(name, 0) + share * loss.detach()
 
 
 def _require_finite(which: str, loss: Tensor) -> None:

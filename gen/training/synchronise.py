@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from steadypix.gen.layers.norms import BatchRenorm2d
+
 
 def synchronise(network: nn.Module, *, device_type: str) -> nn.Module:
     """Return `network` with batch norms that take their statistics over all processes.
@@ -20,12 +22,18 @@ def synchronise(network: nn.Module, *, device_type: str) -> nn.Module:
         network: changed in place where it can be.
         device_type: `cuda` (torch's SyncBatchNorm) or another, for which torch has none.
     """
-    if device_type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
     for module in network.modules():
-        if type(module) is nn.BatchNorm2d:
+        if type(module) is BatchRenorm2d:
+            module.__class__ = _SharedBatchRenorm2d
+        elif type(module) is nn.BatchNorm2d and device_type != "cuda":
             module.__class__ = _SharedBatchNorm2d
-    return network
+    return nn.SyncBatchNorm.convert_sync_batchnorm(network) if device_type == "cuda" else network
+
+
+class _SharedBatchRenorm2d(BatchRenorm2d):
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean = _mean_over_processes(x.mean((0, 2, 3)))
+        return mean, _mean_over_processes((x - mean[:, None, None]).square().mean((0, 2, 3)))
 
 
 class _SharedBatchNorm2d(nn.BatchNorm2d):

@@ -9,21 +9,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import gpu, run, startup
+from benchmarks import gpu, run
 from benchmarks.evaluation import TINY, open_all, prepare
 from benchmarks.floors import Floors
-from benchmarks.growth.__main__ import main as growth
-from benchmarks.growth.fit import fit as fit_power_law
 from benchmarks.memory import run_apart
 from benchmarks.report import SCHEMA, Bar, Table, to_json, to_markdown
 from benchmarks.step import compare as training
-from benchmarks.step import reference as reference_step
+from benchmarks.step.both import build_both
+from benchmarks.step.process import elsewhere
+from benchmarks.step.reference import build
 from benchmarks.timing import Timing, take_turns
-from steadypix.gen import PatchDiscriminator, UNetGenerator
 
 pytestmark = pytest.mark.slow
-
-SMALL = {"ngf": 4, "ndf": 4, "num_downs": 5, "n_layers": 2, "dropout": False}
 
 
 def pair(seed: int) -> tuple[Tensor, Tensor]:
@@ -79,7 +76,7 @@ def test_one_command_writes_markdown_and_json(
     themes = [table["theme"] for table in written["tables"]]
     assert themes == [
         *("floors", "blur_pool", "blur_upsample", "training"),
-        *("evaluation", "evaluation_memory", "startup", "generator"),
+        *("evaluation", "evaluation_memory", "generator"),
     ]
     for table in written["tables"]:
         assert all(len(row) == len(table["columns"]) for row in table["rows"])
@@ -91,7 +88,7 @@ def test_an_unknown_theme_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "typo unknown; expected some of floors, layers" in " ".join(capsys.readouterr().err.split())
 
 
-# --- the commands, and how cost grows --------------------------------------------------------------
+# --- evaluations, and processes of their own -------------------------------------------------------
 
 
 def test_an_evaluation_is_timed_on_pictures_that_are_decoded(tmp_path: Path) -> None:
@@ -105,37 +102,14 @@ def test_an_evaluation_is_timed_on_pictures_that_are_decoded(tmp_path: Path) -> 
     assert model.module(torch.zeros(1, 3, 32, 32)).shape == (1, 3, 32, 32)
 
 
-def test_a_command_that_ends_otherwise_is_not_timed() -> None:
-    with pytest.raises(RuntimeError, match="exit code 2, expected 0"):
-        startup.start("steadypix.checkpoints.generate", ["--no_such_option"], 0)
-
-
 def test_a_process_that_fails_says_why() -> None:
-    with pytest.raises(RuntimeError, match="No module named"):
-        run_apart("benchmarks.no_such_module", [])
+    with pytest.raises(ValueError, match="invalid literal"):
+        run_apart(int, "one")
 
 
-def test_a_power_law_is_found_in_the_upper_half() -> None:
-    """Fixed costs below do not bend it; a point beside the line is told."""
-    found = fit_power_law([1, 2, 4, 8, 16, 32], [50, 50, 50, 3 * 8**1.5, 3 * 16**1.5, 3 * 32**1.5])
-    assert (found.exponent, found.factor, found.count) == (pytest.approx(1.5), pytest.approx(3), 3)
-    assert found.residual == pytest.approx(0, abs=1e-9)
-    assert fit_power_law([1, 2, 4], [1, 3, 4]).residual > 0.1
-
-
-def test_memory_that_does_not_grow_has_exponent_0() -> None:
-    assert fit_power_law([10, 20, 40, 80], [-0.5, 0, 0, 0]).exponent == pytest.approx(0)
-
-
-def test_growth_writes_a_table_the_fits_and_a_picture(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    growth(["--quick", "--out", str(tmp_path)])
-    assert capsys.readouterr().out.strip() == (tmp_path / "growth.md").read_text().strip()
-    points, fits = json.loads((tmp_path / "growth.json").read_text())["tables"]
-    assert (points["theme"], len(points["rows"])) == ("growth", 4)
-    assert (fits["theme"], len(fits["rows"])) == ("exponents", 2)
-    assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
+def test_a_training_process_that_fails_is_noticed() -> None:
+    with pytest.raises(EOFError), elsewhere("ours", batch=1, size=16, ngf=1, num_downs=5) as step:
+        step()  # 16 px have no room for five levels
 
 
 # --- the reference step ----------------------------------------------------------------------------
@@ -143,27 +117,18 @@ def test_growth_writes_a_table_the_fits_and_a_picture(
 
 def test_the_published_sizes() -> None:
     with torch.device("meta"):
-        step = reference_step.build()
+        step = build()
     assert sum(p.numel() for p in step.generator.parameters()) == 54_413_955
     assert sum(p.numel() for p in step.discriminator.parameters()) == 2_768_705
 
 
 def test_networks_are_ours_without_anti_aliasing() -> None:
-    step = reference_step.build(**SMALL)
-    generator = UNetGenerator(ngf=4, num_downs=5, sampling="strided", norm="batch", dropout=False)
-    discriminator = PatchDiscriminator(ndf=4, n_layers=2, norm="batch")
-    reference_step.copy_from(step, generator, discriminator)
+    reference, ours = build_both(ngf=4, num_downs=5, n_layers=2, dropout=False)
     x, y = pair(0)
     together = torch.cat([x, y], 1)
-    torch.testing.assert_close(step.generator(x), generator(x), rtol=0, atol=1e-5)
-    torch.testing.assert_close(step.discriminator(together), discriminator(together), rtol=0, atol=1e-5)
-
-
-def test_a_foreign_generator_is_refused() -> None:
-    step = reference_step.build(**SMALL)
-    other = UNetGenerator(ngf=4, num_downs=6, norm="batch")
-    with pytest.raises(ValueError, match="do not fit the reference"):
-        reference_step.copy_from(step, other, PatchDiscriminator(ndf=4, n_layers=2, norm="batch"))
+    torch.testing.assert_close(reference.generator(x), ours.generator(x), rtol=0, atol=1e-5)
+    found = ours.discriminator(together)
+    torch.testing.assert_close(reference.discriminator(together), found, rtol=0, atol=1e-5)
 
 
 def test_ten_steps_have_the_losses_of_the_paper() -> None:

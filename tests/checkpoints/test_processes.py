@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from steadypix.gen import load_generator
+from steadypix.gen.weights.generators import load_generator
 from tests.conftest import REPOSITORY
 
 TINY = ["--data.load_size=40", "--data.crop_size=32", "--generator.ngf=4", "--generator.num_downs=3"]
@@ -101,8 +101,8 @@ ACCUMULATED = ["--batch_size=1", "--train.accumulate=2", "--loss.equivariance=1"
 
 @pytest.mark.parametrize(
     ("norm", "sharing"),
-    [("instance", PLAIN), ("batch", PLAIN), ("instance", ACCUMULATED)],
-    ids=["instance", "batch", "accumulated"],
+    [("instance", PLAIN), ("batch", PLAIN), ("renorm", PLAIN), ("instance", ACCUMULATED)],
+    ids=["instance", "batch", "renorm", "accumulated"],
 )
 def test_two_processes_have_the_gradients_of_one(tmp_path: Path, norm: str, sharing: list[str]) -> None:
     """Adam's first moment after six steps is a sum of all gradients; equal to 1e-9 in doubles."""

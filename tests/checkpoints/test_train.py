@@ -18,6 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import train_pix2pix as trainer
+from steadypix import CheckpointError, UNetGenerator
 from steadypix.checkpoints.progress import Progress
 from steadypix.checkpoints.run import BEST_FILE
 from steadypix.checkpoints.stop import StopRequest
@@ -26,8 +27,8 @@ from steadypix.configs.schema import DataConfig, DiscriminatorConfig, GeneratorC
 from steadypix.data.pairs.folders import PairedImages
 from steadypix.data.pairs.sampler import ignore_signals
 from steadypix.errors import InputError
-from steadypix.gen import CheckpointError, UNetGenerator, load_generator
 from steadypix.gen.training.failures import TrainingError, failures_explained
+from steadypix.gen.weights.generators import load_generator
 from steadypix.gen.weights.tensors import read_tensors, write_tensors
 from tests.conftest import REPOSITORY, tiny_config, write_checkpoint
 

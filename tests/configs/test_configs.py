@@ -41,11 +41,19 @@ def test_generator_fields_are_the_arguments_of_the_network() -> None:
 
 
 @pytest.mark.parametrize("name", ["demo", "facades", "maps"])
-def test_packaged_recipes_load(name: str) -> None:
-    assert name in packaged()
-    config = read("--config", name)
+@pytest.mark.parametrize("paper", [False, True])
+def test_packaged_recipes_load(name: str, paper: bool) -> None:
+    full = f"{name}-paper" if paper else name
+    assert full in packaged()
+    config = read("--config", full)
+    network = config.generator
+    steady = ("blur_late", "anchored", 16, "batch")
+    expected = ("blur", "none", 0, "instance") if paper else steady
+    assert (network.sampling, network.texture, network.head, network.norm) == expected
+    other = read("--config", name if paper else f"{name}-paper")
+    assert (config.data, config.train, config.loss) == (other.data, other.train, other.loss)
     if name != "demo":
-        # The paper's recipe.
+        # The paper's data and schedule.
         assert (config.data.load_size, config.data.crop_size) == (286, 256)
         assert (config.train.epochs, config.batch_size, config.generator.ngf) == (200, 1, 64)
         assert config.loss.lambda_l1 == 100
@@ -68,7 +76,7 @@ def test_yaml_round_trip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "culprits"),
     [
-        (["--config", "fasades"], ["fasades", "demo, facades, maps"]),
+        (["--config", "fasades"], ["fasades", "demo, demo-paper, facades"]),
         (["--config", "nowhere.yaml"], ["nowhere.yaml", "no such config"]),
         (["--generator.sampling", "blurr"], ["generator.sampling", "blurr", "'blur_late'"]),
         (["--generator.ngf", "many"], ["generator.ngf", "many", "int"]),

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from steadypix.data import EpochSampler, InputError, PairedImages, SyntheticPairs
+from steadypix import InputError, PairedImages, SyntheticPairs
 from steadypix.data.pairs.opening import open_pairs
+from steadypix.data.pairs.sampler import EpochSampler
 from steadypix.data.pictures.images import read_image
 from steadypix.data.pictures.transforms import random_window, to_pixels, to_tensor
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from steadypix.data import InputError, PairedImages
+from steadypix import InputError, PairedImages
 from steadypix.data.cli import main as steadypix_data
 from steadypix.data.pictures.images import luma, read_image
 from steadypix.data.pictures.saving import save_image, suffix_for

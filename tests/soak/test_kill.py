@@ -14,7 +14,7 @@ import torch
 
 import train_pix2pix as trainer
 from soak import kill
-from steadypix.gen import load_generator
+from steadypix.gen.weights.generators import load_generator
 from steadypix.gen.weights.tensors import read_tensors
 from tests.conftest import tiny_config
 

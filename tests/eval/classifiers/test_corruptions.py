@@ -102,7 +102,7 @@ def test_unknown_words() -> None:
         corrupt(picture(), "rain", 1)
     with pytest.raises(InputError, match="severity 6"):
         corrupt(picture(), "fog", 6)
-    with pytest.raises(InputError, match="needs 1 or 3 channels, not 2"):
+    with pytest.raises(InputError, match="1 or 3 channels; got 2"):
         corrupt(picture(2), "jpeg_compression", 1)
 
 

@@ -30,7 +30,7 @@ from steadypix.eval.classifiers.features import (
     layer_names,
     upsample_circular,
 )
-from steadypix.eval.classifiers.features_page import feature_section, table
+from steadypix.eval.classifiers.pages import feature_section, feature_table
 from steadypix.eval.classifiers.subjects import classifier_subject
 from steadypix.eval.eval_features import main as eval_features
 from steadypix.gen.retrofit.antialias import antialias
@@ -269,7 +269,7 @@ def measured(name: str, **means: float) -> dict[str, Any]:
 
 def test_networks_of_different_layers_lose_none(tmp_path: Path) -> None:
     models = [measured("one", stem=0.1, late=0.2), measured("two", a=0.3, late=0.4, b=0.5)]
-    assert [line.split() for line in table(models).splitlines()] == [
+    assert [line.split() for line in feature_table(models).splitlines()] == [
         ["layer", "one", "two"],
         ["stem", "0.1000", "-"],
         ["late", "0.2000", "0.4000"],

@@ -24,7 +24,7 @@ from steadypix.eval.metrics.quality import (
     ssim_reference,
 )
 from steadypix.eval.metrics.scene import as_rgb
-from steadypix.gen import load_generator
+from steadypix.gen.weights.generators import load_generator
 from tests.cli import FAST, PAN, TINY, one_error_line
 
 pytestmark = pytest.mark.slow

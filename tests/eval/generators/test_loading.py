@@ -14,6 +14,7 @@ from torch import nn
 
 import steadypix
 import train_pix2pix
+from steadypix import UNetGenerator, save_generator
 from steadypix.checkpoints.generate import main as generate
 from steadypix.errors import InputError
 from steadypix.eval.eval_features import main as eval_features
@@ -21,7 +22,6 @@ from steadypix.eval.eval_stability import main as eval_stability
 from steadypix.eval.generators.loading import initialise
 from steadypix.eval.generators.models import find_checkpoints
 from steadypix.files import write_whole
-from steadypix.gen import UNetGenerator, save_generator
 from tests.cli import TINY, Capture, one_error_line
 from tests.conftest import tiny_config, write_checkpoint
 from tests.eval.generators.test_models import export, export_onnx

@@ -15,7 +15,7 @@ from steadypix.errors import InputError
 from steadypix.eval.eval_stability import main as eval_stability
 from steadypix.eval.generators.models import load_models
 from steadypix.eval.generators.outputs import load_outputs
-from steadypix.gen import load_generator
+from steadypix.gen.weights.generators import load_generator
 from tests.cli import Capture, one_error_line
 
 pytestmark = pytest.mark.slow

@@ -110,9 +110,8 @@ def test_order_of_images_does_not_matter() -> None:
         scores = EqtScores(40, 32)
         for index in order:
             canvas = pictures()[index : index + 1]
-            scores.add(
-                network(scores.protocol.base(canvas)), map(network, scores.windows(canvas, index)), index
-            )
+            outputs = map(network, scores.windows(canvas, index))
+            scores.add(network(scores.protocol.base(canvas)), outputs, None, index)
         totals.append(scores.result().db)
     assert totals[0] == pytest.approx(totals[1], abs=1e-9)
 

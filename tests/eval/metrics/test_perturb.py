@@ -48,7 +48,7 @@ def measure(
     for number in range(count):
         picture = canvas(number)
         outputs = [network(window) for window in scores.windows(picture)]
-        scores.add(network(scores.protocol.base(picture)), iter(outputs))
+        scores.add(network(scores.protocol.base(picture)), iter(outputs), None, number)
     return scores
 
 
@@ -177,7 +177,7 @@ def test_hard_edges_stay_within_what_a_picture_holds() -> None:
         scores = PerturbationScores(Crop(CANVAS_PX, WINDOW_PX), [name], 4)
         windows = list(scores.windows(hard))
         assert max(window.abs().max().item() for window in windows) == 1
-        scores.add(scores.protocol.base(hard), iter(windows))
+        scores.add(scores.protocol.base(hard), iter(windows), None, 0)
         assert scores.mse().max() < 1e-13
 
 

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from steadypix.errors import InputError
 from steadypix.eval.metrics.decibels import bootstrap, bootstrap_interval, pooled_db, psnr_db
+from steadypix.eval.metrics.forward import run_windows
 from steadypix.eval.metrics.quality import l1, psnr, quality, total_variation
-from steadypix.eval.metrics.stability import Stability, run_windows, shift_stability
+from steadypix.eval.metrics.stability import Stability, shift_stability
 from steadypix.eval.shifts.offsets import is_odd
 from tests.networks import AddPattern
 

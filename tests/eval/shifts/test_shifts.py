@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steadypix.errors import InputError
-from steadypix.eval.shifts.protocols import inner, make_protocol, offsets_along, parse_shifts
+from steadypix.eval.shifts.offsets import offsets_along, parse_shifts
+from steadypix.eval.shifts.protocols import inner, make_protocol
 
 
 def coded(size: int) -> torch.Tensor:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from steadypix.gen import BlurPool2d, BlurUpsample2d
+from steadypix import BlurPool2d, BlurUpsample2d
 from steadypix.gen.kernels import gpu_kernels
 from steadypix.gen.kernels.axis_map import blur_map, upsample_map
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from steadypix.gen import BlurPool2d, PatchDiscriminator, UNetGenerator
+from steadypix import BlurPool2d, PatchDiscriminator, UNetGenerator
 from steadypix.gen.kernels import gpu_kernels
 from tests.conftest import REPOSITORY
 

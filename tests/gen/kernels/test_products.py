@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from steadypix.gen import UNetGenerator
+from steadypix import UNetGenerator
 from steadypix.gen.kernels import products
 
 SIDES = st.integers(1, 9)

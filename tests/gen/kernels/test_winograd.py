@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from steadypix.gen import PatchDiscriminator, UNetGenerator
+from steadypix import PatchDiscriminator, UNetGenerator
 from steadypix.gen.kernels import products, winograd
 
 pytestmark = pytest.mark.slow

@@ -339,7 +339,7 @@ def test_a_photo_without_flat_regions_has_next_to_no_carriers(real_data: Path) -
 
 
 def test_they_cost_little_beside_a_generator() -> None:
-    from steadypix.gen import UNetGenerator
+    from steadypix import UNetGenerator
 
     x = boxes((128, 128), seed=0)
     network, texture = UNetGenerator(ngf=64, num_downs=7).eval(), AnchoredTexture(4)

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from steadypix import CheckpointError, ResnetGenerator, UNetGenerator, load_weights
+from steadypix import save_generator as save
 from steadypix.configs.resume import contradiction
 from steadypix.configs.schema import GeneratorConfig
-from steadypix.gen import CheckpointError, ResnetGenerator, UNetGenerator, load_generator, load_weights
-from steadypix.gen import save_generator as save
 from steadypix.gen.networks.detail import TEXTURES
 from steadypix.gen.networks.levels import SAMPLINGS
+from steadypix.gen.weights.generators import load_generator
 from tests.gen.layers.test_anchors import boxes
 
 pytestmark = pytest.mark.slow

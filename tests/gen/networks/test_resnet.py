@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from steadypix.gen import CheckpointError, ResnetGenerator, load_generator, load_weights, save_generator
+from steadypix import CheckpointError, ResnetGenerator, load_weights, save_generator
 from steadypix.gen.layers.filters import FILTERS, binomial_taps
 from steadypix.gen.layers.norms import NORMS
 from steadypix.gen.layers.resample import PADDINGS
 from steadypix.gen.networks.levels import SAMPLINGS, DownLevel, UpLevel
+from steadypix.gen.weights.generators import load_generator
 from tests.published_nets import PublishedResnet, liven
 
 pytestmark = pytest.mark.slow

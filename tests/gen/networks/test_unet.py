@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from steadypix.gen.layers.filters import FILTERS, binomial_taps
-from steadypix.gen.layers.norms import NORMS
+from steadypix.gen.layers.norms import NORMS, BatchRenorm2d
 from steadypix.gen.layers.resample import PADDINGS
 from steadypix.gen.networks.unet import SAMPLINGS, DownLevel, UNetGenerator, UpLevel
 from tests.published_unet import published_unet
@@ -137,10 +137,11 @@ def test_levels_are_named_lists() -> None:
 @pytest.mark.parametrize("norm", NORMS)
 def test_biases_and_norms_stand_where_the_published_graph_has_them(norm: str) -> None:
     model = build(norm=norm, num_downs=6)
-    own_bias = norm in ("batch", "group")  # the norm brings a bias, so the convs have none
+    own_bias = norm in ("batch", "renorm", "group")  # the norm brings a bias, so the convs have none
     kinds = {
         "instance": nn.InstanceNorm2d,
         "batch": nn.BatchNorm2d,
+        "renorm": BatchRenorm2d,
         "group": nn.GroupNorm,
         "none": nn.Identity,
     }
@@ -199,7 +200,7 @@ def test_initial_weights_are_the_published_ones(norm: str) -> None:
             tolerance = 4 / parameter.numel() ** 0.5  # of mean and deviation, in standard errors
             assert parameter.std().item() == pytest.approx(0.02, rel=tolerance), name
             assert abs(parameter.mean().item()) < 0.02 * tolerance, name
-    assert len(scales) == (4 + 5 if norm in ("batch", "group") else 0)
+    assert len(scales) == (4 + 5 if norm in ("batch", "renorm", "group") else 0)
     if scales:
         every = torch.cat(scales)
         assert every.mean().item() == pytest.approx(1.0, abs=0.004)

@@ -12,8 +12,8 @@ from accelerate import Accelerator
 from torch import nn
 
 import train_pix2pix as trainer
+from steadypix import PatchDiscriminator, UNetGenerator
 from steadypix.configs.schema import TrainConfig
-from steadypix.gen import PatchDiscriminator, UNetGenerator
 from steadypix.gen.training.captured import AHEAD, EAGER_STEPS, CapturedStep, Latch, make_adam
 from steadypix.gen.training.failures import TrainingError
 from steadypix.gen.training.schedules import set_learning_rate

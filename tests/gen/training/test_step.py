@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from steadypix.gen import PatchDiscriminator, UNetGenerator
+from steadypix import PatchDiscriminator, UNetGenerator
 from steadypix.gen.training.ema import make_ema
-from steadypix.gen.training.losses import equivariance_loss
+from steadypix.gen.training.losses import discriminator_loss, equivariance_loss
 from steadypix.gen.training.step import NonFiniteLossError, Pix2PixStep
 
 pytestmark = pytest.mark.slow
@@ -65,6 +65,54 @@ def plain_step(
     adam_g.zero_grad()
     loss_g.backward()
     adam_g.step()
+
+
+@pytest.mark.parametrize("seed", [0, 7, 8, 63, 64 + 29])
+def test_jitter_shows_the_discriminator_the_same_part_of_every_picture(seed: int) -> None:
+    """As a step whose discriminator cuts for itself."""
+    top, left = divmod(seed % 64, 8)
+
+    class Cut(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x[..., top : top + 25, left : left + 25])
+
+    ours, theirs = networks(), networks()
+    made = make_step(*ours, jitter_px=7)([batch()], [seed])
+    expected = make_step(theirs[0], Cut(theirs[1]))([batch()], [seed])
+    for name, loss in made.items():
+        torch.testing.assert_close(loss, expected[name], rtol=1e-12, atol=0)
+    assert same(ours[0], theirs[0], 1e-9)
+    assert same(ours[1], theirs[1], 1e-9)
+
+
+def test_every_place_of_the_grid_comes_in_turn() -> None:
+    step = make_step(*networks(), jitter_px=3)
+    x = torch.arange(64.0).reshape(1, 1, 8, 8)
+    corners = {step._seen(x, x, seed)[0, 0, 0, 0].item() for seed in range(16)}
+    assert corners == {8.0 * row + column for row in range(4) for column in range(4)}
+    assert step._seen(x, x, 5).shape == (1, 2, 5, 5)
+
+
+def test_approximated_r1_is_how_far_noise_moves_the_logits() -> None:
+    generator, discriminator = networks()
+    pair = batch()
+    with torch.no_grad():
+        fake = generator(pair["input"])
+        pairs = [torch.cat([pair["input"], y], dim=1) for y in (pair["target"], fake)]
+        torch.manual_seed(5)
+        generator(pair["input"])
+        moved = [discriminator(z + 0.01 * torch.randn_like(z)) for z in pairs]
+        logits = [discriminator(z) for z in pairs]
+        penalty = sum((a - b).square().mean() for a, b in zip(moved, logits, strict=True)) / 2
+        expected = discriminator_loss(*logits, mode="vanilla") + 100 * penalty
+    assert make_step(generator, discriminator, r1=100.0)([pair], [5])["loss_d"].item() == pytest.approx(
+        expected.item(), rel=1e-10
+    )
+    assert penalty > 0
 
 
 @pytest.mark.parametrize("norm", ["instance", "batch", "group"])

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from steadypix.gen import CheckpointError, UNetGenerator, load_published, load_weights, save_generator
+from steadypix import CheckpointError, UNetGenerator, load_weights, save_generator
+from steadypix.gen.weights.published import load_published
 from tests.published_nets import PublishedResnet, PublishedUnet, liven
 
 

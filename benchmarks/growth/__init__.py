@@ -1,1 +1,0 @@
-"""How the cost of training and of evaluation grows."""
