@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from steadypix.command import Parser, add_common_options, command, pick_device, positive
 from steadypix.errors import InputError, one_line
@@ -14,7 +14,15 @@ from steadypix.files import prepare_output
 from steadypix.gen.networks.tiles import run_tiled
 from steadypix.progress import progress
 
+if TYPE_CHECKING:
+    import argparse
+
+    import numpy as np
+    import torch
+    from torch import nn
+
 MIN_TILE_PX = 32
+CHANNELS_AT_ONCE = 16  # a strip of a map holds as many samples as a tile with so many channels
 
 
 def build_parser() -> Parser:
@@ -35,7 +43,14 @@ def build_parser() -> Parser:
         "--tile",
         type=positive,
         metavar="PX",
-        help="work in overlapping tiles, for pictures too large at once",
+        help="for pictures too large at once: work on about PX x PX px at a time; the result is the same",
+    )
+    parser.add_argument(
+        "--statistics",
+        choices=("picture", "tile"),
+        default="picture",
+        help="with --tile: normalise by the whole picture, as without; tile: cut it into overlapping tiles, "
+        "each normalised by itself, and blend them, for programs and ONNX (default: %(default)s)",
     )
     parser.add_argument("--trust", action="store_true", help=TRUST)
     add_common_options(parser, batch_size=8)
@@ -51,13 +66,11 @@ def main(argv: Sequence[str]) -> int:
     prepare_output(args.out)
     files = collect(args.inputs)
 
-    import torch
-
     from steadypix.data.pictures.images import read_image
     from steadypix.data.pictures.saving import save_image, suffix_for
-    from steadypix.data.pictures.transforms import to_pixels, to_tensor
     from steadypix.eval.generators.loading import load_generator
     from steadypix.gen.kernels.allocator import keep_freed_memory
+    from steadypix.gen.large.strips import NotInStrips
 
     keep_freed_memory()
     device = pick_device(args.device)
@@ -77,19 +90,69 @@ def main(argv: Sequence[str]) -> int:
             print(f"generate: error: {one_line(error)}", file=sys.stderr)
             failures += 1
             continue
-        x = to_tensor(pixels)[None].to(device)
         try:
-            with torch.inference_mode():
-                output = run_tiled(generator, x, args.tile, args.batch_size) if args.tile else generator(x)
+            made = translate(generator, pixels, device, args)
+        except NotInStrips as error:
+            raise InputError(
+                f"{args.checkpoint}: --tile cannot run {error}; expected --statistics tile"
+            ) from None
         except InputError as error:  # a program that takes pictures of another size
             raise InputError(f"{args.checkpoint} on {file}: {error}") from None
-        if not output.isfinite().all():
+        if made is None:
             raise InputError(
                 f"{args.checkpoint}: makes an output of {file} that is not finite (NaN or infinity)"
             )
-        save_image(out, to_pixels(output[0], args.bits))
+        save_image(out, made)
     print(f"wrote {len(files) - failures} of {len(files)} pictures to {args.out}", file=sys.stderr)
     return 2 if failures else 0
+
+
+def translate(
+    generator: nn.Module, pixels: np.ndarray, device: torch.device, args: argparse.Namespace
+) -> np.ndarray | None:
+    """Return a generator's output of one picture, None if it is not finite.
+
+    Args:
+        generator: maps (B, C, H, W) to (B, C', H', W').
+        pixels: (H, W, C) uint8 or uint16.
+        device: where to compute.
+        args: the command's `tile`, `statistics`, `bits`, `batch_size`.
+
+    Raises:
+        NotInStrips: if whole-picture statistics are asked for and the generator cannot be run in strips.
+    """
+    import numpy as np
+    import torch
+
+    from steadypix.data.pictures.transforms import to_pixels, to_tensor
+    from steadypix.gen.large.strips import Strips, Workspace, run_in_strips
+
+    def tensor(part: np.ndarray) -> torch.Tensor:
+        return to_tensor(part)[None].to(device)
+
+    with torch.inference_mode():
+        if args.tile and args.statistics == "picture":
+            height, width, channels = pixels.shape
+            like = tensor(pixels[:1, :1])
+            workspace = Workspace(strip_samples=CHANNELS_AT_ONCE * args.tile**2)
+            picture = Strips(
+                lambda top, bottom: tensor(pixels[top:bottom]),
+                (1, channels, height, width),
+                like,
+                workspace,
+                stored=True,
+            )
+            outputs = run_in_strips(generator, picture, workspace)
+        elif args.tile:
+            outputs = iter([run_tiled(generator, tensor(pixels), args.tile, args.batch_size)])
+        else:
+            outputs = iter([generator(tensor(pixels))])
+        made = []
+        for output in outputs:
+            if not output.isfinite().all():
+                return None
+            made.append(to_pixels(output[0], args.bits))
+    return np.concatenate(made)
 
 
 def collect(inputs: Sequence[Path]) -> dict[str, Path]:

@@ -57,7 +57,8 @@ class Program(nn.Module):
         if height not in (None, x.shape[2]) or width not in (None, x.shape[3]):
             raise InputError(
                 f"takes {height or 'any'} x {width or 'any'} px only, but gets {x.shape[2]} x "
-                f"{x.shape[3]} px; expected --window {height or width} (generate: --tile {height or width})"
+                f"{x.shape[3]} px; expected --window {height or width} "
+                f"(generate: --tile {height or width} --statistics tile)"
             )
 
     def _call(self, x: Tensor) -> Tensor:

@@ -78,6 +78,10 @@ class AnchoredTexture(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the carriers of `x` (B, C, H, W) in [-1, 1], of its dtype."""
+        if not isinstance(x, Tensor):  # a picture that is read by rows, see `steadypix.gen.large.strips`
+            return x.by_strips(
+                self, self.channels, REACH_PX + 32
+            )  # smoothing and flatness see beyond an anchor
         picture = x.detach()
         if picture.dtype not in (torch.float32, torch.float64):
             picture = picture.float()
