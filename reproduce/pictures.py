@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reproduce.measuring import evaluate, measured
-from reproduce.plan import GRID_PICTURES, MAP_PICTURES, SHOWN, VARIANTS, discriminators
+from reproduce.plan import GRID_PICTURES, MAP_PICTURES, STUDIES, VARIANTS, discriminators
 from steadypix.eval.charts.curve import draw_curve
 from steadypix.eval.charts.style import save_smaller
 from steadypix.eval.charts.tradeoff import draw_tradeoff
@@ -42,9 +42,9 @@ def draw_pictures(
         limit: pairs measured; None: all.
 
     Returns:
-        File name -> what it shows, in the order of the page; nothing while none of `SHOWN` is trained.
+        File name -> what it shows, in the order of the page; nothing while no run is trained that they show.
     """
-    shown = [name for name in SHOWN if name in ends]
+    shown = [name for name in STUDIES[study].shown if name in ends]
     if not shown:
         return {}
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,15 +61,15 @@ def draw_pictures(
     # About the pictures every run was measured on.
     about = read_results(place / shown[0] / f"{rows[shown[0]][-1]['epoch']:g}" / "results.json")
     captions = {}
-    for file, (names, caption) in _tradeoffs(list(rows), shown, scale).items():
+    for file, (names, caption) in _tradeoffs(list(rows), shown, study, scale).items():
         models = [row for name in names for row in rows[name]]
         draw_tradeoff(folder / file, {**about, "models": models})
         captions[file] = caption
-    models = [{**rows[name][-1], "name": name} for name in _usual(rows) if name in ends]
+    models = [{**rows[name][-1], "name": name} for name in _usual(rows, study) if name in ends]
     draw_curve(folder / "curve.png", {**about, "models": models})
-    least = "the baseline" if "baseline-0" in shown else "the least stable of them"
+    least = "the baseline" if shown[0] == STUDIES[study].shown[0] else "the least stable of them"
     captions |= {
-        "curve.png": f"Stability by shift at the end of training, {_usual_words(scale)}.",
+        "curve.png": f"Stability by shift at the end of training, {_usual_words(study, scale)}.",
         "grid.png": f"Where {least} changes most, shift by shift; below each output its difference to the "
         f"unshifted one. The figures in it are of the first {in_grid} pictures.",
         "map.png": f"Stability over shifts in both directions, {in_map} pictures.",
@@ -79,26 +79,34 @@ def draw_pictures(
     return captions
 
 
-def _usual(names: Iterable[str]) -> list[str]:
-    """Return the runs of the first seed before the scale's own discriminator."""
-    return [name for name in names if name.endswith("-0") and not VARIANTS[name[:-2]].discriminator]
+def _usual(names: Iterable[str], study: str) -> list[str]:
+    """Return the runs of the first seed before the study's own discriminator."""
+    own = STUDIES[study].discriminator
+    return [name for name in names if name.endswith("-0") and VARIANTS[name[:-2]].discriminator == own]
 
 
-def _usual_words(scale: str) -> str:
-    return f"seed 0 of every variant, discriminator on `{discriminators(scale)['']}`-filtered pictures"
+def _usual_words(study: str, scale: str) -> str:
+    seen_through = discriminators(scale)[STUDIES[study].discriminator]
+    seen = f"on `{seen_through}`-filtered pictures" if seen_through else "as published"
+    return f"seed 0 of every variant, discriminator {seen}"
 
 
-def _tradeoffs(names: Sequence[str], shown: Sequence[str], scale: str) -> dict[str, tuple[list[str], str]]:
+def _tradeoffs(
+    names: Sequence[str], shown: Sequence[str], study: str, scale: str
+) -> dict[str, tuple[list[str], str]]:
     """Return the charts along training: file -> the runs in it, and what it shows."""
-    words = f"Stability against sharpness along training, {_usual_words(scale)}."
-    charts = {"tradeoff.png": (_usual(names), words)}
+    words = f"Stability against sharpness along training, {_usual_words(study, scale)}."
+    charts = {"tradeoff.png": (_usual(names, study), words)}
+    if STUDIES[study].discriminator:
+        return charts
     seen_through = {
         "_soft": f"on `{discriminators(scale)['_soft']}`-filtered pictures (`_soft`)",
         "_published": "as published (`_published`)",
     }
     others = {}
     for end in seen_through:
-        if found := [name for name in (f"{of[:-2]}{end}-0" for of in SHOWN) if name in names]:
+        wanted = (f"{of[:-2]}{end}-0" for of in STUDIES[study].shown)
+        if found := [name for name in wanted if name in names]:
             others[end] = found
     if others:
         more = " and ".join(seen_through[end] for end in others)

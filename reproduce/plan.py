@@ -52,6 +52,8 @@ class Study:
         moves: words for the evaluation of the last generator: which other movements are measured, where the
             scale has room for them.
         page: name of its page, where that is not the study's: what is written by hand stays.
+        shown: runs whose outputs its pictures show, where they are trained.
+        discriminator: a key of `OTHER_DISCRIMINATORS`, where its trainings have another than their scale's.
     """
 
     folder: str
@@ -65,6 +67,8 @@ class Study:
     quality: str = "ssim,lpips"
     moves: tuple[str, ...] = ()
     page: str = ""
+    shown: tuple[str, ...] = ("baseline-0", "bin5-0", "blur_late-0")
+    discriminator: str = ""
 
 
 # A shortened scale counts on the 400 pairs of facades; where maps are few, they take more passes, and aerial
@@ -84,6 +88,8 @@ STUDIES = {
         quality="ssim,lpips,checkerboard",
         moves=("--protocol", "crop,subpixel", "--shifts", "0..7,1/4,1/2", "--pan", "1/2,1"),
         page="steady-runs",
+        shown=("baseline_published-0", "late_both_published-0", "late_both_batch_published-0"),
+        discriminator="_published",
     ),
     "maps": Study(
         "maps",
@@ -211,8 +217,7 @@ VARIANTS |= {
     if not variant.discriminator and variant.length == 1 and name != "late_both_batch"
 }
 PAPER_TARGET_TV = 7.80
-# What the pictures show: these runs where they are trained, on so many pairs.
-SHOWN = ("baseline-0", "bin5-0", "blur_late-0")
+# On so many pairs the pictures are made.
 GRID_PICTURES = 40  # in which the grid's place is looked for
 MAP_PICTURES = 10  # each takes 64 shifts
 
