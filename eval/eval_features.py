@@ -91,7 +91,18 @@ def main(argv: Sequence[str]) -> int:
 
 def load_subjects(args: Any, device: str) -> list[Subject]:
     """Load the networks and their pictures: all classifiers, or all generators."""
+    from steadypix.eval.classifiers.loading import is_torchvisions
+    from steadypix.eval.generators.released import list_generators
+
     kinds = {model: _is_generator(model) for model in args.models}
+    for model in args.models:
+        known = is_torchvisions(model.partition("=")[0])
+        if not (known or kinds[model] or Path(model).exists()):
+            released = ", ".join(list_generators())
+            raise InputError(
+                f"{model}: no such file; expected a file or run of a classifier or a generator, the name of "
+                f"one of torchvision's classifiers such as resnet18, or one of {released}"
+            )
     if len(set(kinds.values())) > 1:
         odd = next(model for model in args.models if kinds[model] != kinds[args.models[0]])
         raise InputError(f"{odd}: is another kind of network than {args.models[0]}; expected one kind")

@@ -27,13 +27,18 @@ def load_any(model: str, device: str = "cpu") -> Classifier:
     if Path(model).exists():
         return load_classifier(model, device)
     name, found, file = model.partition("=")
-    models = import_torchvision("torchvision.models")
-    if name not in models.list_models(module=models):
+    if not is_torchvisions(name):
         raise InputError(
             f"{model}: no such file; expected a run, its {FILE}, or the name of one of torchvision's "
             "classifiers such as resnet18 or vgg16_bn"
         )
     return load_torchvision(name, Path(file) if found else None, device)
+
+
+def is_torchvisions(name: str) -> bool:
+    """Whether torchvision has a classifier of this name."""
+    models = import_torchvision("torchvision.models")
+    return name in models.list_models(module=models)
 
 
 def load_torchvision(name: str, weights: Path | None, device: str = "cpu") -> Classifier:

@@ -12,6 +12,7 @@ from typing import Any
 
 from steadypix.command import Parser, add_common_options, natural, positive
 from steadypix.errors import InputError
+from steadypix.eval.generators.formats import TRUST
 from steadypix.eval.measure.registry import MEASURES, names_of, parse_names, read_asked
 from steadypix.eval.shifts.offsets import AXES, Shift, is_whole, parse_shifts
 from steadypix.eval.shifts.protocols import PROTOCOLS
@@ -58,7 +59,7 @@ def build_parser() -> Parser:
     add("--window", type=positive, metavar="PX", help="side of what a network sees")
     add("--canvas", type=positive, metavar="PX", help="side a picture is brought to before")
     add("--direction", choices=("AtoB", "BtoA"), help="AtoB: the left picture is the input")
-    add("--trust", action="store_true", help="load .pt2 files and callables: they can run code")
+    add("--trust", action="store_true", help=TRUST)
     add(
         "--export_inputs",
         type=Path,

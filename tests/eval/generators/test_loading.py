@@ -215,6 +215,13 @@ def test_training_starts_from_no_program(form: str, photo: Path, tmp_path: Path,
     one_error_line(capsys, "; expected a steadypix generator or weights of pytorch-CycleGAN-and-pix2pix")
 
 
+def test_features_of_an_unknown_name_offer_classifiers_and_generators(
+    photo: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    assert COMMANDS["eval_features"]("facades-blurr", photo, tmp_path / "out") == 2
+    one_error_line(capsys, "facades-blurr: no such file", "such as resnet18", f"or one of {NAMES}")
+
+
 def test_features_need_layers_that_can_be_seen(tmp_path: Path, pair_folder: Path, capsys: Capture) -> None:
     argv = ["--data", str(pair_folder), "--trust", "--limit", "1", "--shifts", "0..1", *CPU]
     assert eval_features([make("onnx", tmp_path), *argv, "--out", str(tmp_path / "f")]) == 2
