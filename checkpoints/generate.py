@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from steadypix.checkpoints.inputs import collect
 from steadypix.command import Parser, add_common_options, command, pick_device, positive
 from steadypix.errors import InputError, one_line
 from steadypix.eval.generators.formats import KINDS, TRUST
@@ -47,10 +48,11 @@ def build_parser() -> Parser:
     )
     parser.add_argument(
         "--statistics",
-        choices=("picture", "tile"),
         default="picture",
-        help="with --tile: normalise by the whole picture, as without; tile: cut it into overlapping tiles, "
-        "each normalised by itself, and blend them, for programs and ONNX (default: %(default)s)",
+        metavar="picture|first|tile|FILE",
+        help="what norms go by: each picture as a whole; the first picture, for frames of a film; a file of "
+        "`steadypix statistics`; tile, with --tile: each of overlapping tiles, which are blended, for "
+        "programs and ONNX (default: %(default)s)",
     )
     parser.add_argument("--trust", action="store_true", help=TRUST)
     add_common_options(parser, batch_size=8)
@@ -63,6 +65,8 @@ def main(argv: Sequence[str]) -> int:
     args = build_parser().parse(argv)
     if args.tile and args.tile < MIN_TILE_PX:
         raise InputError(f"--tile {args.tile}: expected at least {MIN_TILE_PX} px")
+    if args.statistics == "tile" and not args.tile:
+        raise InputError("--statistics tile: expected --tile PX with it")
     prepare_output(args.out)
     files = collect(args.inputs)
 
@@ -70,11 +74,14 @@ def main(argv: Sequence[str]) -> int:
     from steadypix.data.pictures.saving import save_image, suffix_for
     from steadypix.eval.generators.loading import load_generator
     from steadypix.gen.kernels.allocator import keep_freed_memory
+    from steadypix.gen.large.statistics import freeze, load_statistics
     from steadypix.gen.large.strips import NotInStrips
 
     keep_freed_memory()
     device = pick_device(args.device)
     generator = load_generator(args.checkpoint, device, trust=args.trust)
+    if args.statistics not in ("picture", "first", "tile"):
+        freeze(generator, load_statistics(Path(args.statistics), generator))
     config: Any = generator.config
     channels = config["generator"].get("in_channels", 3)
     suffix = suffix_for(config["generator"].get("out_channels", 3), args.format)
@@ -82,7 +89,7 @@ def main(argv: Sequence[str]) -> int:
     for out, file in outputs.items():
         if out.resolve() == file.resolve():
             raise InputError(f"{file}: would be overwritten by its own output; expected another --out")
-    failures = 0
+    failures, frozen = 0, False
     for out, file in progress(outputs.items(), len(outputs)):
         try:
             pixels = read_image(file, channels)
@@ -90,6 +97,9 @@ def main(argv: Sequence[str]) -> int:
             print(f"generate: error: {one_line(error)}", file=sys.stderr)
             failures += 1
             continue
+        if args.statistics == "first" and not frozen:
+            freeze_by(generator, pixels, device)
+            frozen = True
         try:
             made = translate(generator, pixels, device, args)
         except NotInStrips as error:
@@ -105,6 +115,15 @@ def main(argv: Sequence[str]) -> int:
         save_image(out, made)
     print(f"wrote {len(files) - failures} of {len(files)} pictures to {args.out}", file=sys.stderr)
     return 2 if failures else 0
+
+
+def freeze_by(generator: nn.Module, pixels: np.ndarray, device: torch.device) -> None:
+    """Freeze a generator's norms by a picture (H, W, C); one without such norms stays as it is."""
+    from steadypix.data.pictures.transforms import to_tensor
+    from steadypix.gen.large.statistics import freeze, gather, looking_norms
+
+    if looking_norms(generator):
+        freeze(generator, gather(generator, [to_tensor(pixels)[None].to(device)]))
 
 
 def translate(
@@ -131,7 +150,7 @@ def translate(
         return to_tensor(part)[None].to(device)
 
     with torch.inference_mode():
-        if args.tile and args.statistics == "picture":
+        if args.tile and args.statistics != "tile":
             height, width, channels = pixels.shape
             like = tensor(pixels[:1, :1])
             workspace = Workspace(strip_samples=CHANNELS_AT_ONCE * args.tile**2)
@@ -153,28 +172,6 @@ def translate(
                 return None
             made.append(to_pixels(output[0], args.bits))
     return np.concatenate(made)
-
-
-def collect(inputs: Sequence[Path]) -> dict[str, Path]:
-    """Return the picture files behind files and folders, by the name their output gets.
-
-    Raises:
-        InputError: if one is missing, a folder holds no picture, or two would write the same output.
-    """
-    from steadypix.data.pictures.listing import list_images
-
-    files: dict[str, Path] = {}
-    for item in inputs:
-        found = list_images(item) if item.is_dir() else [item]
-        if not found:
-            raise InputError(f"{item}: holds no images")
-        for file in found:
-            if not file.exists():
-                raise InputError(f"{file}: no such file; expected a picture or a folder of them")
-            if file.stem in files:
-                raise InputError(f"{file}: would overwrite the output of {files[file.stem]}; rename one")
-            files[file.stem] = file
-    return files
 
 
 if __name__ == "__main__":

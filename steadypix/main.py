@@ -14,6 +14,11 @@ COMMANDS = {
     "train": ("train_pix2pix", "train_pix2pix", "train a generator on pairs of pictures"),
     "eval": ("steadypix.eval.eval_stability", "eval_stability", "how outputs change when inputs move"),
     "generate": ("steadypix.checkpoints.generate", "generate", "run a generator on pictures of any size"),
+    "statistics": (
+        "steadypix.checkpoints.statistics",
+        "",
+        "freeze a generator's normalisation, for tiles and frames that are treated alike",
+    ),
     "features": ("steadypix.eval.eval_features", "eval_features", "which layers lose shift equivariance"),
     "consistency": (
         "steadypix.eval.eval_consistency",

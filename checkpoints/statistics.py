@@ -1,0 +1,59 @@
+"""The command `steadypix statistics`: what a generator's norms see in a set of pictures, for `generate`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from steadypix.checkpoints.inputs import collect
+from steadypix.command import Parser, command, pick_device
+from steadypix.errors import InputError
+from steadypix.eval.generators.formats import KINDS, TRUST
+from steadypix.progress import progress
+
+
+def build_parser() -> Parser:
+    """Return the command line."""
+    parser = Parser(
+        prog="steadypix statistics",
+        description="Freeze a generator's normalisation; `generate --statistics FILE` goes by it.",
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help=KINDS)
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="pictures or folders of them")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="ends in .safetensors")
+    parser.add_argument("--trust", action="store_true", help=TRUST)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
+    return parser
+
+
+@command("steadypix statistics")
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; return its exit code."""
+    args = build_parser().parse(argv)
+    if args.out.suffix != ".safetensors":
+        raise InputError(f"--out {args.out}: expected a name that ends in .safetensors")
+    files = list(collect(args.inputs).values())
+
+    from steadypix.data.pictures.images import read_image
+    from steadypix.data.pictures.transforms import to_tensor
+    from steadypix.eval.generators.loading import load_generator
+    from steadypix.gen.large.statistics import gather, save_statistics
+
+    device = pick_device(args.device)
+    generator = load_generator(args.checkpoint, device, trust=args.trust)
+    channels = generator.config["generator"].get("in_channels", 3)  # type: ignore[index,union-attr]
+    pictures = (
+        to_tensor(read_image(file, channels))[None].to(device) for file in progress(files, len(files))
+    )
+    try:
+        statistics = gather(generator, pictures)
+    except ValueError as error:
+        raise InputError(f"{args.checkpoint}: {error}") from None
+    save_statistics(args.out, statistics, pictures=len(files))
+    print(f"wrote {args.out}, of {len(files)} pictures", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

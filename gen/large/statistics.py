@@ -1,0 +1,146 @@
+"""Norms with frozen statistics: every tile and every frame is normalised as one picture, or a set, was.
+
+Instance and group norm look at the whole plane, so what happens in one corner changes all others, and a tile
+is normalised unlike its neighbour. Frozen, each is a scale and an offset a channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from steadypix.errors import CheckpointError, InputError
+from steadypix.gen.weights.tensors import check_fit, read_tensors, write_tensors
+
+FORMAT = "steadypix.statistics"
+Statistics = dict[str, Tensor]  # `NORM.mean` and `NORM.variance`, each (C,)
+
+
+class FrozenNorm(nn.Module):
+    """An instance or group norm that has stopped looking: (B, C, H, W) -> (B, C, H, W).
+
+    Args:
+        norm: whose scale, offset and eps are taken.
+        mean: of every channel, (C,).
+        variance: the same.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, norm: nn.InstanceNorm2d | nn.GroupNorm, mean: Tensor, variance: Tensor) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+        self.register_buffer("mean", mean)
+        self.register_buffer("variance", variance)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise `x`."""
+        return F.batch_norm(x, self.mean, self.variance, self.weight, self.bias, eps=self.eps)
+
+
+def looking_norms(network: nn.Module) -> dict[str, nn.InstanceNorm2d | nn.GroupNorm]:
+    """Return the norms of a network in evaluation mode that look at the picture, by name."""
+    return {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, nn.GroupNorm)
+        or (isinstance(module, nn.InstanceNorm2d) and not module.track_running_stats)
+    }
+
+
+def gather(network: nn.Module, pictures: Iterable[Tensor]) -> Statistics:
+    """Return the mean over pictures of what each norm sees: mean and variance of its channels.
+
+    Of a single picture it is what the network normalises that picture by, so frozen the output is the same.
+
+    Args:
+        network: in evaluation mode; maps (1, C, H, W) to (1, C', H', W').
+        pictures: each (1, C, H, W); at least one.
+
+    Raises:
+        ValueError: if the network has no norm that looks at the picture, or there is no picture.
+    """
+    norms = looking_norms(network)
+    if not norms:
+        raise ValueError("no norm looks at the picture; there is nothing to freeze")
+    sums: Statistics = {}
+
+    def listen(name: str, norm: nn.InstanceNorm2d | nn.GroupNorm) -> object:
+        def hook(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+            mean, variance = _channels(norm, args[0])
+            for key, value in ((f"{name}.mean", mean), (f"{name}.variance", variance)):
+                sums[key] = sums.get(key, 0) + value
+
+        return norm.register_forward_pre_hook(hook)
+
+    handles = [listen(name, norm) for name, norm in norms.items()]
+    count = 0
+    try:
+        with torch.inference_mode():
+            for picture in pictures:
+                network(picture)
+                count += 1
+    finally:
+        for handle in handles:
+            handle.remove()  # type: ignore[attr-defined]
+    if not count:
+        raise ValueError("no picture to take statistics from")
+    return {key: (value / count).float().clone() for key, value in sums.items()}
+
+
+def _channels(norm: nn.InstanceNorm2d | nn.GroupNorm, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what a norm normalises each channel of its input by, in doubles."""
+    groups = norm.num_groups if isinstance(norm, nn.GroupNorm) else x.shape[1]
+    parts = x[0].double().reshape(groups, -1)
+    variance, mean = torch.var_mean(parts, 1, correction=0)
+    share = x.shape[1] // groups
+    return mean.repeat_interleave(share), variance.repeat_interleave(share)
+
+
+def freeze(network: nn.Module, statistics: Mapping[str, Tensor]) -> nn.Module:
+    """Put `FrozenNorm`s in the place of a network's norms, in place; return the network."""
+    for name, norm in looking_norms(network).items():
+        like = norm.weight if norm.weight is not None else next(network.parameters())
+        mean, variance = (statistics[f"{name}.{key}"].to(like) for key in ("mean", "variance"))
+        network.set_submodule(name, FrozenNorm(norm, mean, variance))
+    return network
+
+
+def save_statistics(path: Path, statistics: Mapping[str, Tensor], *, pictures: int) -> None:
+    """Write statistics to a safetensors file, whole or not at all.
+
+    Args:
+        path: of the file.
+        statistics: what `gather` returned.
+        pictures: of how many they are.
+    """
+    write_tensors(path, statistics, {"format": FORMAT, "pictures": pictures})
+
+
+def load_statistics(path: Path, network: nn.Module) -> Statistics:
+    """Read what `save_statistics` wrote, of this network.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged, none of statistics, or of another network.
+        InputError: if the network has no norm that looks at the picture.
+    """
+    norms = looking_norms(network)
+    if not norms:
+        raise InputError(f"{path}: no norm of the generator looks at the picture; expected no statistics")
+    tensors, about = read_tensors(path)
+    if about.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: holds no statistics; expected a file of `steadypix statistics`")
+    expected = {}
+    for name, norm in norms.items():
+        channels = norm.num_channels if isinstance(norm, nn.GroupNorm) else norm.num_features
+        expected |= {f"{name}.{key}": torch.empty(channels) for key in ("mean", "variance")}
+    check_fit(path, tensors, expected)
+    for key, tensor in tensors.items():
+        if key.endswith(".variance") and (tensor < 0).any():
+            raise CheckpointError(f"{path}: {key} holds a negative variance")
+    return tensors
