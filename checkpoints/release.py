@@ -80,21 +80,26 @@ def checkpoints(name: str) -> dict[int, Path]:
 def choose(found: dict[str, dict[int, float]]) -> dict[str, int]:
     """Return an epoch for each generator: equally sharp, and trained for as long as that leaves open.
 
+    One that never becomes as sharp as the others ships from the end of its training, and its card says so.
+
     Args:
         found: by generator, the TV of its outputs by epoch.
 
     Raises:
-        ValueError: if there are no epochs at which all are equally sharp.
+        ValueError: if the others are nowhere equally sharp either.
     """
-    equal = []
-    for epochs in itertools.product(*found.values()):
-        values = [found[name][epoch] for name, epoch in zip(found, epochs, strict=True)]
-        if max(values) <= (1 + SPREAD) * min(values):
-            equal.append(epochs)
-    if not equal:
-        raise ValueError(f"at no epochs are all within {SPREAD:.0%} of each other: {found}")
-    best = max(equal, key=lambda epochs: (min(epochs), sum(epochs)))
-    return dict(zip(found, best, strict=True))
+    softest = min(found, key=lambda name: max(found[name].values()))
+    for soft in ((), (softest,)):
+        sharp = {name: of for name, of in found.items() if name not in soft}
+        equal = []
+        for epochs in itertools.product(*sharp.values()):
+            values = [sharp[name][epoch] for name, epoch in zip(sharp, epochs, strict=True)]
+            if max(values) <= (1 + SPREAD) * min(values):
+                equal.append(epochs)
+        if equal:
+            best = max(equal, key=lambda epochs: (min(epochs), sum(epochs)))
+            return dict(zip(sharp, best, strict=True)) | {name: max(found[name]) for name in soft}
+    raise ValueError(f"at no epochs are all within {SPREAD:.0%} of each other: {found}")
 
 
 def publish(checkpoint: Path, path: Path) -> None:
