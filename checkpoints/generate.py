@@ -117,7 +117,7 @@ def main(argv: Sequence[str]) -> int:
     return 2 if failures else 0
 
 
-def freeze_by(generator: nn.Module, pixels: np.ndarray, device: torch.device) -> None:
+def freeze_by(generator: nn.Module, pixels: np.ndarray, device: str) -> None:
     """Freeze a generator's norms by a picture (H, W, C); one without such norms stays as it is."""
     from steadypix.data.pictures.transforms import to_tensor
     from steadypix.gen.large.statistics import freeze, gather, looking_norms
@@ -127,7 +127,7 @@ def freeze_by(generator: nn.Module, pixels: np.ndarray, device: torch.device) ->
 
 
 def translate(
-    generator: nn.Module, pixels: np.ndarray, device: torch.device, args: argparse.Namespace
+    generator: nn.Module, pixels: np.ndarray, device: str, args: argparse.Namespace
 ) -> np.ndarray | None:
     """Return a generator's output of one picture, None if it is not finite.
 

@@ -135,7 +135,7 @@ def load_statistics(path: Path, network: nn.Module) -> Statistics:
     tensors, about = read_tensors(path)
     if about.get("format") != FORMAT:
         raise CheckpointError(f"{path}: holds no statistics; expected a file of `steadypix statistics`")
-    expected = {}
+    expected: Statistics = {}
     for name, norm in norms.items():
         channels = norm.num_channels if isinstance(norm, nn.GroupNorm) else norm.num_features
         expected |= {f"{name}.{key}": torch.empty(channels) for key in ("mean", "variance")}

@@ -194,10 +194,10 @@ class Strips:
         )
 
     def __add__(self, other: Any) -> Any:
-        return torch.add(self, other)
+        return _FUNCTIONS[torch.add](self, other)
 
     def __mul__(self, other: Any) -> Any:
-        return torch.mul(self, other)
+        return _FUNCTIONS[torch.mul](self, other)
 
     __radd__, __rmul__ = __add__, __mul__
 
@@ -576,7 +576,7 @@ _FUNCTIONS |= {
 }
 
 
-def run_in_strips(network: nn.Module, picture: Tensor, workspace: Workspace) -> Iterator[Tensor]:
+def run_in_strips(network: nn.Module, picture: Tensor | Strips, workspace: Workspace) -> Iterator[Tensor]:
     """Yield the output of a network by strips of rows, from top to bottom.
 
     Equal to `network(picture)` but for rounding: sums are taken in another order.
