@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
     from steadypix.data.pictures.saving import save_image, suffix_for
     from steadypix.eval.generators.loading import load_generator
     from steadypix.gen.kernels.allocator import keep_freed_memory
-    from steadypix.gen.large.statistics import freeze, load_statistics
+    from steadypix.gen.large.frozen import freeze, load_statistics
     from steadypix.gen.large.strips import NotInStrips
 
     keep_freed_memory()
@@ -120,7 +120,7 @@ def main(argv: Sequence[str]) -> int:
 def freeze_by(generator: nn.Module, pixels: np.ndarray, device: str) -> None:
     """Freeze a generator's norms by a picture (H, W, C); one without such norms stays as it is."""
     from steadypix.data.pictures.transforms import to_tensor
-    from steadypix.gen.large.statistics import freeze, gather, looking_norms
+    from steadypix.gen.large.frozen import freeze, gather, looking_norms
 
     if looking_norms(generator):
         freeze(generator, gather(generator, [to_tensor(pixels)[None].to(device)]))

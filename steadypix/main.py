@@ -15,7 +15,7 @@ COMMANDS = {
     "eval": ("steadypix.eval.eval_stability", "eval_stability", "how outputs change when inputs move"),
     "generate": ("steadypix.checkpoints.generate", "generate", "run a generator on pictures of any size"),
     "statistics": (
-        "steadypix.checkpoints.statistics",
+        "steadypix.checkpoints.freeze",
         "",
         "freeze a generator's normalisation, for tiles and frames that are treated alike",
     ),

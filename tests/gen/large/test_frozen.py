@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from steadypix import CheckpointError, InputError, ResnetGenerator, UNetGenerator
+from steadypix.checkpoints.freeze import main as statistics_command
 from steadypix.checkpoints.generate import main as generate
-from steadypix.checkpoints.statistics import main as statistics_command
-from steadypix.gen.large.statistics import (
+from steadypix.gen.large.frozen import (
     freeze,
     gather,
     load_statistics,

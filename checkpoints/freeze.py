@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     from steadypix.data.pictures.images import read_image
     from steadypix.data.pictures.transforms import to_tensor
     from steadypix.eval.generators.loading import load_generator
-    from steadypix.gen.large.statistics import gather, save_statistics
+    from steadypix.gen.large.frozen import gather, save_statistics
 
     device = pick_device(args.device)
     generator = load_generator(args.checkpoint, device, trust=args.trust)
