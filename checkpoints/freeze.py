@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from steadypix.checkpoints.inputs import collect
 from steadypix.command import Parser, command, pick_device
@@ -42,7 +43,8 @@ def main(argv: Sequence[str]) -> int:
 
     device = pick_device(args.device)
     generator = load_generator(args.checkpoint, device, trust=args.trust)
-    channels = generator.config["generator"].get("in_channels", 3)  # type: ignore[index,union-attr]
+    config: Any = generator.config
+    channels = config["generator"].get("in_channels", 3)
     pictures = (
         to_tensor(read_image(file, channels))[None].to(device) for file in progress(files, len(files))
     )

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from steadypix.gen.large.strips import Strips
+
 MIN_TILE_PX = 32
 CHANNELS_AT_ONCE = 16  # a strip of a map holds as many samples as a tile with so many channels
 
@@ -74,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
     from steadypix.data.pictures.saving import save_image, suffix_for
     from steadypix.eval.generators.loading import load_generator
     from steadypix.gen.kernels.allocator import keep_freed_memory
-    from steadypix.gen.large.frozen import freeze, load_statistics
+    from steadypix.gen.large.frozen import freeze, gather, load_statistics, looking_norms
     from steadypix.gen.large.strips import NotInStrips
 
     keep_freed_memory()
@@ -89,7 +91,7 @@ def main(argv: Sequence[str]) -> int:
     for out, file in outputs.items():
         if out.resolve() == file.resolve():
             raise InputError(f"{file}: would be overwritten by its own output; expected another --out")
-    failures, frozen = 0, False
+    failures = 0
     for out, file in progress(outputs.items(), len(outputs)):
         try:
             pixels = read_image(file, channels)
@@ -97,11 +99,11 @@ def main(argv: Sequence[str]) -> int:
             print(f"generate: error: {one_line(error)}", file=sys.stderr)
             failures += 1
             continue
-        if args.statistics == "first" and not frozen:
-            freeze_by(generator, pixels, device)
-            frozen = True
+        picture = as_input(pixels, device, args)
         try:
-            made = translate(generator, pixels, device, args)
+            if args.statistics == "first" and looking_norms(generator):  # none is left once they are frozen
+                freeze(generator, gather(generator, [picture]))
+            made = translate(generator, picture, args)
         except NotInStrips as error:
             raise InputError(
                 f"{args.checkpoint}: --tile cannot run {error}; expected --statistics tile"
@@ -117,55 +119,49 @@ def main(argv: Sequence[str]) -> int:
     return 2 if failures else 0
 
 
-def freeze_by(generator: nn.Module, pixels: np.ndarray, device: str) -> None:
-    """Freeze a generator's norms by a picture (H, W, C); one without such norms stays as it is."""
+def as_input(pixels: np.ndarray, device: str, args: argparse.Namespace) -> torch.Tensor | Strips:
+    """Return a picture (H, W, C) as a generator takes it: whole, or with `--tile` in strips."""
     from steadypix.data.pictures.transforms import to_tensor
-    from steadypix.gen.large.frozen import freeze, gather, looking_norms
+    from steadypix.gen.large.strips import Strips, Workspace
 
-    if looking_norms(generator):
-        freeze(generator, gather(generator, [to_tensor(pixels)[None].to(device)]))
+    if not args.tile or args.statistics == "tile":
+        return to_tensor(pixels)[None].to(device)
+    height, width, channels = pixels.shape
+    return Strips(
+        lambda top, bottom: to_tensor(pixels[top:bottom])[None].to(device),
+        (1, channels, height, width),
+        to_tensor(pixels[:1, :1]).to(device),
+        Workspace(strip_samples=CHANNELS_AT_ONCE * args.tile**2),
+        stored=True,
+    )
 
 
 def translate(
-    generator: nn.Module, pixels: np.ndarray, device: str, args: argparse.Namespace
+    generator: nn.Module, picture: torch.Tensor | Strips, args: argparse.Namespace
 ) -> np.ndarray | None:
-    """Return a generator's output of one picture, None if it is not finite.
+    """Return a generator's output (H, W, C) of one picture, None if it is not finite.
 
     Args:
         generator: maps (B, C, H, W) to (B, C', H', W').
-        pixels: (H, W, C) uint8 or uint16.
-        device: where to compute.
-        args: the command's `tile`, `statistics`, `bits`, `batch_size`.
+        picture: from `as_input`.
+        args: the command's `tile`, `bits`, `batch_size`.
 
     Raises:
-        NotInStrips: if whole-picture statistics are asked for and the generator cannot be run in strips.
+        NotInStrips: if the picture is in strips and the generator cannot be run so.
     """
     import numpy as np
     import torch
 
-    from steadypix.data.pictures.transforms import to_pixels, to_tensor
-    from steadypix.gen.large.strips import Strips, Workspace, run_in_strips
-
-    def tensor(part: np.ndarray) -> torch.Tensor:
-        return to_tensor(part)[None].to(device)
+    from steadypix.data.pictures.transforms import to_pixels
+    from steadypix.gen.large.strips import run_in_strips
 
     with torch.inference_mode():
-        if args.tile and args.statistics != "tile":
-            height, width, channels = pixels.shape
-            like = tensor(pixels[:1, :1])
-            workspace = Workspace(strip_samples=CHANNELS_AT_ONCE * args.tile**2)
-            picture = Strips(
-                lambda top, bottom: tensor(pixels[top:bottom]),
-                (1, channels, height, width),
-                like,
-                workspace,
-                stored=True,
-            )
-            outputs = run_in_strips(generator, picture, workspace)
+        if not isinstance(picture, torch.Tensor):
+            outputs = run_in_strips(generator, picture, picture.workspace)
         elif args.tile:
-            outputs = iter([run_tiled(generator, tensor(pixels), args.tile, args.batch_size)])
+            outputs = iter([run_tiled(generator, picture, args.tile, args.batch_size)])
         else:
-            outputs = iter([generator(tensor(pixels))])
+            outputs = iter([generator(picture)])
         made = []
         for output in outputs:
             if not output.isfinite().all():

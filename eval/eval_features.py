@@ -96,8 +96,7 @@ def load_subjects(args: Any, device: str) -> list[Subject]:
 
     kinds = {model: _is_generator(model) for model in args.models}
     for model in args.models:
-        known = is_torchvisions(model.partition("=")[0])
-        if not (known or kinds[model] or Path(model).exists()):
+        if not (kinds[model] or Path(model).exists() or is_torchvisions(model.partition("=")[0])):
             released = ", ".join(list_generators())
             raise InputError(
                 f"{model}: no such file; expected a file or run of a classifier or a generator, the name of "

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from steadypix.errors import CheckpointError, InputError
+from steadypix.gen.large.strips import Strips, of_groups
 from steadypix.gen.weights.tensors import check_fit, read_tensors, write_tensors
 
 FORMAT = "steadypix.statistics"
@@ -53,14 +56,14 @@ def looking_norms(network: nn.Module) -> dict[str, nn.InstanceNorm2d | nn.GroupN
     }
 
 
-def gather(network: nn.Module, pictures: Iterable[Tensor]) -> Statistics:
+def gather(network: nn.Module, pictures: Iterable[Tensor | Strips]) -> Statistics:
     """Return the mean over pictures of what each norm sees: mean and variance of its channels.
 
     Of a single picture it is what the network normalises that picture by, so frozen the output is the same.
 
     Args:
         network: in evaluation mode; maps (1, C, H, W) to (1, C', H', W').
-        pictures: each (1, C, H, W); at least one.
+        pictures: each (1, C, H, W), whole or in strips; at least one.
 
     Raises:
         ValueError: if the network has no norm that looks at the picture, or there is no picture.
@@ -70,8 +73,8 @@ def gather(network: nn.Module, pictures: Iterable[Tensor]) -> Statistics:
         raise ValueError("no norm looks at the picture; there is nothing to freeze")
     sums: Statistics = {}
 
-    def listen(name: str, norm: nn.InstanceNorm2d | nn.GroupNorm) -> object:
-        def hook(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+    def listen(name: str, norm: nn.InstanceNorm2d | nn.GroupNorm) -> RemovableHandle:
+        def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
             mean, variance = _channels(norm, args[0])
             for key, value in ((f"{name}.mean", mean), (f"{name}.variance", variance)):
                 sums[key] = sums.get(key, 0) + value
@@ -87,19 +90,19 @@ def gather(network: nn.Module, pictures: Iterable[Tensor]) -> Statistics:
                 count += 1
     finally:
         for handle in handles:
-            handle.remove()  # type: ignore[attr-defined]
+            handle.remove()
     if not count:
         raise ValueError("no picture to take statistics from")
     return {key: (value / count).float().clone() for key, value in sums.items()}
 
 
-def _channels(norm: nn.InstanceNorm2d | nn.GroupNorm, x: Tensor) -> tuple[Tensor, Tensor]:
+def _channels(norm: nn.InstanceNorm2d | nn.GroupNorm, x: Tensor | Strips) -> tuple[Tensor, Tensor]:
     """Return what a norm normalises each channel of its input by, in doubles."""
-    groups = norm.num_groups if isinstance(norm, nn.GroupNorm) else x.shape[1]
-    parts = x[0].double().reshape(groups, -1)
-    variance, mean = torch.var_mean(parts, 1, correction=0)
-    share = x.shape[1] // groups
-    return mean.repeat_interleave(share), variance.repeat_interleave(share)
+    if isinstance(x, Strips):
+        mean, variance = x.moments()
+    else:
+        variance, mean = torch.var_mean(x.double(), (0, 2, 3), correction=0)
+    return of_groups(mean, variance, norm.num_groups) if isinstance(norm, nn.GroupNorm) else (mean, variance)
 
 
 def freeze(network: nn.Module, statistics: Mapping[str, Tensor]) -> nn.Module:

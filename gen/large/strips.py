@@ -201,6 +201,12 @@ class Strips:
 
     __radd__, __rmul__ = __add__, __mul__
 
+    def __sub__(self, other: Any) -> Any:
+        return _FUNCTIONS[torch.sub](self, other)
+
+    def __neg__(self) -> Any:
+        return _FUNCTIONS[torch.neg](self)
+
     @classmethod
     def __torch_function__(
         cls, function: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
@@ -230,7 +236,7 @@ class Strips:
 
     def lazily(self, read: Read, shape: Sequence[int], *, rows_a_row: float = 1.0) -> Strips:
         """Return a map that is made from this one when it is read, of which a row takes `rows_a_row`."""
-        samples = 0 if self.stored else self.row_samples * rows_a_row
+        samples = self.row_samples * rows_a_row
         return Strips(read, shape, self.like, self.workspace, row_samples=samples)
 
     def strips(self) -> Iterator[tuple[int, int]]:
@@ -267,7 +273,7 @@ class Strips:
 
 
 class Moments:
-    """Mean and variance of every channel, gathered from parts (Chan et al. 1979, eq. 2.1), in doubles."""
+    """Mean and variance of every channel, gathered from parts in doubles (Chan et al. 1979, eq. 2.1)."""
 
     def __init__(self, channels: int, device: torch.device) -> None:
         self.count = 0
@@ -277,7 +283,7 @@ class Moments:
     def add(self, x: Tensor) -> None:
         """Count the samples of `x` (B, C, H, W)."""
         count = x.numel() // x.shape[1]
-        variance, mean = torch.var_mean(x.to(torch.float64), (0, 2, 3), correction=0)
+        variance, mean = (part.double() for part in torch.var_mean(x, (0, 2, 3), correction=0))
         total = self.count + count
         if not total:
             return
@@ -343,7 +349,7 @@ def _of_two(function: Callable[..., Tensor]) -> Callable[..., Strips]:
     """Of a map and another one, or something that is the same in all rows."""
 
     def apply(a: Any, b: Any) -> Strips:
-        maps = [part.store() for part in (a, b) if isinstance(part, Strips)]
+        maps = [part for part in (a, b) if isinstance(part, Strips)]
         if len({part.shape[2:] for part in maps}) > 1:
             raise NotInStrips(f"maps of {maps[0].shape} and {maps[1].shape} px joined sample by sample")
         for part in (a, b):
@@ -355,6 +361,10 @@ def _of_two(function: Callable[..., Tensor]) -> Callable[..., Strips]:
                 *(part.rows(top, bottom) if isinstance(part, Strips) else part for part in (a, b))
             )
 
+        if len(maps) == 1:
+            return maps[0].lazily(read, maps[0].shape)
+        for part in maps:
+            part.store()
         # A sum has two readers at the next sum.
         return maps[0].lazily(read, maps[0].shape).store()
 
@@ -377,15 +387,13 @@ def _pad(x: Strips, pad: Sequence[int], mode: str = "constant", value: float | N
     height = x.shape[2]
 
     def read(top: int, bottom: int) -> Tensor:
-        places = torch.arange(top - up, bottom - up)
-        inside = _inside(places, height, mode)
-        first, end = int(inside.min()), int(inside.max()) + 1
         if mode == "constant":
-            first, end = max(first, 0), min(end, height)
-            rows = x.rows(first, end)
-            above = min(max(0 - (top - up), 0), bottom - top)
+            rows = x.rows(max(top - up, 0), min(bottom - up, height))
+            above = min(max(up - top, 0), bottom - top)
             below = bottom - top - above - rows.shape[2]
             return F.pad(rows, (left, right, above, below), value=value or 0.0)
+        inside = _inside(torch.arange(top - up, bottom - up), height, mode)
+        first, end = int(inside.min()), int(inside.max()) + 1
         rows = x.rows(first, end)
         if len(inside) != end - first or not torch.equal(inside, torch.arange(first, end)):
             rows = rows.index_select(2, (inside - first).to(rows.device))
@@ -396,8 +404,6 @@ def _pad(x: Strips, pad: Sequence[int], mode: str = "constant", value: float | N
 
 def _inside(places: Tensor, size: int, mode: str) -> Tensor:
     """Return which row a place outside of 0..size - 1 repeats."""
-    if mode == "constant":
-        return places
     if mode == "replicate":
         return places.clamp(0, size - 1)
     if mode == "circular":
@@ -430,8 +436,6 @@ def _conv(
     width = (x.shape[3] + 2 * px - reach_x - 1) // sx + 1
 
     def read(top: int, bottom: int) -> Tensor:
-        if bottom <= top:
-            return x.like.new_empty(1, weight.shape[0], 0, width)
         rows = padded.rows(top * sy, (bottom - 1) * sy + reach_y + 1)
         return F.conv2d(rows, weight, bias, (sy, sx), (0, px), (dy, dx), groups)
 
@@ -532,14 +536,15 @@ def _batch_norm(
 def _group_norm(
     x: Strips, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Strips:
-    mean, variance = x.moments()
-    per_group = x.shape[1] // num_groups
-    means, variances = mean.view(num_groups, -1), variance.view(num_groups, -1)
+    return _normalised(x, *of_groups(*x.moments(), num_groups), weight, bias, eps)
+
+
+def of_groups(mean: Tensor, variance: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+    """Return for each channel the mean and variance of its group, from those of the channels, all (C,)."""
+    means, variances = mean.view(groups, -1), variance.view(groups, -1)
     middle = means.mean(1, keepdim=True)
-    spread = (variances + (means - middle).square()).mean(1)
-    return _normalised(
-        x, middle[:, 0].repeat_interleave(per_group), spread.repeat_interleave(per_group), weight, bias, eps
-    )
+    spread = (variances + (means - middle).square()).mean(1, keepdim=True)
+    return middle.expand_as(means).flatten(), spread.expand_as(means).flatten()
 
 
 def _dropout(x: Strips, p: float = 0.5, training: bool = True, inplace: bool = False) -> Strips:
@@ -594,7 +599,10 @@ def run_in_strips(network: nn.Module, picture: Tensor | Strips, workspace: Works
     """
     with torch.inference_mode():
         x = picture if isinstance(picture, Strips) else Strips.of(picture, workspace)
-        y = network(x)
+        try:
+            y = network(x)
+        except TypeError as error:  # an operator or an argument that a map does not take
+            raise NotInStrips(f"an operation on a map that is made in strips ({error})") from error
         if not isinstance(y, Strips):
             raise NotInStrips(f"an output that is no map, but {type(y).__name__}")
         for top, bottom in y.strips():

@@ -21,7 +21,7 @@ from steadypix.gen.large.frozen import (
     looking_norms,
     save_statistics,
 )
-from steadypix.gen.large.strips import Workspace, run_in_strips
+from steadypix.gen.large.strips import Strips, Workspace, run_in_strips
 from tests.cli import Capture, one_error_line
 from tests.published_nets import PublishedUnet
 
@@ -88,6 +88,15 @@ def test_frozen_networks_run_in_strips() -> None:
     strips = list(run_in_strips(network, x, Workspace(strip_samples=4000, keep_samples=0)))
     assert len(strips) > 1
     torch.testing.assert_close(torch.cat(strips, dim=2), expected, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", networks())
+def test_statistics_of_a_picture_in_strips_are_its_own(name: str) -> None:
+    network, x = networks()[name], picture()
+    in_strips = Strips.of(x, Workspace(strip_samples=2000, keep_samples=0))
+    expected = gather(network, [x])
+    for key, value in gather(network, [in_strips]).items():
+        torch.testing.assert_close(value, expected[key], rtol=1e-5, atol=1e-6)
 
 
 def test_a_file_holds_them_and_knows_its_network(tmp_path: Path) -> None:

@@ -116,6 +116,7 @@ LAYERS: dict[str, Callable[[Tensor], Tensor]] = {
     "mirrored": lambda x: F.pad(x, (1, 2, 30, 30), mode="reflect"),
     "wrapped": lambda x: F.pad(x, (1, 2, 30, 30), mode="circular"),
     "a sum": lambda x: x + 0.5 * F.relu(x),
+    "a difference": lambda x: -(x - 0.25 * x) - 0.5,
     "a scale by channel": lambda x: x * torch.arange(3.0, dtype=DOUBLE)[:, None, None],
 }
 
@@ -177,7 +178,19 @@ class Mean(nn.Module):
         return x - F.adaptive_avg_pool2d(x, 1)
 
 
-@pytest.mark.parametrize(("network", "name"), [(Unknown(), "fft_rfft2"), (Mean(), "adaptive_avg_pool2d")])
+class Power(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x**2
+
+
+@pytest.mark.parametrize(
+    ("network", "name"),
+    [
+        (Unknown(), "fft_rfft2"),
+        (Mean(), "adaptive_avg_pool2d"),
+        (Power(), "unsupported operand"),
+    ],
+)
 def test_what_is_not_known_is_refused_by_name(network: nn.Module, name: str) -> None:
     with pytest.raises(NotInStrips, match=name):
         in_strips(network, picture(8, 8))
