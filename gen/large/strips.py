@@ -309,7 +309,9 @@ class _Kept:
             self.memory = like.new_empty(tuple(shape))
         else:
             # Not a mapping: its pages would count as the process's own.
-            self.file = tempfile.TemporaryFile(dir=workspace.folder)  # noqa: SIM115
+            self.folder = workspace.folder or tempfile.gettempdir()
+            # Unbuffered, so that what a full disk refuses is not tried again at the end.
+            self.file = tempfile.TemporaryFile(buffering=0, dir=self.folder)  # noqa: SIM115 (closed below)
             weakref.finalize(self, self.file.close)
         self.row_bytes = shape[1] * shape[3] * like.element_size()
 
@@ -317,9 +319,14 @@ class _Kept:
         if self.memory is not None:
             self.memory[:, :, top : top + rows.shape[2]] = rows
             return
-        self.file.seek(top * self.row_bytes)
         # By rows, so that a strip is one piece of the file.
-        self.file.write(rows[0].transpose(0, 1).contiguous().cpu().view(torch.uint8).numpy().data)
+        data = rows[0].transpose(0, 1).contiguous().cpu().view(torch.uint8).numpy().reshape(-1).data
+        try:
+            self.file.seek(top * self.row_bytes)
+            while data:
+                data = data[self.file.write(data) :]
+        except OSError as error:  # a full disk, which does not say where
+            raise OSError(error.errno, error.strerror, self.folder) from None
 
     def read(self, top: int, bottom: int) -> Tensor:
         if self.memory is not None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -194,6 +197,20 @@ class Power(nn.Module):
 def test_what_is_not_known_is_refused_by_name(network: nn.Module, name: str) -> None:
     with pytest.raises(NotInStrips, match=name):
         in_strips(network, picture(8, 8))
+
+
+def test_a_full_disk_says_where(tmp_path: Path) -> None:
+    script = """
+import resource, sys, torch
+from steadypix.gen.large.strips import Strips, Workspace
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+workspace = Workspace(sys.argv[1], strip_samples=1000, keep_samples=0)
+torch.relu(Strips.of(torch.zeros(1, 3, 200, 50), workspace)).store()
+"""
+    argv = [sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.stderr.strip().endswith(f"File too large: '{tmp_path}'")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_batch_is_refused() -> None:
