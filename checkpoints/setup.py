@@ -59,6 +59,7 @@ def open_data(config: RunConfig) -> tuple[Pairs, Pairs | None]:
         data.train_split,
         synthetic_count=data.synthetic_count,
         flip=data.flip,
+        lighting=data.lighting,
         seed=config.seed,
         shift_px=config.loss.equivariance_px if config.loss.equivariance else 0,
         **options,

@@ -122,6 +122,8 @@ class DataConfig:
     """px a side of the window a network sees"""
     flip: bool = True
     """mirror half of the training samples"""
+    lighting: float = 0.0
+    """vary the brightness of training inputs by up to so much of their range, and their contrast; 0: off"""
     cache: bool = True
     """keep decoded pictures in memory: 6 bytes x load_size^2 a pair and worker"""
     pin_memory: bool = True
@@ -135,6 +137,8 @@ class DataConfig:
             raise ValueError(
                 f"data.load_size {self.load_size} must be at least data.crop_size {self.crop_size}"
             )
+        if not 0 <= self.lighting < 0.5:
+            raise ValueError(f"data.lighting {self.lighting} must lie between 0 and 0.5")
 
 
 @dataclass(frozen=True, kw_only=True)

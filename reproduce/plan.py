@@ -23,6 +23,7 @@ STEADY = (
     "late_both_batch_r1_published-0",
     "late_both_batch_filter_published-0",
     "late_both_batch_ema_published-0",
+    "late_both_batch_lighting_published-0",
     "strided_both_published-0",
     "baseline_published-0",
     "bin5_both_published-0",
@@ -203,6 +204,7 @@ VARIANTS |= {
                 ("r1", "approximated R1", ("--loss.r1", "100")),
                 ("filter", "Bin-5 in the discriminator", ("--discriminator.filter", "bin5")),
                 ("ema", "averaged weights", ("--train.ema", "0.999")),
+                ("lighting", "inputs' lighting varied", ("--data.lighting", "0.2")),
             )
         ),
     )

@@ -28,6 +28,8 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         load_size: side in px a picture is brought to; the canvas of the `crop` protocol.
         crop_size: side in px of the window a network sees.
         flip: mirror half of the training samples.
+        lighting: over 0, a training input's contrast is lowered by up to twice this share and its brightness
+            changed by up to this share of the range, at random. Its target stays as it is.
         seed: of the jitter.
         shift_px: over 0, samples also hold a second window of the input, moved by up to so many px along
             both axes.
@@ -45,6 +47,7 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         load_size: int = 286,
         crop_size: int = 256,
         flip: bool = True,
+        lighting: float = 0.0,
         seed: int = 0,
         shift_px: int = 0,
         cache: bool = False,
@@ -60,6 +63,7 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         self.load_size = load_size
         self.crop_size = crop_size
         self.flip = flip
+        self.lighting = lighting
         self.seed = seed
         self.shift_px = shift_px
         self.on_error = on_error
@@ -108,6 +112,12 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
             )
             sample["moved"] = to_tensor(cut(source, left - dx, top - dy, size, mirrored=mirrored))
             sample["shift"] = torch.tensor([-dx if mirrored else dx, dy])
+        if self.lighting:
+            contrast = 1 - 2 * self.lighting * rng.random()
+            brightness = 2 * self.lighting * (2 * rng.random() - 1)  # of -1..1
+            mean = sample["input"].mean()
+            for name in ("input", "moved")[: 1 + bool(self.shift_px)]:
+                sample[name] = ((sample[name] - mean) * contrast + mean + brightness).clamp(-1, 1)
         return sample
 
     def canvases(self, limit: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -5,16 +5,16 @@ something to make texture from: at each pixel, noise at (signed distance to an e
 along the column), so that shifting the picture shifts the noise, by whole pixels to the bit, by fractions as
 far as the noise is band-limited. Only an edge that enters or leaves the window changes anything.
 
-Half-way between two edges the noise of one fades into that of the other, at a constant loudness. Where an
-axis has no edge within reach, or nothing is flat (a photo), the carriers fade to 0: noise by one coordinate
-alone would be stripes.
+Half-way between two edges the noise of one fades into that of the other, at a constant loudness. An edge of
+little presence leaves the rest of its weight to the next one behind it. Where an axis has no edge within
+reach, or nothing is flat (a photo), the carriers fade to 0: noise by one coordinate alone would be stripes.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,27 +22,33 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from steadypix.gen.layers.edges import (
+    FULLY,
+    LIGHTLY,
+    Anchors,
     Edges,
     ahead,
     behind,
+    differences,
     find_edges,
     nearest,
     nearest_true,
-    window_max,
+    smooth,
+    smoothstep,
 )
 
 DOUBLINGS = 6
 REACH_PX = 2**DOUBLINGS  # of an anchor
 FADES_FROM = 0.3  # of the reach. An edge that enters the window far away changes little.
+LENDS = 0.9  # power of the weights from which on a sample lends its distances to its neighbours
 CROSSFADE = 0.2  # of the way between two edges
 SAMPLES_PER_PX = 4  # of the noise: halves and quarters of a pixel fall on samples, the rest is bilinear
 BAND = (0.25, 0.45)  # cycles/px where the finest octave begins and has ended to fall off
 LOUDNESS = 0.5  # standard deviation of a carrier where all anchors are near
-# A difference of neighbours that is no longer flat, on [-1, 1]: for itself, and more beside high edges, about
-# which JPEG leaves noise in label maps.
-FLAT, FLAT_BY_EDGE = 0.015, 0.12
+# A difference of neighbours, lightly smoothed, that is no longer flat, on [-1, 1]: for itself, and more
+# beside high edges, so that noise leaves a label map flat.
+FLAT, FLAT_BY_EDGE = 0.01, 0.08
 FLAT_WINDOW_PX = 15
-FLAT_SHARE = (0.1, 0.25)  # of that window: from none to all of the loudness
+FLAT_SHARE = (0.15, 0.3)  # of that window: from none to all of the loudness
 MAX_CHANNELS = 16
 MAX_OCTAVES = 4
 SEED = 0x57EAD1
@@ -85,22 +91,24 @@ class AnchoredTexture(nn.Module):
         picture = x.detach()
         if picture.dtype not in (torch.float32, torch.float64):
             picture = picture.float()
+        light = smooth(picture, LIGHTLY, circular=self.circular)
+        picture = smooth(light, FULLY, circular=self.circular)
         rows = find_edges(picture, circular=self.circular)
         columns = find_edges(picture.transpose(-1, -2), circular=self.circular)
         noise = self._look_up(*_both_axes(rows, columns, circular=self.circular))
-        return (noise * flatness(rows, columns, circular=self.circular)[:, None]).to(x.dtype)
+        return (noise * flatness(light, rows, columns, circular=self.circular)[:, None]).to(x.dtype)
 
-    def _look_up(self, across: list[Tensor], down: list[Tensor]) -> Tensor:
-        """Mix the noise of the four pairs of anchors; each list holds two distances and their weights."""
-        batch, height, width = across[0].shape
-        pairs = [(a, b) for a in (0, 1) for b in (0, 1)]
+    def _look_up(self, across: Sequence[Weighted], down: Sequence[Weighted]) -> Tensor:
+        """Mix the noise of all pairs of distances."""
+        batch, height, width = across[0].distance.shape
+        pairs = [(a, b) for a in across for b in down]
         # One lookup for all: the table's own coordinates are px over the reach, in [-1, 1].
-        grid = torch.stack([torch.stack([across[a], down[b]], dim=-1) for a, b in pairs]) / REACH_PX
+        grid = torch.stack([torch.stack([a.distance, b.distance], dim=-1) for a, b in pairs]) / REACH_PX
         grid = grid.reshape(1, -1, width, 2)
         table = self.table.to(grid.dtype)[None]
         noise = F.grid_sample(table, grid, mode="bilinear", padding_mode="border", align_corners=True)
         noise = noise.reshape(self.channels, len(pairs), batch, height, width)
-        weights = torch.stack([across[2 + a] * down[2 + b] for a, b in pairs])
+        weights = torch.stack([a.weight * b.weight for a, b in pairs])
         return (noise * weights).sum(1).transpose(0, 1)
 
     def extra_repr(self) -> str:
@@ -108,77 +116,112 @@ class AnchoredTexture(nn.Module):
         return f"{self.channels}, octaves={self.octaves}, circular={self.circular}"
 
 
-def _both_axes(rows: Edges, columns: Edges, *, circular: bool) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the anchors along the rows and along the columns, each borrowed where an axis has none."""
-    far_x = nearest(rows, DOUBLINGS, circular=circular)
-    far_y = nearest(columns, DOUBLINGS, circular=circular)
-    across = borrowed([d.transpose(-1, -2) for d in far_x], circular=circular)
-    down = borrowed([d.transpose(-1, -2) for d in far_y], circular=circular)
-    return [a.transpose(-1, -2) for a in across], down
+class Weighted(NamedTuple):
+    """Distances to an edge before (positive) or behind (negative) in px, and their weights, (B, H, W)."""
+
+    distance: Tensor
+    weight: Tensor
+
+    def transposed(self) -> Weighted:
+        """Exchange the axes."""
+        return Weighted(self.distance.transpose(-1, -2), self.weight.transpose(-1, -2))
 
 
-def borrowed(distances: Sequence[Tensor], *, circular: bool) -> list[Tensor]:
+def _both_axes(
+    rows: Edges, columns: Edges, *, circular: bool
+) -> tuple[Sequence[Weighted], Sequence[Weighted]]:
+    """Return what counts along the rows and along the columns, borrowed where an axis has nothing."""
+    across = between(*nearest(rows, DOUBLINGS, circular=circular))
+    down = between(*nearest(columns, DOUBLINGS, circular=circular))
+    # Each axis borrows along the other one.
+    across = with_borrowed([one.transposed() for one in across], circular=circular)
+    down = with_borrowed([one.transposed() for one in down], circular=circular)
+    return [one.transposed() for one in across], down
+
+
+def between(before: Anchors, after: Anchors) -> list[Weighted]:
+    """Return the two distances that count most between the edges before and those behind.
+
+    The squares of the weights sum to 1 between near edges of full presence and to 0 out of their reach.
+    """
+    kinds = [[(side.nearest, side.presence), (side.certain, 1 - side.presence)] for side in (before, after)]
+    left, right = ([torch.zeros_like(before.presence)] * 2 for _ in range(2))
+    for i, (one, is_one) in enumerate(kinds[0]):
+        for j, (other, is_other) in enumerate(kinds[1]):
+            near, far = one.clamp(min=0), other.clamp(min=0)
+            share = near / (near + far).clamp(min=1e-3)
+            power = smoothstep((share - 0.5) / CROSSFADE + 0.5)
+            both = is_one * is_other
+            left[i] = left[i] + both * (1 - power).sqrt()
+            right[j] = right[j] + both * power.sqrt()
+    return loudest_two(
+        *(
+            [
+                Weighted(sign * distance, weight * _fade(distance))
+                for (distance, _), weight in zip(side, weights, strict=True)
+            ]
+            for sign, side, weights in ((1, kinds[0], left), (-1, kinds[1], right))
+        )
+    )
+
+
+def loudest_two(one: Sequence[Weighted], other: Sequence[Weighted]) -> list[Weighted]:
+    """Return the two of highest weight out of two pairs, at each place, the highest first."""
+    (a, b), (c, d) = (_ordered(*pair) for pair in (one, other))
+    first, second = _ordered(a, c)
+    swapped = c.weight > a.weight
+    rest = Weighted(*(torch.where(swapped, y, x) for x, y in zip(b, d, strict=True)))
+    return [first, _ordered(second, rest)[0]]
+
+
+def _ordered(a: Weighted, b: Weighted) -> tuple[Weighted, Weighted]:
+    swap = b.weight > a.weight
+    return (
+        Weighted(*(torch.where(swap, y, x) for x, y in zip(a, b, strict=True))),
+        Weighted(*(torch.where(swap, x, y) for x, y in zip(a, b, strict=True))),
+    )
+
+
+def with_borrowed(own: Sequence[Weighted], *, circular: bool) -> list[Weighted]:
     """Let samples without an edge along one axis take the distances of their nearest neighbour across it.
 
     A band that crosses the whole window has no edge along it, but what stands on it has. One coordinate alone
     would make stripes; a neighbour's moves with the scene as well.
 
     Args:
-        distances: to the edges before and behind, both (B, H, W), the axis across last.
+        own: two, the axis across last.
         circular: as in `find_edges`.
 
     Returns:
-        Signed distances before and behind, and their weights, laid out as they came.
+        The two that count most of its own and the neighbour's, laid out as they came.
     """
-    own = anchors(distances)
-    has = own[2].square() + own[3].square() > 0.5
-    before, behind_it = nearest_true(has, DOUBLINGS, circular=circular)
-    size = has.shape[-1]
-    place = torch.arange(size, device=has.device)
+    power = (own[0].weight.square() + own[1].weight.square()).clamp(max=1)
+    before, behind_it = nearest_true(power > LENDS, DOUBLINGS, circular=circular)
+    size = power.shape[-1]
+    place = torch.arange(size, device=power.device)
     step = torch.where(before <= behind_it, -before, behind_it)
     source = (place + step.long()) % size if circular else (place + step.long()).clamp(0, size - 1)
-    left, right, *weights = anchors([d.gather(-1, source) for d in distances])
-    fade = _fade(step.abs())
-    return [left, right, *(weight * fade for weight in weights)]
-
-
-def anchors(distances: Sequence[Tensor]) -> list[Tensor]:
-    """Return signed distances to the edges before and behind, and a weight for each.
-
-    The squares of the weights sum to 1 between near edges and to 0 out of their reach.
-
-    Args:
-        distances: to the edges before and behind, in px.
-
-    Returns:
-        Four of their shape: px from the edge before (positive) and behind (negative), and their weights.
-    """
-    left, right = distances
-    near, far = left.clamp(min=0), right.clamp(min=0)
-    share = near / (near + far).clamp(min=1e-3)
-    turn = smoothstep((share - 0.5) / CROSSFADE + 0.5) * (math.pi / 2)
-    return [left, -right, _fade(left) * turn.cos(), _fade(right) * turn.sin()]
+    missing = _fade(step.abs()) * smoothstep(1 - power)
+    lent = [Weighted(one.distance.gather(-1, source), one.weight.gather(-1, source) * missing) for one in own]
+    return loudest_two(own, lent)
 
 
 def _fade(distance: Tensor) -> Tensor:
     return 1 - smoothstep((distance / REACH_PX - FADES_FROM) / (1 - FADES_FROM))
 
 
-def flatness(rows: Edges, columns: Edges, *, circular: bool = False) -> Tensor:
+def flatness(light: Tensor, rows: Edges, columns: Edges, *, circular: bool = False) -> Tensor:
     """Return where carriers belong, (B, H, W) in [0, 1]: 1 in and beside regions that are flat but for edges.
 
     Args:
+        light: (B, C, H, W), the picture, lightly smoothed.
         rows: edges along the rows.
         columns: edges along the columns, transposed as they were found.
         circular: as in `find_edges`.
     """
-    strongest = torch.maximum(
-        window_max(rows.strongest.transpose(-1, -2), circular=circular).transpose(-1, -2),
-        window_max(columns.strongest.transpose(-1, -2), circular=circular),
-    )
-    limit = FLAT + FLAT_BY_EDGE * strongest
-    calm_x, near_x = _calm(rows, limit, circular=circular)
-    calm_y, near_y = _calm(columns, limit.transpose(-1, -2), circular=circular)
+    limit = FLAT + FLAT_BY_EDGE * torch.maximum(rows.strongest, columns.strongest.transpose(-1, -2))
+    calm_x, near_x = _calm(light, rows, limit, circular=circular)
+    calm_y, near_y = _calm(light.transpose(-1, -2), columns, limit.transpose(-1, -2), circular=circular)
     calm = torch.where(near_x | near_y.transpose(-1, -2), 0.0, calm_x * calm_y.transpose(-1, -2))[:, None]
     half = FLAT_WINDOW_PX // 2
     for axis, (reach_y, reach_x) in ((-1, (0, half)), (-2, (half, 0))):
@@ -192,21 +235,16 @@ def flatness(rows: Edges, columns: Edges, *, circular: bool = False) -> Tensor:
     return smoothstep((calm[:, 0] - low) / (high - low))
 
 
-def _calm(edges: Edges, limit: Tensor, *, circular: bool) -> tuple[Tensor, Tensor]:
+def _calm(light: Tensor, edges: Edges, limit: Tensor, *, circular: bool) -> tuple[Tensor, Tensor]:
     """Return how flat it is about each sample along one axis, and whether an edge's ramp lies there."""
-    before = behind(edges.steps, 1, 0.0, circular=circular)
-    quiet = (-(torch.maximum(edges.steps, before) / limit).square()).exp()
+    steps = differences(light, circular=circular).abs().amax(1)
+    before = behind(steps, 1, 0.0, circular=circular)
+    quiet = (-(torch.maximum(steps, before) / limit).square()).exp()
     # A sample's ramp may be centred up to two places before or one behind its own.
     near = edges.ramps | ahead(edges.ramps, 1, False, circular=circular)
     for k in (1, 2):
         near = near | behind(edges.ramps, k, False, circular=circular)
     return quiet, near
-
-
-def smoothstep(x: Tensor) -> Tensor:
-    """Rise smoothly from 0 at 0 to 1 at 1, level beyond."""
-    x = x.clamp(0, 1)
-    return x * x * (3 - 2 * x)
 
 
 @functools.lru_cache(maxsize=8)

@@ -1,27 +1,38 @@
 """Where a picture's flat regions end: edges along one axis, at positions between pixels.
 
-The picture is smoothed first: what noise, JPEG and the ringing of a sinc leave lies at the highest
-frequencies, which the binomial filter takes out. Of a step or a ramp it makes a hump of differences, whose
-top, by the parabola through the logarithms of three of them (exact for a Gaussian), is where the ramp crosses
-its middle.
+The picture is smoothed first, so that noise, JPEG and the ringing of a sinc move nothing. Of a step or a ramp
+that makes a hump of differences, whose top, by the parabola through the logarithms of three of them (exact
+for a Gaussian), is where the ramp crosses its middle.
+
+Nothing is decided by a threshold alone: between no edge and an edge lies a presence from 0 to 1, so what
+changes the picture a little changes what hangs on its edges a little.
 
 Everything is local, made from sums of neighbours, comparisons and shifts: the same content gives the same
 edges to the bit wherever it lies in the window, on any device, and compilers and exporters take it (ONNX has
-no running maximum, so nearest edges are found by doubling distances).
+no running minimum, so nearest edges are found by doubling distances).
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LEAST_JUMP = 0.2  # on [-1, 1]: 25 of 255 grey levels
-SHARE_OF_STRONGEST = 0.3  # of the strongest jump nearby, about which JPEG leaves noise
-NEARBY_PX = 6  # 1 + 2 + 3, see `window_max`
-RAMP_REACH = 4  # samples beyond a place and its neighbour that its edge is computed from
+# [1 2 1] / 4 with so many px between its taps, one after the other: together nearly a Gaussian of 2.2 px.
+LIGHTLY, FULLY = (1, 1, 2), (2,)
+# From no edge to an edge: its jump on [-1, 1] after smoothing, and as a share of the strongest jump nearby.
+# Where regions differ much, noise is no edge; roads of a map differ by less.
+JUMP = (0.03, 0.09)
+SHARE_OF_STRONGEST = (0.15, 0.4)
+NEARBY_PX = 11
+WINDOW_STEPS = (1, 2, 4, 8, 7)  # a maximum of two maxima so far apart, each: 1 + 22 samples
+# Samples beyond a place and its neighbour that its edge should have. What lies further away, and is still
+# smoothed into it, has under a tenth of the weight.
+RAMP_REACH = 4
 TINY = 1e-6
 
 
@@ -29,17 +40,15 @@ class Edges(NamedTuple):
     """Edges along the last axis. Place i lies between the samples i and i + 1.
 
     Attributes:
-        found: (B, H, W), bool.
-        ramps: (B, H, W), bool, `found` and those that the border may cut off.
+        presence: (B, H, W) in [0, 1], 0 where there is no edge.
+        ramps: (B, H, W), bool, edges and those that the border may cut off.
         middle: (B, H, W), where the ramp's middle is, in px from the middle of its place.
-        steps: (B, H, W), the largest difference of the two samples over the channels, unsmoothed.
-        strongest: (B, H, W), the highest jump within `NEARBY_PX` along the axis.
+        strongest: (B, H, W), the highest jump within `NEARBY_PX`.
     """
 
-    found: Tensor
+    presence: Tensor
     ramps: Tensor
     middle: Tensor
-    steps: Tensor
     strongest: Tensor
 
 
@@ -47,11 +56,11 @@ def find_edges(x: Tensor, *, circular: bool = False) -> Edges:
     """Find the edges along the last axis.
 
     Args:
-        x: (B, C, H, W), nominally in [-1, 1].
+        x: (B, C, H, W), nominally in [-1, 1], smoothed lightly and fully.
         circular: whether the last sample's neighbour is the first. Else an edge whose ramp the border may cut
             off is left out, for nobody knows its middle.
     """
-    steps = _differences(_smoothed(x, circular=circular), circular=circular)
+    steps = differences(x, circular=circular)
     energy = steps.square().sum(1)
     height = energy.sqrt().clamp(min=TINY)
     # How far the next differences go the same way, in the measure of `height`.
@@ -64,36 +73,41 @@ def find_edges(x: Tensor, *, circular: bool = False) -> Edges:
     total = height + after[0] + before[0]
     total = total + torch.minimum(after[1], after[0]) + torch.minimum(before[1], before[0])
     jump = total * steps.abs().amax(1) / height
-    peak = _tops(energy, along[0], circular=circular) & (jump > LEAST_JUMP)
-    strongest = window_max(torch.where(peak, jump, 0.0), circular=circular)
-    ramps = peak & (jump > SHARE_OF_STRONGEST * strongest)
-    return Edges(
-        ramps if circular else ramps & _inside(x.shape[-2], x.shape[-1], x.device),
-        ramps,
-        _top_of_parabola(before[0], height, after[0]),
-        _differences(x, circular=circular).abs().amax(1),
-        strongest,
-    )
+    jump = torch.where(_tops(energy, along[0], circular=circular), jump, 0.0)
+    strongest = window_max(jump, circular=circular)
+    presence = _rise(jump, JUMP) * _rise(jump / strongest.clamp(min=TINY), SHARE_OF_STRONGEST)
+    ramps = presence > 0
+    if not circular:
+        presence = presence * _inside(x.shape[-1], x.device)
+    return Edges(presence, ramps, _top_of_parabola(before[0], height, after[0]), strongest)
 
 
-def _smoothed(x: Tensor, *, circular: bool) -> Tensor:
-    """Smooth by [1 4 6 4 1] / 16 along the last axis and [1 2 1] / 4 across; outermost samples repeat."""
-    for axis, repeats in ((-1, 2), (-2, 1)):
-        for _ in range(repeats):
+def smooth(x: Tensor, dilations: Sequence[int], *, circular: bool = False) -> Tensor:
+    """Smooth (B, C, H, W) along both axes: `LIGHTLY`, and then `FULLY`. Outermost samples repeat."""
+    for dilation in dilations:
+        for axis, padding in ((-1, (dilation, dilation, 0, 0)), (-2, (0, 0, dilation, dilation))):
             # Sums of two, not a convolution: libraries sum those in an order that depends on the place.
-            first, last = x.narrow(axis, 0, 1), x.narrow(axis, x.shape[axis] - 1, 1)
-            size = x.shape[axis]
-            left = (
-                torch.roll(x, 1, axis) if circular else torch.cat([first, x.narrow(axis, 0, size - 1)], axis)
-            )
-            right = (
-                torch.roll(x, -1, axis) if circular else torch.cat([x.narrow(axis, 1, size - 1), last], axis)
-            )
+            if circular:
+                left, right = torch.roll(x, dilation, axis), torch.roll(x, -dilation, axis)
+            else:
+                padded, size = F.pad(x, padding, mode="replicate"), x.shape[axis]
+                left, right = padded.narrow(axis, 0, size), padded.narrow(axis, 2 * dilation, size)
             x = (left + right) * 0.25 + x * 0.5
     return x
 
 
-def _differences(x: Tensor, *, circular: bool) -> Tensor:
+def smoothstep(x: Tensor) -> Tensor:
+    """Rise smoothly from 0 at 0 to 1 at 1, level beyond."""
+    x = x.clamp(0, 1)
+    return x * x * (3 - 2 * x)
+
+
+def _rise(x: Tensor, over: tuple[float, float]) -> Tensor:
+    low, high = over
+    return smoothstep((x - low) / (high - low))
+
+
+def differences(x: Tensor, *, circular: bool) -> Tensor:
     """Return what the next sample has more, of the shape of `x`; nothing lies behind the last."""
     if circular:
         return torch.roll(x, -1, -1) - x
@@ -118,43 +132,56 @@ def _top_of_parabola(before: Tensor, height: Tensor, after: Tensor) -> Tensor:
     return ((right - left) / (2 * bend)).clamp(-1, 1)
 
 
-def _inside(height: int, width: int, device: torch.device) -> Tensor:
-    """Whether all that an edge at a place is computed from lies in the window, (height, width)."""
-    row, place = torch.arange(height, device=device), torch.arange(width, device=device)
-    along = (place >= RAMP_REACH) & (place < width - 1 - RAMP_REACH)
-    return along & ((row > 0) & (row < height - 1))[:, None]
+def _inside(width: int, device: torch.device) -> Tensor:
+    """Whether all that an edge at a place is computed from along its axis lies in the window, (width,)."""
+    place = torch.arange(width, device=device)
+    return (place >= RAMP_REACH) & (place < width - 1 - RAMP_REACH)
 
 
-def nearest(edges: Edges, doublings: int, *, circular: bool = False) -> tuple[Tensor, Tensor]:
-    """Return how far the nearest edge before and behind each sample is.
+class Anchors(NamedTuple):
+    """What lies on one side of each sample, (B, H, W) each: the nearest edge, the nearest of full presence.
+
+    Distances are in px, `2 ** doublings` where there is none. An edge within half a pixel of a sample may
+    have a small negative distance.
+    """
+
+    nearest: Tensor
+    presence: Tensor  # of the nearest
+    certain: Tensor
+
+
+def nearest(edges: Edges, doublings: int, *, circular: bool = False) -> tuple[Anchors, Anchors]:
+    """Return the edges before and behind each sample.
 
     Args:
         edges: along the last axis.
         doublings: edges further than `2 ** doublings` px away are not seen.
         circular: as in `find_edges`.
-
-    Returns:
-        Two (B, H, W) in px, `2 ** doublings` where there is none. An edge within half a pixel of a sample
-        may have a small negative distance.
     """
     far = float(2**doublings)
-    left = torch.where(edges.found, 0.5 - edges.middle, far)
-    right = torch.where(edges.found, 0.5 + edges.middle, far)
-    return _spread(behind(left, 1, far, circular=circular), right, doublings, circular=circular)
+    sides = []
+    for sign, step in ((-1, behind), (1, ahead)):
+        place = 0.5 + sign * edges.middle
+        weak = torch.where(edges.presence > 0, place, far)
+        strong = torch.where(edges.presence >= 1, place, far)
+        presence = edges.presence
+        if sign < 0:  # place i - 1 lies before sample i
+            weak, strong = (behind(part, 1, far, circular=circular) for part in (weak, strong))
+            presence = behind(presence, 1, 0.0, circular=circular)
+        for k in range(doublings):
+            # A distance is summed in the same order wherever it lies, so it is the same to the bit.
+            there = step(weak, 2**k, far, circular=circular) + 2**k
+            presence = torch.where(there < weak, step(presence, 2**k, 0.0, circular=circular), presence)
+            weak = torch.minimum(weak, there)
+            strong = torch.minimum(strong, step(strong, 2**k, far, circular=circular) + 2**k)
+        sides.append(Anchors(weak.clamp(max=far), presence, strong.clamp(max=far)))
+    return sides[0], sides[1]
 
 
 def nearest_true(x: Tensor, doublings: int, *, circular: bool = False) -> tuple[Tensor, Tensor]:
     """Return how far the nearest True lies before and behind each sample, 0 where it is one itself."""
-    start = torch.where(x, 0.0, float(2**doublings))
-    return _spread(start, start, doublings, circular=circular)
-
-
-def _spread(left: Tensor, right: Tensor, doublings: int, *, circular: bool) -> tuple[Tensor, Tensor]:
-    """Let distances grow along the last axis, to the right and to the left, from the samples that have one.
-
-    A distance is summed in the same order wherever it lies, so it is the same to the bit.
-    """
     far = float(2**doublings)
+    left = right = torch.where(x, 0.0, far)
     for k in range(doublings):
         left = torch.minimum(left, behind(left, 2**k, far, circular=circular) + 2**k)
         right = torch.minimum(right, ahead(right, 2**k, far, circular=circular) + 2**k)
@@ -178,9 +205,16 @@ def behind(x: Tensor, count: int, fill: float, *, circular: bool) -> Tensor:
 
 
 def window_max(x: Tensor, *, circular: bool) -> Tensor:
-    """Return the maximum of `x` (B, H, W), not negative, within `NEARBY_PX` samples along the last axis."""
-    left = right = x
-    for k in (1, 2, 3):  # windows of 2, 4 and 7 samples
-        left = torch.maximum(left, behind(left, k, 0.0, circular=circular))
-        right = torch.maximum(right, ahead(right, k, 0.0, circular=circular))
-    return torch.maximum(left, right)
+    """Return the maximum of `x` (B, H, W), not negative, within `NEARBY_PX` samples along both axes."""
+    for axis, padding in ((-1, (NEARBY_PX, NEARBY_PX, 0, 0)), (-2, (0, 0, NEARBY_PX, NEARBY_PX))):
+        if circular:
+            around = [torch.roll(x, k % x.shape[axis], axis) for k in range(-NEARBY_PX, NEARBY_PX + 1)]
+            x = functools.reduce(torch.maximum, around)
+            continue
+        size, window = x.shape[axis], 1
+        x = F.pad(x, padding)
+        for step in WINDOW_STEPS:
+            window += step
+            kept = size + 2 * NEARBY_PX + 1 - window
+            x = torch.maximum(x.narrow(axis, 0, kept), x.narrow(axis, step, kept))
+    return x

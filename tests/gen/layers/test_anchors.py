@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -13,17 +14,31 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy import ndimage
 from torch import Tensor
 
 from steadypix.data.pictures.transforms import resize
+from steadypix.eval.metrics.perturb_kinds import perturbed_canvas
 from steadypix.eval.shifts.fractional import sinc_shift
 from steadypix.gen.layers.anchors import LOUDNESS, REACH_PX, AnchoredTexture, noise_table
-from steadypix.gen.layers.edges import RAMP_REACH, find_edges, nearest, nearest_true
+from steadypix.gen.layers.edges import (
+    FULLY,
+    LIGHTLY,
+    NEARBY_PX,
+    RAMP_REACH,
+    Edges,
+    find_edges,
+    nearest,
+    nearest_true,
+    smooth,
+    window_max,
+)
 
 pytestmark = pytest.mark.slow
 
 SETTINGS = settings(deadline=None, max_examples=25)
 BORDER = 24  # px within which a border has its say in how flat it is
+PRESENT = 0.5
 
 
 def boxes(size: tuple[int, int], *, seed: int, count: int = 6, channels: int = 3, border: int = 0) -> Tensor:
@@ -38,11 +53,16 @@ def boxes(size: tuple[int, int], *, seed: int, count: int = 6, channels: int = 3
     return torch.from_numpy(picture)
 
 
+def edges_of(x: Tensor) -> Edges:
+    """Edges along the last axis, found as the carriers find them."""
+    return find_edges(smooth(smooth(x, LIGHTLY), FULLY))
+
+
 def place_of_edges(row: Tensor) -> list[float]:
     """Where the edges of a row (W,) lie, in samples."""
-    edges = find_edges(row[None, None, None].expand(1, 1, 3, -1))
+    edges = edges_of(row[None, None, None].expand(1, 1, 3, -1))
     places = torch.arange(len(row)) + 0.5 + edges.middle[0, 1]
-    return places[edges.found[0, 1]].tolist()
+    return places[edges.presence[0, 1] > PRESENT].tolist()
 
 
 # --- whole pixels ------------------------------------------------------------------------------------
@@ -129,7 +149,7 @@ def test_a_line_of_a_pixel_has_two_edges() -> None:
     row[14] = 1
     left, right = place_of_edges(row)
     assert left + right == pytest.approx(28, abs=1e-4)
-    assert 0.5 < right - left < 3
+    assert 0.5 < right - left < 6  # as far apart as smoothing leaves them
 
 
 @pytest.mark.parametrize(
@@ -158,12 +178,12 @@ def test_jpeg_leaves_no_edges() -> None:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=75)
     rough = torch.from_numpy(np.asarray(Image.open(file)).copy()).permute(2, 0, 1)[None] / 127.5 - 1
-    ours, theirs = find_edges(clean), find_edges(rough)
+    ours, theirs = (edges_of(x).presence > PRESENT for x in (clean, rough))
     inner = (..., slice(RAMP_REACH + 1, -RAMP_REACH - 2))
-    near = ours.found | torch.roll(ours.found, 1, -1) | torch.roll(ours.found, -1, -1)
-    strays = (theirs.found & ~near)[inner].sum()
-    assert strays <= 0.02 * ours.found.sum()
-    assert theirs.found.sum() >= 0.95 * ours.found.sum()
+    near = ours | torch.roll(ours, 1, -1) | torch.roll(ours, -1, -1)
+    strays = (theirs & ~near)[inner].sum()
+    assert strays <= 0.03 * ours.sum()
+    assert theirs.sum() >= 0.95 * ours.sum()
 
 
 @pytest.mark.parametrize("value", [-1.0, 0.3])
@@ -259,11 +279,48 @@ def test_the_nearest_is_found_as_by_looking(marks: list[bool], doublings: int) -
 def test_distances_count_from_the_edge() -> None:
     row = torch.full((40,), -1.0)
     row[14:] = 1
-    edges = find_edges(row[None, None, None].expand(1, 1, 3, -1))
-    left, right = (distance[0, 1] for distance in nearest(edges, 6))
+    edges = edges_of(row[None, None, None].expand(1, 1, 3, -1))
+    left, right = (side.nearest[0, 1] for side in nearest(edges, 6))
     assert left[14:].tolist() == pytest.approx([0.5 + k for k in range(26)], abs=1e-5)
     assert right[:14].tolist() == pytest.approx([13.5 - k for k in range(14)], abs=1e-5)
     assert (left[:14] == 64).all()
+
+
+def test_a_weak_edge_hides_no_certain_one_behind_it() -> None:
+    row = torch.full((60,), -1.0)
+    row[20:] = 0.5
+    row[29:] = 0.9  # a quarter of the strongest jump
+    edges = edges_of(row[None, None, None].expand(1, 1, 3, -1))
+    left, _ = nearest(edges, 6)
+    assert 0 < left.presence[0, 1, 45] < 1
+    assert left.nearest[0, 1, 45] == pytest.approx(45 - 28.5, abs=0.2)
+    assert left.certain[0, 1, 45] == pytest.approx(45 - 19.5, abs=0.2)
+    assert left.presence[0, 1, 25] == 1
+    assert left.nearest[0, 1, 25] == left.certain[0, 1, 25]
+
+
+@SETTINGS
+@given(
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)), seed=st.integers(0, 99), circular=st.booleans()
+)
+def test_the_highest_nearby_is_found_as_by_looking(size: tuple[int, int], seed: int, circular: bool) -> None:
+    x = np.random.default_rng(seed).random((1, *size), dtype=np.float32)
+    mode = {"mode": "wrap"} if circular else {}
+    padded = np.pad(x[0], NEARBY_PX, **mode)
+    around = np.lib.stride_tricks.sliding_window_view(padded, (2 * NEARBY_PX + 1, 2 * NEARBY_PX + 1))
+    assert (window_max(torch.from_numpy(x), circular=circular)[0].numpy() == around.max((2, 3))).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (30, 20)])
+def test_smoothing_is_a_row_of_small_binomials(size: tuple[int, int]) -> None:
+    x = torch.rand(2, 3, *size, dtype=torch.float64)
+    theirs = x.numpy()
+    for dilation in (1, 1, 2, 2):
+        taps = np.zeros(2 * dilation + 1)
+        taps[::dilation] = 0.25, 0.5, 0.25
+        for axis in (-1, -2):
+            theirs = ndimage.convolve1d(theirs, taps, axis, mode="nearest")
+    np.testing.assert_allclose(smooth(smooth(x, LIGHTLY), FULLY), theirs, atol=1e-14)
 
 
 # --- arguments and types -----------------------------------------------------------------------------
@@ -330,12 +387,29 @@ def test_few_pixels_change_at_whole_shifts_of_real_labels(
     assert all(inner < 2 for _, inner in shares.values())
 
 
+def test_noise_blur_and_jpeg_leave_most_of_the_carriers_of_real_labels(real_data: Path) -> None:
+    texture = AnchoredTexture(4)
+    window = (..., slice(79, 207), slice(79, 207))
+    inner = (..., slice(16, -16), slice(16, -16))
+    canvases = windows(real_data / "facades" / "test", 1, count=6)
+    for kind, value, least_db in (("noise", 0.04, 13), ("blur", 1.0, 12), ("jpeg", 70, 10)):
+        errors, powers = [], []
+        for canvas in canvases:
+            place = {"origin_px": 79, "window_px": 128}
+            changed = perturbed_canvas(canvas[None], kind, value, **place)
+            base, moved = texture(canvas[None][window]), texture(changed[window])
+            errors.append((moved - base)[inner].square().mean())
+            powers.append(base[inner].square().mean())
+        # Edges found by a threshold alone keep 0.5, 6 and 3.5 dB.
+        assert 10 * math.log10(sum(powers) / sum(errors)) > least_db, kind
+
+
 def test_a_photo_without_flat_regions_has_next_to_no_carriers(real_data: Path) -> None:
     aerial = windows(real_data / "maps" / "val", 0)[..., 79:207, 79:207]
     labels = windows(real_data / "facades" / "test", 1)[..., 79:207, 79:207]
     texture = AnchoredTexture(4)
     power = [texture(x).square().mean().item() for x in (aerial, labels)]
-    assert power[0] < 0.2 * power[1]
+    assert power[0] < 0.4 * power[1]
 
 
 def test_they_cost_little_beside_a_generator() -> None:
