@@ -133,6 +133,28 @@ def test_explicit_generator_decides_the_window() -> None:
     assert random_window(8, 8, flip=False, rng=np.random.default_rng(0)) == (0, 0, False)
 
 
+def test_lighting_changes_the_input_alone_and_nothing_that_is_drawn_before(pair_folder: Path) -> None:
+    options = {"load_size": 40, "crop_size": 32, "shift_px": 3}
+    plain = PairedImages(pair_folder, **options)
+    lit = PairedImages(pair_folder, lighting=0.2, **options)
+    factors = []
+    for index in range(len(plain)):
+        ours, theirs = lit[index], plain[index]
+        assert torch.equal(ours["target"], theirs["target"])
+        assert torch.equal(ours["shift"], theirs["shift"])
+        assert not torch.equal(ours["input"], theirs["input"])
+        assert ours["input"].abs().max() <= 1
+        # One line through all values that are not clipped, the same for both windows.
+        both = [torch.cat([sample["input"], sample["moved"]]).flatten() for sample in (ours, theirs)]
+        inside = both[0].abs() < 1
+        slope, offset = np.polyfit(both[1][inside], both[0][inside], 1)
+        np.testing.assert_allclose(both[0][inside], slope * both[1][inside] + offset, atol=1e-5)
+        assert 0.6 <= slope <= 1
+        factors.append(slope)
+        assert torch.equal(lit[index]["input"], ours["input"])
+    assert len(set(factors)) == len(factors)
+
+
 def test_pixels_round_trip() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     tensor = to_tensor(pixels)
