@@ -19,7 +19,7 @@ FREE_KEYS |= {"train.epochs"}
 SHARING_KEYS = {"batch_size", "train.accumulate"}
 # What a run from before an option has, whose file does not name it.
 BEFORE = {"generator.texture": "none", "generator.texture_channels": 4, "generator.texture_octaves": 2}
-BEFORE |= {"generator.head": 0}
+BEFORE |= {"generator.head": 0, "data.lighting": 0.0, "loss.jitter_px": 0, "loss.r1": 0.0}
 
 
 def contradiction(ours: Mapping[str, Any], theirs: Mapping[str, Any], *, sharing: bool) -> str | None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from steadypix import CheckpointError, ResnetGenerator, UNetGenerator, load_weights
 from steadypix import save_generator as save
 from steadypix.configs.resume import contradiction
-from steadypix.configs.schema import GeneratorConfig
+from steadypix.configs.schema import DataConfig, GeneratorConfig, LossConfig
 from steadypix.gen.networks.detail import TEXTURES
 from steadypix.gen.networks.levels import SAMPLINGS
 from steadypix.gen.weights.generators import load_generator
@@ -202,9 +202,12 @@ def test_another_architecture_is_still_refused(tmp_path: Path) -> None:
 def test_a_run_from_before_them_is_gone_on_with() -> None:
     import dataclasses
 
-    ours = {"generator": dataclasses.asdict(GeneratorConfig()), "seed": 0}
-    old = {key: value for key, value in ours["generator"].items() if not key.startswith(("texture", "head"))}
-    theirs = {"generator": old, "seed": 0}
+    parts = {"generator": GeneratorConfig, "data": DataConfig, "loss": LossConfig}
+    ours = {name: dataclasses.asdict(kind()) for name, kind in parts.items()}
+    new = {"texture", "texture_channels", "texture_octaves", "head", "lighting", "jitter_px", "r1"}
+    theirs = {
+        name: {key: value for key, value in part.items() if key not in new} for name, part in ours.items()
+    }
     assert contradiction(ours, theirs, sharing=True) is None
     ours["generator"]["texture"] = "anchored"
     assert (
