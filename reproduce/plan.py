@@ -89,7 +89,7 @@ STUDIES = {
         quality="ssim,lpips,checkerboard",
         moves=("--protocol", "crop,subpixel", "--shifts", "0..7,1/4,1/2", "--pan", "1/2,1"),
         page="steady-runs",
-        shown=("baseline_published-0", "late_both_published-0", "late_both_batch_published-0"),
+        shown=("baseline_published-0", "late_head_published-0", "late_both_batch_published-0"),
         discriminator="_published",
     ),
     "maps": Study(
@@ -116,6 +116,8 @@ STUDIES = {
                 "bin5_published-0",
                 "baseline_published-0",
                 "late_both_batch_published-0",
+                "late_both_renorm_published-0",
+                "late_both_published-0",
             ),
         ),
     ),
