@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from steadypix.errors import InputError
 from steadypix.eval.metrics.decibels import Array
 
-ATTACHED = ("blur_before", "blur_after", "wrap")  # what gen.retrofit hangs on a module
+ATTACHED = ("blur_before", "blur_after", "blur_calls", "wrap")  # what gen.retrofit hangs on a module
 
 
 def layer_names(module: nn.Module, x: Tensor, *, depth: int = 2) -> list[str]:

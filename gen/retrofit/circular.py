@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from steadypix.gen.layers.gated_pool import GatedPool2d
 from steadypix.gen.layers.resample import BlurPool2d, BlurUpsample2d
-from steadypix.gen.retrofit.antialias import CeilPool
+from steadypix.gen.retrofit.blurs import CeilPool
 
 POOLS = (nn.MaxPool2d, nn.AvgPool2d, GatedPool2d)
 

@@ -12,7 +12,7 @@ from typing import Any
 from torch import fx, nn
 
 from steadypix.gen.layers.gated_pool import GatedPool2d
-from steadypix.gen.retrofit.antialias import FUNCTIONAL_POOLS, subsamples
+from steadypix.gen.retrofit.flow import FUNCTIONAL_POOLS, subsamples
 
 LAYERS = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, GatedPool2d)
 
