@@ -25,9 +25,10 @@ def save_flicker(
     shifts: Sequence[str],
     heading: str = "shift",
     fps: float = 6.0,
+    columns: int = 4,
     max_bytes: int = 1_000_000,
 ) -> None:
-    """Write an endless WebP animation of the shifts, the models side by side, four in a row.
+    """Write an endless WebP animation of the shifts, the models side by side, `columns` in a row.
 
     In a still picture stability cannot be seen; here an unstable output shimmers. Every frame is labelled
     with `heading` and one of `shifts`. The file is lossless if it stays below `max_bytes`, else as good as it
@@ -42,7 +43,7 @@ def save_flicker(
     for index, shift in enumerate(shifts):
         part = (index / len(shifts), (index + 1) / len(shifts))
         pictures = [pixels[index] for pixels in outputs]
-        frames.append(_frame(strips, pictures, factor, f"{heading} {shift}", part))
+        frames.append(_frame(strips, pictures, factor, f"{heading} {shift}", part, min(columns, len(strips))))
     # Lossless first: lossy coding lets a picture that stands still move by a few levels.
     attempts: list[dict[str, Any]] = [{"quality": quality} for quality in (95, 90, 80, 70)]
     if sum(pixels[..., 0].size for pixels in outputs) <= max_bytes:  # at best about a byte a pixel
@@ -58,11 +59,16 @@ def save_flicker(
 
 
 def _frame(
-    strips: Sequence[Strip], pictures: Sequence[Pixels], factor: int, title: str, part: tuple[float, float]
+    strips: Sequence[Strip],
+    pictures: Sequence[Pixels],
+    factor: int,
+    title: str,
+    part: tuple[float, float],
+    columns: int,
 ) -> Image.Image:
     """Return one frame of the animation: its title and its part of the cycle, 0 to 1, then the models."""
     tall, wide = (side * factor for side in pictures[0].shape[:2])
-    columns, cell = min(4, len(strips)), max(wide, 128)
+    cell = max(wide, 128)
     rows = math.ceil(len(strips) / columns)
     frame = blank(columns * (cell + 12) + 12, 36 + rows * (tall + 60))
     pen = ImageDraw.Draw(frame)

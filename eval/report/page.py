@@ -24,7 +24,7 @@ class Section:
     text: Sequence[str] = ()  # paragraphs
     columns: Sequence[str] = ()  # headings of a table; none, no table
     rows: Sequence[Sequence[str]] = ()  # cells, one for each column; the first names the row
-    pictures: Sequence[tuple[Path, str]] = ()  # PNG file, what it shows
+    pictures: Sequence[tuple[Path, str]] = ()  # PNG or WebP file, what it shows
 
 
 def templates(folder: Path = TEMPLATES, *, markup: bool = True) -> Environment:
@@ -80,4 +80,4 @@ def percent(figure: Mapping[str, Any]) -> str:
 
 
 def _data_uri(file: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode("ascii")
+    return f"data:image/{file.suffix[1:]};base64," + base64.b64encode(file.read_bytes()).decode("ascii")

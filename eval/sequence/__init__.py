@@ -1,0 +1,1 @@
+"""Flicker of sequences that anyone made: frames in folders, videos."""
