@@ -119,6 +119,8 @@ def set_the_stage(
     pairs, data = open_data(models, **options)
     say_assumptions(data)
     asked = leave_out(asked, inputs=data["input_channels"], outputs=data["output_channels"])
+    generators = {} if args.export_inputs else {str(model.path): model.module for model in models}
+    suited = {name: MEASURES[name].suit(own, generators) for name, own in asked.measures.items()}
     offsets = offsets_along(asked.shifts, args.axis)
     size = {"canvas_px": pairs.load_size, "window_px": pairs.crop_size}
     rules = [make_protocol(name, **size) for name in asked.protocols if name in PROTOCOLS]
@@ -126,7 +128,7 @@ def set_the_stage(
         for offset in takes(rule, offsets):
             rule.check(offset, 0)
     plan = Plan(
-        asked={name: MEASURES[name].prepare(own, device) for name, own in asked.measures.items()},
+        asked={name: MEASURES[name].prepare(own, device) for name, own in suited.items()},
         offsets=offsets,
         map_offsets=[(dx, dy) for dy in asked.shifts for dx in asked.shifts] if args.map else (),
         margins_px=DEFAULT_MARGINS_PX if asked.margins_px is None else asked.margins_px,

@@ -45,6 +45,7 @@ class Measurement:
             if base is not None and base.shape[1] != target.shape[1]:
                 raise InputError(f"gives {base.shape[1]} channels, but the targets have {target.shape[1]}")
             for name in stage.names:
+                self.measures[name].look_into(self.model.module, source, index, batch_size=batch_size)
                 self.measures[name].add(base, outputs, stage.base(target), index)
 
     def take(self) -> dict[str, Any]:

@@ -6,6 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from steadypix.errors import InputError
+from steadypix.eval.large.causes import CauseScores
+from steadypix.eval.large.context import ContextScores
+from steadypix.eval.large.locality import LocalityScores
+from steadypix.eval.large.seam import SeamScores
 from steadypix.eval.metrics import quality
 from steadypix.eval.metrics.eqt import EqtScores
 from steadypix.eval.metrics.eqt_frac import EqtFracScores
@@ -30,9 +34,13 @@ _ALL: tuple[type[Measure], ...] = (
     CropScores,
     RollScores,
     SubpixelScores,
+    ContextScores,
+    CauseScores,
     EqtScores,
     EqtFracScores,
     PanScores,
+    LocalityScores,
+    SeamScores,
 )
 MEASURES: dict[str, type[Measure]] = {measure.name: measure for measure in _ALL}
 

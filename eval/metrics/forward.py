@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -43,15 +42,15 @@ def one_by_one(canvases: Tensor | Iterable[Tensor], network: nn.Module) -> Itera
 def run_windows(generator: nn.Module, windows: Iterable[Tensor], *, batch_size: int) -> Iterator[Tensor]:
     """Yield a network's output for each of many (1, C, H, W) windows, a batch at a time.
 
-    Windows are taken as they are needed, so memory holds one batch however many there are.
+    Windows are taken as they are needed, so memory holds one batch however many there are. A window of
+    another size than the one before it begins a batch of its own.
 
     Raises:
         InputError: if an output is not finite, or its height and width are not the input's.
     """
     import torch
 
-    windows = iter(windows)
-    while chunk := list(itertools.islice(windows, batch_size)):
+    for chunk in _batches(windows, batch_size):
         batch = torch.cat(chunk)
         with torch.inference_mode():
             output = generator(batch)
@@ -63,3 +62,18 @@ def run_windows(generator: nn.Module, windows: Iterable[Tensor], *, batch_size: 
         if not torch.isfinite(output).all():
             raise InputError("the network's output is not finite (NaN or infinity)")
         yield from output.float().split(1)
+
+
+def _batches(windows: Iterable[Tensor], batch_size: int) -> Iterator[list[Tensor]]:
+    """Yield lists of windows of one size, `batch_size` at most."""
+    chunk: list[Tensor] = []
+    for window in windows:
+        if chunk and window.shape != chunk[0].shape:
+            yield chunk
+            chunk = []
+        chunk.append(window)
+        if len(chunk) == batch_size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

@@ -118,6 +118,17 @@ class Measure(ABC):
         return settings, ""
 
     @classmethod
+    def suit(cls, settings: Any, generators: Mapping[str, nn.Module]) -> Any:
+        """Return the settings for these generators, by the name of their file.
+
+        There are none where only inputs are exported.
+
+        Raises:
+            InputError: naming a generator that cannot be measured so.
+        """
+        return settings
+
+    @classmethod
     def prepare(cls, settings: Any, device: str) -> Any:
         """Return the settings with what has to be loaded once for all generators."""
         return settings
@@ -150,6 +161,16 @@ class Measure(ABC):
     def labels(self, index: int) -> Sequence[Label]:
         """Return what each of `windows` shows."""
         return ()
+
+    def look_into(self, network: nn.Module, canvas: Tensor, index: int, *, batch_size: int) -> None:
+        """Run the network in other ways than on `windows`, where outputs alone do not tell enough.
+
+        Args:
+            network: the generator in eval mode, which must be left as it is.
+            canvas: of picture `index`, (1, C, S, S); `add` follows.
+            index: number of the picture.
+            batch_size: windows in one forward pass.
+        """
 
     @abstractmethod
     def add(self, base: Tensor | None, outputs: Iterator[Tensor], target: Tensor | None, index: int) -> None:
@@ -193,6 +214,11 @@ class Measure(ABC):
     def about(cls, settings: Any, conditions: Conditions) -> dict[str, Any]:
         """Return what results.json says of the measure as a whole."""
         return {}
+
+    @classmethod
+    def was_measured(cls, results: Mapping[str, Any]) -> bool:
+        """Whether results hold what `about` says of it, and an entry of every generator, under its name."""
+        return cls.name in results and all(cls.name in model for model in results["models"])
 
     @classmethod
     def columns(cls, results: Mapping[str, Any]) -> list[Column]:
@@ -246,6 +272,7 @@ def measure_alone(
             first = [Crop(canvas.shape[-1], window_px).base(canvas)] if scores.needs_base else []
             windows = itertools.chain(first, scores.windows(canvas, index))
             outputs = run_windows(generator, windows, batch_size=batch_size)
+            scores.look_into(generator, canvas, index, batch_size=batch_size)
             scores.add(next(outputs) if first else None, outputs, None, index)
     if scores is None:
         raise InputError("there are no pictures to measure")

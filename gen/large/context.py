@@ -1,0 +1,109 @@
+"""Context: a network sees some px more than what is kept of its output.
+
+At the border of a picture a network sees padding where it expects content, so its output there changes with
+every shift. With context that border lies outside of what is kept. Where a picture has no surroundings they
+are mirrored from it, about the middle of its outermost px.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from steadypix.gen.large.strips import Strips
+from steadypix.gen.networks.resnet import N_DOWNS, ResnetGenerator
+from steadypix.gen.networks.unet import UNetGenerator
+
+Map = TypeVar("Map", Tensor, Strips)
+
+
+def sides(size_px: int, context_px: int, multiple: int = 1) -> tuple[int, int]:
+    """Return how much context stands before and after `size_px`: the least that makes up a multiple.
+
+    A network that takes multiples alone would complete the rest at the right and bottom by mirroring what it
+    is given, at the same cost. As context it is on both sides, and real where there is something real.
+
+    Args:
+        size_px: of what is kept.
+        context_px: the least on each side; 0 leaves all as it is.
+        multiple: of which the sum has to be one.
+
+    >>> sides(128, 16, 32), sides(256, 16, 32), sides(256, 16, 256)
+    ((16, 16), (16, 16), (128, 128))
+    >>> sides(100, 16, 32)
+    (30, 30)
+    """
+    if not context_px:
+        return 0, 0
+    extra = -(-(size_px + 2 * context_px) // multiple) * multiple - size_px
+    return extra // 2, extra - extra // 2
+
+
+def size_multiple(network: nn.Module) -> int:
+    """Return the multiple to which a network completes the sides of its input; 1 where that is not known."""
+    if isinstance(network, UNetGenerator):
+        return 2**network.num_downs
+    return 2**N_DOWNS if isinstance(network, ResnetGenerator) else 1
+
+
+def mirrored(x: Map, rows: tuple[int, int], columns: tuple[int, int]) -> Map:
+    """Return a picture with mirrored surroundings, however small it is.
+
+    Args:
+        x: (B, C, H, W).
+        rows: px added above and below.
+        columns: px added at the left and right.
+
+    Returns:
+        (B, C, H + sum(rows), W + sum(columns)).
+    """
+    made: Any = x
+    for axis, (before, after) in enumerate((rows, columns)):
+        size = x.shape[2 + axis]
+        # One step mirrors all but the edge itself, and ends at a px that is again one to mirror at.
+        reach, mode = (size - 1, "reflect") if size > 1 else (max(before, after), "replicate")
+        while before or after:
+            first, second = min(before, reach), min(after, reach)
+            made = F.pad(made, (first, second, 0, 0) if axis else (0, 0, first, second), mode=mode)
+            before, after = before - first, after - second
+    return cast(Map, made)
+
+
+def with_context(x: Map, context_px: int, run: Callable[[Map], Map], *, multiple: int = 1) -> Map:
+    """Run something on a picture with mirrored surroundings, and cut those off what it gives.
+
+    Args:
+        x: (B, C, H, W) in [-1, 1].
+        context_px: the least on each side.
+        run: maps (B, C, h, w) to (B, C', h, w).
+        multiple: sides that `run` is given are multiples of it, see `sides`.
+
+    Returns:
+        (B, C', H, W).
+    """
+    height, width = x.shape[-2:]
+    rows, columns = sides(height, context_px, multiple), sides(width, context_px, multiple)
+    y = run(mirrored(x, rows, columns))
+    return y[..., rows[0] : rows[0] + height, columns[0] : columns[0] + width]
+
+
+class WithContext(nn.Module):
+    """A network that is given mirrored surroundings of its input: (B, C, H, W) -> (B, C', H, W).
+
+    Args:
+        network: takes pictures of any size, or completes them itself.
+        context_px: the least on each side.
+    """
+
+    def __init__(self, network: nn.Module, context_px: int) -> None:
+        super().__init__()
+        self.network = network
+        self.context_px = context_px
+        self.config: Any = getattr(network, "config", {})
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the network on `x` with its surroundings."""
+        return with_context(x, self.context_px, self.network, multiple=size_multiple(self.network))
