@@ -7,7 +7,7 @@ Nothing heavy is imported until work starts, so `--help` is instant.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from steadypix.checkpoints.setup import (
 from steadypix.checkpoints.stop import StopRequest
 from steadypix.command import command, version
 from steadypix.configs.load import build_parser, parse
+from steadypix.configs.resume import check_allowed
 from steadypix.configs.schema import RunConfig
 from steadypix.progress import progress_interval_s
 
@@ -48,15 +49,30 @@ def main(argv: Sequence[str]) -> int:
         metavar="FILE",
         help="start from a generator's weights: ours, a released one's name, latest_net_G.pth",
     )
+    parser.add_argument(
+        "--allow-change",
+        nargs="+",
+        default=[],
+        metavar="KEY",
+        help="go on with other values of these options, such as train.learning_rate",
+    )
     parser.add_argument("--version", action="version", version=f"steadypix {version()}")
     config, rest = parse(parser, argv)
     name = Path(str(rest.config[0])).stem if rest.config else "run"
     resumed = rest.resume if rest.resume not in ("auto", "never") else None
     out = Path(rest.out or resumed or f"checkpoints/{name}-{config.generator.sampling}")
-    return train(config, out, resume=rest.resume, init=rest.init)
+    check_allowed(rest.allow_change)
+    return train(config, out, resume=rest.resume, init=rest.init, allow_change=rest.allow_change)
 
 
-def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | None = None) -> int:
+def train(
+    config: RunConfig,
+    out: Path,
+    *,
+    resume: str = "auto",
+    init: str | None = None,
+    allow_change: Collection[str] = (),
+) -> int:
     """Train until the last epoch, or until stopped.
 
     Args:
@@ -65,6 +81,8 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
         resume: `auto` goes on from `out` if it holds a run, `never` refuses to; a folder names a run to
             branch off from, until `out` has a state of its own.
         init: a generator whose weights to start from, whatever its sampling.
+        allow_change: options that may differ from those of the run that goes on, see
+            `steadypix.configs.resume.CHANGEABLE_KEYS`.
 
     Returns:
         0.
@@ -85,7 +103,7 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
 
     # ---- set up -------------------------------------------------------------------------------------
     start_from = find_state(out, resume)
-    accelerator = make_accelerator(config)
+    accelerator = make_accelerator(config, out)
     device, settings = accelerator.device, config.train
     keep_freed_memory()
     torch.backends.cudnn.benchmark = device.type == "cuda"  # every window has the same size
@@ -99,7 +117,10 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
     progress = Progress(plateau=Plateau(patience=settings.patience))
     run = Run(config, out, networks, optimizers, accelerator, an_epoch, fingerprint(pairs), step.settle)
     if start_from:
-        progress = restore(start_from, run.facts, networks, optimizers)
+        progress, run.changes = restore(start_from, run.facts, networks, optimizers, allow_change)
+        for change in run.changes:
+            if change.get("seen") == progress.seen:
+                run.say(f"{out}: {change['key']} changes from {change['from']} to {change['to']}")
         progress.plateau.patience = settings.patience
     if progress.epoch >= settings.epochs:
         run.say(f"{out}: already trained for {progress.epoch} epochs")
@@ -170,6 +191,7 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", init: str | Non
                     f"{out}: saved in epoch {progress.epoch + 1} of {settings.epochs}, after {progress.seen} "
                     "samples; the same command goes on"
                 )
+                accelerator.end_training()  # trackers write what they hold
                 stop.leave()
             progress.end_epoch()
             run.end_epoch(progress, validation)

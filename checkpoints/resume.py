@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steadypix.checkpoints.run_directory import STATE_FILE
-from steadypix.configs.resume import contradiction
+from steadypix.configs.resume import changes, contradiction
 from steadypix.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,14 +39,20 @@ def restore(
     facts: Mapping[str, Any],
     networks: Mapping[str, nn.Module],
     optimizers: Mapping[str, torch.optim.Optimizer],
-) -> Progress:
-    """Put a run's state back; return how far it is.
+    allowed: Collection[str] = (),
+) -> tuple[Progress, list[dict[str, Any]]]:
+    """Put a run's state back.
 
     Args:
         path: the state's file.
         facts: of this command, as they stand in the state: `config`, `a_step` (samples), `processes`, `data`.
         networks: by name, not wrapped for several processes.
         optimizers: by name.
+        allowed: options that may differ from the run's, of `steadypix.configs.resume.CHANGEABLE_KEYS`.
+
+    Returns:
+        How far the run is; and what of `allowed` changed, now (the last entries, with `seen` of now) and
+        earlier in the run: `key`, `from`, `to`, and after how many samples (`seen`).
 
     Raises:
         InputError: naming the first key in which the run's configuration differs, or the data.
@@ -63,7 +69,7 @@ def restore(
         raise CheckpointError(f"{path}: is no training state of train_pix2pix")
     # On another number of processes a step may take another number of samples.
     sharing = theirs.get("processes") == facts["processes"] and theirs.get("a_step") != facts["a_step"]
-    differs = contradiction(facts["config"], theirs["config"], sharing=sharing)
+    differs = contradiction(facts["config"], theirs["config"], sharing=sharing, allowed=allowed)
     if differs:
         raise InputError(f"{differs} (the run: {run}); expected the same, or another --out")
     if theirs.get("data") != facts["data"]:
@@ -80,4 +86,8 @@ def restore(
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"{path}: the run cannot go on from it ({reason})") from None
-    return progress
+    earlier = theirs.get("changes", [])
+    if not isinstance(earlier, list) or not all(isinstance(entry, dict) for entry in earlier):
+        raise CheckpointError(f"{path}: the run cannot go on from it (changes)")
+    now = changes(facts["config"], theirs["config"], allowed)
+    return progress, [*earlier, *({**change, "seen": progress.seen} for change in now)]

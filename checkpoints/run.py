@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from steadypix.checkpoints.run_directory import RunDirectory
 from steadypix.command import version
 from steadypix.configs.load import to_yaml
+from steadypix.configs.resume import flatten
 from steadypix.configs.schema import RunConfig
 
 if TYPE_CHECKING:
@@ -55,8 +56,12 @@ class Run:
             "data": data,
         }
         self.directory = RunDirectory(out, config=self.facts["config"], tensorboard=config.train.tensorboard)
+        self.changes: list[dict[str, Any]] = []  # options that changed when the run was gone on with
         self._sums: dict[str, Tensor] = {}
         self._steps = 0
+        self._factor = 1.0
+        self._logged_in = -1  # the epoch that the last line of losses belongs to
+        self._shown_losses: dict[str, str] = {}
         self._since = self._saved_at = time.monotonic()
         self._validated: dict[str, Any] = {}
         self._unreadable: set[str] = set()
@@ -84,6 +89,8 @@ class Run:
     def begin(self, progress: Progress) -> None:
         """Make the directory and say what is going to happen."""
         self.directory.begin(config_yaml=to_yaml(self.config), seen=progress.seen)
+        if self.config.train.tracker:
+            start_tracker(self.accelerator, self.config, self.directory.path)
         weights = sum(p.numel() for p in self.networks["generator"].parameters())
         where = f"from sample {progress.seen}" if progress.seen else "from scratch"
         shape = self.config.generator
@@ -110,20 +117,32 @@ class Run:
         for key, loss in losses.items():
             self._sums[key] = self._sums.get(key, 0) + loss
         self._steps += 1
+        self._factor = factor
         if (progress.seen // self.a_step) % self.config.train.log_every_steps:
             return
+        self._log_means(progress, progress.epoch)
+        bar.set_postfix(self.shown_figures(), refresh=False)
+
+    def shown_figures(self) -> dict[str, str]:
+        """Return what the progress bar shows: losses, and the last validation's dB beside its TV."""
+        stability_db = self._validated.get("val_stability_db")
+        if stability_db is None:
+            return self._shown_losses
+        return {**self._shown_losses, "dB": f"{stability_db:.1f}", "TV": f"{self._validated['val_tv']:.3f}"}
+
+    def _log_means(self, progress: Progress, epoch: int) -> None:
+        """Write the means of the steps since the last line."""
         self.settle()
         means = {key: value.item() / self._steps for key, value in self._sums.items()}
         now = time.monotonic()
         row = {
             **means,
-            "learning_rate": self.config.train.learning_rate * factor,
+            "learning_rate": self.config.train.learning_rate * self._factor,
             "images_per_s": round(self._steps * self.a_step / max(now - self._since, 1e-9), 2),
         }
         self._write_row("train", progress, row)
-        shown = {key.removeprefix("loss_"): f"{v:.3f}" for key, v in means.items()}
-        bar.set_postfix(shown, refresh=False)
-        self._sums, self._steps, self._since = {}, 0, now
+        self._shown_losses = {key.removeprefix("loss_"): f"{v:.3f}" for key, v in means.items()}
+        self._sums, self._steps, self._since, self._logged_in = {}, 0, now, epoch
 
     def end_epoch(self, progress: Progress, validation: Pairs | None) -> None:
         """Validate, draw samples and save, each when its epoch has come."""
@@ -133,11 +152,12 @@ class Run:
         settings, epoch = self.config.train, progress.epoch
         last = epoch == settings.epochs
         if self.accelerator.is_main_process:
+            if self._steps and self._logged_in < epoch - 1:  # an epoch of few steps has a line, too
+                self._log_means(progress, epoch - 1)
             if validation is not None and due(epoch, settings.val_every, last):
                 self._validated.update(validate(self.shown, validation, limit=settings.val_limit))
                 self._write_row("val", progress, self._validated)
-                figures = ", ".join(f"{k} {v:.4g}" for k, v in self._validated.items() if v is not None)
-                self.say(f"epoch {epoch}: {figures}")
+                self.say(f"epoch {epoch}: {in_words(self._validated)}")
                 progress.plateau.update(self._validated["val_l1"])
                 self._keep_best(progress)
             if validation is not None and due(epoch, settings.sample_every, last):
@@ -167,6 +187,8 @@ class Run:
         if self.accelerator.is_main_process:
             self._save_generator(GENERATOR_FILE, progress)
             metadata = {**self.facts, "progress": progress.to_json()}
+            if self.changes:
+                metadata["changes"] = self.changes
             self.directory.save_state(pack_state(self.networks, self.optimizers), metadata)
         self._saved_at = time.monotonic()
 
@@ -206,13 +228,36 @@ class Run:
             "averaged": "ema" in self.networks,
             "validation": self._validated,
         }
+        if self.changes:
+            provenance["changes"] = self.changes
         self.directory.save_generator(name, self.shown, provenance=provenance)
 
     def _write_row(self, kind: str, progress: Progress, values: dict[str, Any]) -> None:
         epoch = progress.epoch + progress.place / self.an_epoch
         self.directory.write_row(kind, seen=progress.seen, epoch=epoch, values=values)
+        if self.config.train.tracker:
+            figures = {f"{kind}/{k.removeprefix('val_')}": v for k, v in values.items() if v is not None}
+            self.accelerator.log(figures, step=progress.seen)
 
 
 def due(epoch: int, every: int, last: bool) -> bool:
     """Whether something done `every` epochs (0: never) is done now; always at the end."""
     return every > 0 and (last or epoch % every == 0)
+
+
+def in_words(validated: Mapping[str, float | None]) -> str:
+    """Return a validation's figures as a line; stability stands beside TV, for soft pictures are stable."""
+    line = f"L1 {validated['val_l1']:.4f}"
+    if validated["val_stability_db"] is not None:
+        line += f", stability {validated['val_stability_db']:.2f} dB"
+    return f"{line} at TV {validated['val_tv']:.4f} (targets {validated['val_target_tv']:.4f})"
+
+
+def start_tracker(accelerator: Accelerator, config: RunConfig, out: Path) -> None:
+    """Start the tracker that `make_accelerator` has set up, with the configuration as hyperparameters."""
+    values = {
+        key: value if isinstance(value, bool | int | float | str) else str(value).lower()
+        for key, value in flatten(dataclasses.asdict(config)).items()
+    }
+    options = {"wandb": {"name": out.name, "dir": str(out)}, "mlflow": {"run_name": out.name}}
+    accelerator.init_trackers("steadypix", config=values, init_kwargs=options)

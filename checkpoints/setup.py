@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import sys
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from steadypix.command import why_not
 from steadypix.configs.schema import DiscriminatorConfig, RunConfig
 from steadypix.errors import InputError
 
@@ -21,17 +24,34 @@ if TYPE_CHECKING:
     from steadypix.gen.training.step import Pix2PixStep
 
 
-def make_accelerator(config: RunConfig) -> Accelerator:
-    """Build the accelerator for `config.device`, which must exist."""
+def make_accelerator(config: RunConfig, out: Path | None = None) -> Accelerator:
+    """Build the accelerator for `config.device`, which must exist, and for the tracker, if there is one.
+
+    Args:
+        config: the whole run.
+        out: where a tracker may write, in a folder `tracker`.
+
+    Raises:
+        InputError: if the device is not there, or the tracker's package.
+    """
     import torch
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs
 
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(config.device, True):
-        raise InputError(f"device: {config.device} is not available here; expected auto or cpu")
+        raise InputError(
+            f"device: {config.device} is not available here ({why_not(config.device)}); expected auto or cpu"
+        )
+    tracker = config.train.tracker
+    if tracker and importlib.util.find_spec(tracker) is None:
+        raise InputError(
+            f"train.tracker {tracker}: its package is not installed; expected: pip install {tracker}"
+        )
     return Accelerator(
         cpu=config.device == "cpu",
+        log_with=tracker,
+        project_dir=str(out / "tracker") if tracker and out else None,
         # Buffers are the same everywhere: blur taps are constants, statistics are synchronised.
         kwargs_handlers=[
             DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)

@@ -12,6 +12,8 @@ from typing import Any, NoReturn, get_type_hints
 import jsonargparse
 import yaml
 
+from steadypix.command import did_you_mean, first_option
+from steadypix.configs import peers
 from steadypix.configs.schema import RunConfig
 from steadypix.errors import InputError
 
@@ -34,7 +36,17 @@ class _Parser(jsonargparse.ArgumentParser):
     """Reports a usage error as one line, without the usage block."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise InputError(_shorten(message)) from None
+        raise InputError(_shorten(message) + self._hint(message)) from None
+
+    def _hint(self, message: str) -> str:
+        """Say what an unknown option may have meant: one of pytorch-CycleGAN-and-pix2pix, or a slip."""
+        unknown = first_option(message)
+        if unknown is None:
+            return ""
+        theirs = peers.answer(unknown)
+        if theirs:
+            return f"; {unknown} of pytorch-CycleGAN-and-pix2pix is here: {theirs}"
+        return did_you_mean(unknown, self._option_string_actions) + " (see --help)"
 
 
 def packaged() -> list[str]:

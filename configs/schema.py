@@ -216,6 +216,8 @@ class TrainConfig:
     """keep the generator that validates best so far as generator-best.safetensors"""
     tensorboard: bool = False
     """write metrics for TensorBoard, too (pip install 'steadypix[tensorboard]')"""
+    tracker: Literal["tensorboard", "wandb", "mlflow"] | None = None
+    """send metrics and configuration to a tracker, by its own package; none: metrics.jsonl alone"""
 
     def __post_init__(self) -> None:
         at_least_1 = ("epochs", "step_epochs", "accumulate", "log_every_steps", "save_every", "val_limit")

@@ -100,7 +100,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage block and leaving."""
-        raise InputError(f"{message} (see --help)")
+        unknown = first_option(message)
+        hint = did_you_mean(unknown, _options(self)) if unknown else ""
+        raise InputError(f"{message}{hint} (see --help)")
 
     def parse(self, argv: Sequence[str], *, signed: Sequence[str] = ()) -> argparse.Namespace:
         """Parse `argv`; the options in `signed` take values such as `-4..4`, which look like options."""
@@ -109,6 +111,46 @@ class Parser(argparse.ArgumentParser):
             if words[place - 1] in signed:
                 words[place - 1 : place + 1] = [f"{words[place - 1]}={words[place]}"]
         return self.parse_args(words)
+
+
+def first_option(message: str) -> str | None:
+    """Return the first option in argparse's message about unknown arguments; None for another message."""
+    start, _, words = message.partition("unrecognized arguments: ")
+    if start or not words:
+        return None
+    options = (word.partition("=")[0] for word in words.split() if word.startswith("--"))
+    return next(options, None)
+
+
+def did_you_mean(option: str, known: Collection[str]) -> str:
+    """Return `; did you mean --shifts?` for an option close to a known one, else nothing.
+
+    Args:
+        option: what was typed, such as `--shfits`.
+        known: options there are. Of dotted ones (`--train.epochs`) the last part is compared as well.
+    """
+    import difflib
+
+    def plain(text: str) -> str:
+        return text.lstrip("-").replace("_", "-").lower()
+
+    names = {plain(name): name for name in sorted(known, reverse=True) if name.startswith("--")}
+    parts = {plain(name.rpartition(".")[2]): name for name in sorted(known, reverse=True) if "." in name}
+    for words in (names, parts):
+        close = difflib.get_close_matches(plain(option), words, n=1, cutoff=0.7)
+        if close:
+            return f"; did you mean {words[close[0]]}?"
+    return ""
+
+
+def _options(parser: argparse.ArgumentParser) -> set[str]:
+    """Return the options of a parser and of its subcommands."""
+    options = set(parser._option_string_actions)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                options |= _options(inner)
+    return options
 
 
 def add_common_options(
@@ -173,5 +215,27 @@ def pick_device(name: str) -> str:
         return next(device for device, usable in there.items() if usable)
     if not there[name]:
         usable = ", ".join(device for device, here in there.items() if here)
-        raise InputError(f"--device {name}: is not available here; expected auto or one of {usable}")
+        raise InputError(
+            f"--device {name}: is not available here ({why_not(name)}); expected auto or one of {usable}"
+        )
     return name
+
+
+def why_not(device: str) -> str:
+    """Say why `cuda` or `mps` is not available: the build of torch, the driver, or no device."""
+    import torch
+
+    build = f"torch {torch.__version__} is a build without {'CUDA' if device == 'cuda' else 'MPS'}"
+    if device != "cuda":
+        return "macOS or its GPU is too old for it" if torch.backends.mps.is_built() else build
+    if torch.version.cuda is None and torch.version.hip is None:
+        return build
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        if "no NVIDIA driver" in str(error):
+            return "no NVIDIA driver is found"
+        if "driver" in str(error) and "too old" in str(error):
+            return f"the NVIDIA driver is too old for torch {torch.__version__}"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return "no device is found" + ("" if visible is None else f", with CUDA_VISIBLE_DEVICES={visible!r}")

@@ -117,7 +117,9 @@ def load_model(name: str, file: Path, kind: str, device: str) -> Model:
         CheckpointError: the same, of weights.
     """
     module, config = load_network(file, kind, device)
-    if kind == "steadypix":
+    # A run's network that `steadypix export` wrote knows its data, too.
+    exported = kind in ("program", "onnx") and "root" in config.get("data", {})
+    if kind == "steadypix" or exported:
         _check_data(file, config)
     return Model(name, file, digest(file, module), module, config, kind)
 

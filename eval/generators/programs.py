@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,10 @@ from torch import Tensor, nn
 from steadypix.errors import InputError
 
 Dims = tuple[int | None, ...]
+EXPORTED = "steadypix.exported.v1"
+REFERENCE_EVALUATOR = "onnx's reference evaluator"
+METADATA = "steadypix.json"  # under this name a file of `steadypix export` says what it is
+LONGEST_METADATA = 1 << 20  # characters
 MISSING_ONNX = "needs onnx or onnxruntime, and neither is installed; expected: pip install 'steadypix[onnx]'"
 
 
@@ -29,15 +34,32 @@ class Program(nn.Module):
     Args:
         run: maps (B, C, H, W) to (B, C', H, W).
         dims: the (B, C, H, W) it was made for; None where any size will do.
+        runner: what runs it, in words.
+
+    Attributes:
+        least_px: of a side, where any size will do.
 
     Raises:
         InputError: on an input of another size than `dims`, or one that the program cannot take.
     """
 
-    def __init__(self, run: Callable[[Tensor], Tensor], dims: Dims = (None, None, None, None)) -> None:
+    def __init__(
+        self,
+        run: Callable[[Tensor], Tensor],
+        dims: Dims = (None, None, None, None),
+        *,
+        runner: str = "torch",
+    ) -> None:
         super().__init__()
         self._run = (run,)  # in a tuple: an exported module refuses eval(), so it is no child
         self.dims = dims
+        self.runner = runner
+        self.least_px = 1
+
+    @property
+    def run(self) -> Callable[[Tensor], Tensor]:
+        """The program itself."""
+        return self._run[0]
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the program on `x`, a batch of its own size at a time."""
@@ -59,6 +81,11 @@ class Program(nn.Module):
                 f"takes {height or 'any'} x {width or 'any'} px only, but gets {x.shape[2]} x "
                 f"{x.shape[3]} px; expected --window {height or width} "
                 f"(generate: --tile {height or width} --statistics tile)"
+            )
+        if min(x.shape[-2:]) < self.least_px:
+            raise InputError(
+                f"was exported for pictures of at least {self.least_px} px, but gets {x.shape[2]} x "
+                f"{x.shape[3]} px"
             )
 
     def _call(self, x: Tensor) -> Tensor:
@@ -83,8 +110,9 @@ def load_program(path: Path, device: str) -> tuple[nn.Module, dict[str, Any]]:
     """
     from torch.export.passes import move_to_device_pass
 
+    extra = {METADATA: ""}
     try:
-        program = torch.export.load(path)
+        program = torch.export.load(path, extra_files=extra)
         if device != "cpu":
             program = move_to_device_pass(program, device)
         module = program.module()
@@ -97,7 +125,7 @@ def load_program(path: Path, device: str) -> tuple[nn.Module, dict[str, Any]]:
     if len(inputs) != 1 or len(shapes) != 1 or len(shapes[0]) != 4:
         raise InputError(f"{path}: takes {len(inputs)} inputs; expected one, pictures (B, C, H, W)")
     dims = tuple(size if isinstance(size, int) else None for size in shapes[0])
-    return Program(module, dims), describe(path, dims)
+    return as_told(path, Program(module, dims), describe(path, dims), extra[METADATA])
 
 
 def load_callable(spec: Path, device: str) -> tuple[nn.Module, dict[str, Any]]:
@@ -137,7 +165,7 @@ def load_onnx(path: Path, device: str) -> tuple[nn.Module, dict[str, Any]]:
         InputError: if neither is installed, or the file is damaged or takes more than one picture.
     """
     try:
-        run, (shape, output) = _onnx_backend(path)
+        backend = _onnx_backend(path)
     except InputError:
         raise
     except ImportError:
@@ -145,12 +173,53 @@ def load_onnx(path: Path, device: str) -> tuple[nn.Module, dict[str, Any]]:
     except Exception as error:  # protobuf, checker and runtime errors share no base class
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: is damaged or no ONNX model ({reason})") from None
+    shape, output = backend.taken, backend.given
     if len(shape) != 4:
         raise InputError(f"{path}: takes {len(shape)}-D arrays; expected pictures (B, C, H, W)")
     config = describe(path, shape)
     if len(output) == 4 and output[1] is not None:
         config["generator"]["out_channels"] = output[1]
-    return Program(run, shape), config
+    return as_told(path, Program(backend.run, shape, runner=backend.name), config, backend.metadata)
+
+
+def as_told(
+    path: Path, program: Program, seen: dict[str, Any], text: str | bytes
+) -> tuple[Program, dict[str, Any]]:
+    """Join what a program's shape says with what `steadypix export` wrote into the file.
+
+    Args:
+        path: named in errors.
+        program: gets `provenance` and `least_px`.
+        seen: what `describe` returned; it wins.
+        text: JSON; empty in files made otherwise.
+
+    Raises:
+        InputError: if the text cannot be read, or says what cannot be.
+    """
+    if not text:
+        return program, seen
+    try:
+        if len(text) > LONGEST_METADATA:
+            raise ValueError("too long")
+        metadata = json.loads(text)
+        config, provenance = metadata["config"], metadata["provenance"]
+        sections = {name: config.get(name, {}) for name in ("generator", "data")}
+        for section in sections.values():
+            if not all(value is None or isinstance(value, str | int | float) for value in section.values()):
+                raise ValueError("a value is not plain")
+        if metadata["format"] != EXPORTED or not isinstance(provenance, dict):
+            raise ValueError("of another version")
+        if type(metadata["least_px"]) is not int:
+            raise ValueError("least_px")
+        for key in ("in_channels", "out_channels"):
+            if type(sections["generator"].get(key, 1)) is not int:
+                raise ValueError(key)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise InputError(f"{path}: what it says of itself ({METADATA}) cannot be read ({reason})") from None
+    program.provenance = provenance  # type: ignore[assignment]
+    program.least_px = metadata["least_px"]
+    return program, {**config, **{name: {**sections[name], **seen[name]} for name in sections}}
 
 
 def describe(path: Path, dims: Dims) -> dict[str, Any]:
@@ -169,7 +238,17 @@ def describe(path: Path, dims: Dims) -> dict[str, Any]:
     }
 
 
-def _onnx_backend(path: Path) -> tuple[Callable[[Tensor], Tensor], tuple[Dims, Dims]]:
+class _Backend(NamedTuple):
+    """What runs an ONNX model, the shapes it takes and gives, and what it says of itself."""
+
+    name: str
+    run: Callable[[Tensor], Tensor]
+    taken: Dims
+    given: Dims
+    metadata: str
+
+
+def _onnx_backend(path: Path) -> _Backend:
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read on import: it would write files otherwise
     try:
         import onnxruntime
@@ -184,10 +263,12 @@ def _onnx_backend(path: Path) -> tuple[Callable[[Tensor], Tensor], tuple[Dims, D
     )
     kinds = {"tensor(float16)": torch.float16, "tensor(double)": torch.float64}
     dtype = kinds.get(inputs[0].type, torch.float32)
-    return _on_arrays(lambda a: session.run(None, {inputs[0].name: a})[0], dtype), (taken, given)
+    run = _on_arrays(lambda a: session.run(None, {inputs[0].name: a})[0], dtype)
+    metadata = session.get_modelmeta().custom_metadata_map.get(METADATA, "")
+    return _Backend("onnxruntime", run, taken, given, metadata)
 
 
-def _reference_backend(path: Path) -> tuple[Callable[[Tensor], Tensor], tuple[Dims, Dims]]:
+def _reference_backend(path: Path) -> _Backend:
     import onnx
     from onnx.reference import ReferenceEvaluator
 
@@ -204,7 +285,9 @@ def _reference_backend(path: Path) -> tuple[Callable[[Tensor], Tensor], tuple[Di
     )
     kinds = {onnx.TensorProto.FLOAT16: torch.float16, onnx.TensorProto.DOUBLE: torch.float64}
     dtype = kinds.get(inputs[0].type.tensor_type.elem_type, torch.float32)
-    return _on_arrays(lambda a: evaluator.run(None, {inputs[0].name: a})[0], dtype), (taken, given)
+    run = _on_arrays(lambda a: evaluator.run(None, {inputs[0].name: a})[0], dtype)
+    metadata = next((entry.value for entry in model.metadata_props if entry.key == METADATA), "")
+    return _Backend(REFERENCE_EVALUATOR, run, taken, given, metadata)
 
 
 def _check_inputs(path: Path, count: int) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from steadypix.gen.kernels import products
 from steadypix.gen.layers.anchors import AnchoredTexture
-from steadypix.gen.layers.resample import pad2d
+from steadypix.gen.networks.any_size import pad2d
 
 Texture = Literal["none", "anchored"]
 TEXTURES: tuple[str, ...] = get_args(Texture)

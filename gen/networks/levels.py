@@ -26,7 +26,9 @@ from torch import Tensor, nn
 from steadypix.gen.kernels import products
 from steadypix.gen.layers.filters import FILTERS
 from steadypix.gen.layers.norms import NORMS, BatchRenorm2d, fusable, make_norm, norm_act
-from steadypix.gen.layers.resample import PADDINGS, BlurPool2d, BlurUpsample2d, pad2d
+from steadypix.gen.layers.resample import PADDINGS, BlurPool2d, BlurUpsample2d
+from steadypix.gen.networks import any_size
+from steadypix.gen.networks.any_size import pad2d
 
 Sampling = Literal["strided", "blur", "preblur", "blur_late"]
 SAMPLINGS: tuple[str, ...] = get_args(Sampling)
@@ -208,6 +210,8 @@ def pad_to_multiple(x: Tensor, multiple: int, *, circular: bool) -> Tensor:
 
     A circular network loses its exact equivariance by this, and warns.
     """
+    if any_size.are_open():
+        return any_size.complete(x, multiple)
     height, width = x.shape[-2:]
     extra_y, extra_x = -height % multiple, -width % multiple
     if (extra_y or extra_x) and circular:

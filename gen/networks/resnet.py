@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from steadypix.gen.layers.norms import conv_needs_bias, make_norm
-from steadypix.gen.layers.resample import pad2d
+from steadypix.gen.networks.any_size import pad2d
 from steadypix.gen.networks.detail import Detail
 from steadypix.gen.networks.levels import (
     DownLevel,

@@ -21,6 +21,7 @@ from steadypix.gen.weights.tensors import check_fit, read_tensors, write_tensors
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {"unet": UNetGenerator, "resnet": ResnetGenerator}
 GENERATOR_FILE = "generator.safetensors"
+PRETRAINED_FILE = "model.safetensors"  # the same in a folder as users of Hugging Face know it
 FORMAT = "steadypix.generator.v1"
 
 
@@ -131,9 +132,13 @@ def _grown(
 
 
 def resolve(path: str | Path) -> Path:
-    """Return the generator's file for a file or a run directory."""
+    """Return the generator's file for a file, a run directory or a folder of `save_pretrained`."""
     path = Path(path)
-    return path / GENERATOR_FILE if path.is_dir() else path
+    if not path.is_dir():
+        return path
+    pretrained = path / PRETRAINED_FILE
+    own = path / GENERATOR_FILE
+    return pretrained if pretrained.exists() and not own.exists() else own
 
 
 def build_generator(path: Path, arguments: object, tensors: Mapping[str, Tensor]) -> nn.Module:

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -359,6 +360,9 @@ def test_onnxruntime_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             return [Value()]
 
         get_outputs = get_inputs
+
+        def get_modelmeta(self) -> object:
+            return SimpleNamespace(custom_metadata_map={})
 
         def run(self, names: None, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
             assert feed["x"].dtype == np.float32
