@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from steadypix.checkpoints.inputs import collect
 from steadypix.command import Parser, command, pick_device
+from steadypix.data.pictures.inputs import collect, read_input
 from steadypix.errors import InputError
 from steadypix.eval.generators.formats import KINDS, TRUST
 from steadypix.progress import progress
@@ -36,7 +36,6 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"--out {args.out}: expected a name that ends in .safetensors")
     files = list(collect(args.inputs).values())
 
-    from steadypix.data.pictures.images import read_image
     from steadypix.data.pictures.transforms import to_tensor
     from steadypix.eval.generators.loading import load_generator
     from steadypix.gen.large.frozen import gather, save_statistics
@@ -46,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     config: Any = generator.config
     channels = config["generator"].get("in_channels", 3)
     pictures = (
-        to_tensor(read_image(file, channels))[None].to(device) for file in progress(files, len(files))
+        to_tensor(read_input(file, channels).pixels)[None].to(device) for file in progress(files, len(files))
     )
     try:
         statistics = gather(generator, pictures)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steadypix.checkpoints.inputs import collect
+from steadypix.checkpoints.sequence import Translator, add_options, settle, translate_folder
 from steadypix.command import Parser, add_common_options, command, pick_device, positive
+from steadypix.data.pictures.inputs import collect, read_input
 from steadypix.errors import InputError, one_line
 from steadypix.eval.generators.formats import KINDS, TRUST
 from steadypix.files import prepare_output
@@ -35,26 +36,39 @@ def build_parser() -> Parser:
     parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="pictures or folders of them")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where NAME.png is written")
     parser.add_argument(
-        "--bits", type=int, choices=(8, 16), default=8, help="a channel of the output (default: %(default)s)"
+        "--bits",
+        type=int,
+        choices=(8, 16, 32),
+        default=8,
+        help="a channel of the output; 32 are floats, black at 0 and white at 1 (default: %(default)s)",
     )
     parser.add_argument(
         "--format",
-        choices=("png", "tiff"),
-        help="of the output (default: png for grayscale and RGB, else tiff as NAME.tif)",
+        choices=("png", "tiff", "exr"),
+        help="of the output (default: png for grayscale and RGB, else, and for floats, tiff as NAME.tif)",
     )
     parser.add_argument(
         "--tile",
-        type=positive,
-        metavar="PX",
-        help="for pictures too large at once: work on about PX x PX px at a time; the result is the same",
+        type=tile_size,
+        metavar="PX|auto",
+        help="for pictures too large at once: work on about PX x PX px at a time, or on what memory has room "
+        "for; the result is the same, TIFFs are read by rows, and the same command goes on where it stopped",
     )
     parser.add_argument(
         "--statistics",
-        default="picture",
-        metavar="picture|first|tile|FILE",
-        help="what norms go by: each picture as a whole; the first picture, for frames of a film; a file of "
-        "`steadypix statistics`; tile, with --tile: each of overlapping tiles, which are blended, for "
-        "programs and ONNX (default: %(default)s)",
+        metavar="picture|first|sampled|tile|FILE",
+        help="what norms go by: each picture as a whole; the first picture, for frames of a film; sampled, "
+        "with --tile: a sample of each picture; a file of `steadypix statistics`; tile, with --tile: each of "
+        "overlapping tiles, which are blended, for programs and ONNX (default: picture; first for a sequence "
+        "or film)",
+    )
+    add_options(parser)
+    parser.add_argument(
+        "--context",
+        type=positive,
+        metavar="PX",
+        help="show the generator PX px more on each side at least, mirrored from the picture, and cut them "
+        "off its output; in a film whose camera moves they move along, so they help little",
     )
     parser.add_argument("--trust", action="store_true", help=TRUST)
     add_common_options(parser, batch_size=8)
@@ -65,58 +79,134 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return its exit code: 2 if any picture could not be read."""
     args = build_parser().parse(argv)
-    if args.tile and args.tile < MIN_TILE_PX:
-        raise InputError(f"--tile {args.tile}: expected at least {MIN_TILE_PX} px")
-    if args.statistics == "tile" and not args.tile:
-        raise InputError("--statistics tile: expected --tile PX with it")
-    prepare_output(args.out)
+    settle(args)
+    check_tiles(args)
+    prepare_output(args.out.parent if args.film else args.out)
     files = collect(args.inputs)
 
-    from steadypix.data.pictures.images import read_image
     from steadypix.data.pictures.saving import save_image, suffix_for
+    from steadypix.data.pictures.transforms import to_tensor
     from steadypix.eval.generators.loading import load_generator
     from steadypix.gen.kernels.allocator import keep_freed_memory
+    from steadypix.gen.large.context import WithContext
     from steadypix.gen.large.frozen import freeze, gather, load_statistics, looking_norms
-    from steadypix.gen.large.strips import NotInStrips
 
     keep_freed_memory()
     device = pick_device(args.device)
     generator = load_generator(args.checkpoint, device, trust=args.trust)
-    if args.statistics not in ("picture", "first", "tile"):
+    if args.statistics not in ("picture", "first", "sampled", "tile"):
         freeze(generator, load_statistics(Path(args.statistics), generator))
+    if args.context:
+        generator = WithContext(generator, args.context)
     config: Any = generator.config
     channels = config["generator"].get("in_channels", 3)
-    suffix = suffix_for(config["generator"].get("out_channels", 3), args.format)
+    suffix = suffix_for(config["generator"].get("out_channels", 3), args.format, args.bits)
+    if args.sequence or args.film:
+        return translate_in_order(args, generator, device, suffix)
     outputs = {args.out / f"{stem}{suffix}": file for stem, file in files.items()}
     for out, file in outputs.items():
         if out.resolve() == file.resolve():
             raise InputError(f"{file}: would be overwritten by its own output; expected another --out")
+    if args.tile and args.statistics != "tile":
+        return translate_large(args, generator, device, outputs)
     failures = 0
     for out, file in progress(outputs.items(), len(outputs)):
         try:
-            pixels = read_image(file, channels)
+            read = read_input(file, channels)
         except InputError as error:
             print(f"generate: error: {one_line(error)}", file=sys.stderr)
             failures += 1
             continue
-        picture = as_input(pixels, device, args)
+        picture = to_tensor(read.pixels)[None].to(device)
         try:
             if args.statistics == "first" and looking_norms(generator):  # none is left once they are frozen
                 freeze(generator, gather(generator, [picture]))
             made = translate(generator, picture, args)
-        except NotInStrips as error:
-            raise InputError(
-                f"{args.checkpoint}: --tile cannot run {error}; expected --statistics tile"
-            ) from None
         except InputError as error:  # a program that takes pictures of another size
             raise InputError(f"{args.checkpoint} on {file}: {error}") from None
         if made is None:
             raise InputError(
                 f"{args.checkpoint}: makes an output of {file} that is not finite (NaN or infinity)"
             )
-        save_image(out, made)
+        save_image(out, made, read.alpha)
     print(f"wrote {len(files) - failures} of {len(files)} pictures to {args.out}", file=sys.stderr)
     return 2 if failures else 0
+
+
+def tile_size(text: str) -> int | str:
+    """Read the side of a tile in px, or `auto`, for argparse."""
+    return text if text == "auto" else positive(text)
+
+
+def check_tiles(args: argparse.Namespace) -> None:
+    """Check the options on large pictures.
+
+    Raises:
+        InputError: saying what was expected.
+    """
+    if args.tile == "auto" and (args.statistics == "tile" or args.sequence or args.film):
+        what = "--statistics tile" if args.statistics == "tile" else "sequences and films"
+        raise InputError(f"--tile auto: is not for {what}; expected --tile PX")
+    if isinstance(args.tile, int) and args.tile < MIN_TILE_PX:
+        raise InputError(f"--tile {args.tile}: expected at least {MIN_TILE_PX} px")
+    if args.statistics == "tile" and args.context:
+        raise InputError("--context: is not for --statistics tile, whose tiles overlap; expected one of them")
+    if args.statistics in ("tile", "sampled") and not args.tile:
+        raise InputError(f"--statistics {args.statistics}: expected --tile PX with it")
+    if args.statistics == "sampled" and (args.sequence or args.film):
+        raise InputError("--statistics sampled: is for single pictures; expected first or a file")
+
+
+def translate_large(
+    args: argparse.Namespace, generator: nn.Module, device: str, outputs: dict[Path, Path]
+) -> int:
+    """Translate pictures strip by strip; return the exit code."""
+    from steadypix.checkpoints.large import LargePictures
+    from steadypix.eval.generators.loading import find_generator
+    from steadypix.eval.generators.models import digest
+
+    sha = digest(find_generator(args.checkpoint)[0], generator) + context_mark(args)
+    large = LargePictures(args, generator, digest=sha, device=device, outputs=outputs)
+    failures = 0
+    for out, file in progress(outputs.items(), len(outputs)):
+        try:
+            rows = large.open(file)
+        except InputError as error:
+            print(f"generate: error: {one_line(error)}", file=sys.stderr)
+            failures += 1
+            continue
+        large.translate(file, rows, out)
+    large.finish()
+    print(f"wrote {len(outputs) - failures} of {len(outputs)} pictures to {args.out}", file=sys.stderr)
+    return 2 if failures else 0
+
+
+def translate_in_order(args: argparse.Namespace, generator: nn.Module, device: str, suffix: str) -> int:
+    """Translate the frames of a folder or a film as one sequence; return the exit code."""
+    from steadypix.eval.generators.loading import find_generator
+    from steadypix.eval.generators.models import digest
+
+    config: Any = generator.config
+    shape = config["generator"]
+    translator = Translator(
+        args.checkpoint,
+        generator,
+        shape.get("in_channels", 3),
+        lambda pixels: as_input(pixels, device, args),
+        lambda picture: translate(generator, picture, args),
+    )
+    sha = digest(find_generator(args.checkpoint)[0], generator) + context_mark(args)
+    origin = {"digest": sha, "device": device}
+    if not args.film:
+        return translate_folder(args, translator, suffix=suffix, **origin)
+    from steadypix.checkpoints.film import translate_film
+
+    return translate_film(args, translator, out_channels=shape.get("out_channels", 3), **origin)
+
+
+def context_mark(args: argparse.Namespace) -> str:
+    """Return what tells a generator with context from one without, for runs that are gone on with."""
+    return f" with {args.context} px of context" if args.context else ""
 
 
 def as_input(pixels: np.ndarray, device: str, args: argparse.Namespace) -> torch.Tensor | Strips:

@@ -1,10 +1,12 @@
 from .data.pairs.folders import PairedImages
 from .data.pairs.procedural import SyntheticPairs
 from .errors import CheckpointError, InputError
+from .eval.generators.hub import from_pretrained, push_to_hub, save_pretrained
 from .eval.generators.loading import list_generators, load_generator
 from .eval.metrics.eqt import eqt
 from .eval.metrics.pan import pan_flicker
 from .eval.metrics.stability import Stability, shift_stability
+from .eval.sequence.scores import temporal_flickering, warp_error
 from .eval.shifts.offsets import parse_shifts
 from .gen.layers.filters import FILTERS, binomial_taps
 from .gen.layers.gated_pool import GatedPool2d
@@ -37,6 +39,7 @@ __all__ = [
     "antialias",
     "binomial_taps",
     "eqt",
+    "from_pretrained",
     "list_generators",
     "load_generator",
     "load_weights",
@@ -44,6 +47,10 @@ __all__ = [
     "make_dense",
     "pan_flicker",
     "parse_shifts",
+    "push_to_hub",
     "save_generator",
+    "save_pretrained",
     "shift_stability",
+    "temporal_flickering",
+    "warp_error",
 ]

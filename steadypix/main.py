@@ -13,11 +13,21 @@ from steadypix.errors import InputError
 COMMANDS = {
     "train": ("train_pix2pix", "train_pix2pix", "train a generator on pairs of pictures"),
     "eval": ("steadypix.eval.eval_stability", "eval_stability", "how outputs change when inputs move"),
+    "sequence": (
+        "steadypix.eval.eval_sequence",
+        "eval_sequence",
+        "how much frames of a video flicker, whoever made them",
+    ),
     "generate": ("steadypix.checkpoints.generate", "generate", "run a generator on pictures of any size"),
     "statistics": (
         "steadypix.checkpoints.freeze",
         "",
         "freeze a generator's normalisation, for tiles and frames that are treated alike",
+    ),
+    "export": (
+        "steadypix.checkpoints.export",
+        "",
+        "write a generator as a torch.export program or an ONNX model",
     ),
     "features": ("steadypix.eval.eval_features", "eval_features", "which layers lose shift equivariance"),
     "consistency": (
@@ -33,12 +43,14 @@ COMMANDS = {
     "data": ("steadypix.data.cli", "steadypix_data", "download, make, look at and check folders of pairs"),
     "report": ("steadypix.eval.report.__main__", "", "write report.html of an evaluation again"),
 }
+SHORT_NAMES = {script: short for short, (_, script, _) in COMMANDS.items() if script}
 
 
 @command("steadypix")
 def main(argv: Sequence[str]) -> int:
-    """Run the command that the first word names with the others; return its exit code."""
+    """Run the command that the first word names, by either name, with the others; return its exit code."""
     name, *rest = argv or [""]
+    name = SHORT_NAMES.get(name, name)
     if name in ("-h", "--help"):
         print(usage())
         return 0
@@ -77,8 +89,7 @@ def _refusal(name: str) -> str:
     expected = f"expected one of {', '.join(COMMANDS)} (see --help)"
     if not name:
         return f"no command; {expected}"
-    by_any_name = {script: short for short, (_, script, _) in COMMANDS.items() if script}
-    by_any_name |= {short: short for short in COMMANDS}
+    by_any_name = SHORT_NAMES | {short: short for short in COMMANDS}
     close = [known for known in by_any_name if known.startswith(name) or name.startswith(known)]
     close = close or difflib.get_close_matches(name, by_any_name, n=1)
     hint = f"did you mean `steadypix {by_any_name[close[0]]}`? " if close else ""

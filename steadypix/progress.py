@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 
@@ -14,6 +14,14 @@ def progress(items: Iterable[Item], total: int, *, unit: str = "image") -> Itera
     from tqdm import tqdm
 
     return tqdm(items, total=total, unit=unit, mininterval=progress_interval_s(), disable=total == 1)
+
+
+def progress_bar(total: int | None, *, unit: str, what: str) -> Any:
+    """Return a bar for what is no iteration: a context with `update(n)`. Nothing is shown of a total of 1."""
+    from tqdm import tqdm
+
+    shown = {"mininterval": progress_interval_s(), "disable": total == 1, "leave": False}
+    return tqdm(total=total, unit=unit, desc=what, **shown)
 
 
 def progress_interval_s() -> float:

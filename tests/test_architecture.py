@@ -511,7 +511,9 @@ def test_no_file_shadows_the_standard_library() -> None:
         "steadypix.eval.eval_features",
         "steadypix.eval.eval_consistency",
         "steadypix.eval.eval_classifiers",
+        "steadypix.eval.eval_sequence",
         "steadypix.checkpoints.generate",
+        "steadypix.checkpoints.export",
         "steadypix.data.cli",
     ],
 )

@@ -33,6 +33,13 @@ def test_the_other_words_and_the_exit_code_are_the_commands_own(capsys: Capture)
     assert first == second
 
 
+def test_a_command_answers_to_its_own_name_too(capsys: Capture) -> None:
+    assert main(["steadypix_data", "check", "nowhere"]) == 2
+    assert one_error_line(capsys, "nowhere").startswith("steadypix_data: error: ")
+    assert main(["eval_sequence", "nowhere", "elsewhere"]) == 2
+    assert one_error_line(capsys, "nowhere").startswith("eval_sequence: error: ")
+
+
 @pytest.mark.parametrize(
     ("word", "meant"),
     [
@@ -40,7 +47,7 @@ def test_the_other_words_and_the_exit_code_are_the_commands_own(capsys: Capture)
         ("evaluate", "eval"),
         ("gen", "generate"),
         ("eval_stabilty", "eval"),
-        ("steadypix_data", "data"),
+        ("eval_sequences", "sequence"),
     ],
 )
 def test_a_word_close_to_a_command_is_answered_with_it(word: str, meant: str, capsys: Capture) -> None:

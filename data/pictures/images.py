@@ -1,5 +1,7 @@
 """Pictures from files: upright, 8 or 16 bits a channel, in the number of channels that is asked for.
 
+Floats are read where they are asked for, by `decode`.
+
 Pillow reads most of them. It would reduce colour of 16 bits to 8 and does not know many channels, so such
 PNGs go to imagecodecs and such TIFFs to tifffile.
 """
@@ -34,7 +36,7 @@ class Picture:
     """A decoded file."""
 
     path: Path
-    pixels: np.ndarray  # (H, W, C) uint8 or uint16
+    pixels: np.ndarray  # (H, W, C) uint8 or uint16; float32 if asked for
     alpha: bool = False  # whether the last channel is alpha
 
     def with_channels(self, channels: int) -> np.ndarray:
@@ -69,7 +71,9 @@ def read_image(path: Path, channels: int = 3) -> np.ndarray:
     return decode(path, channels).with_channels(channels)
 
 
-def decode(path: Path, channels: int, *, quiet: bool = True) -> Picture:
+def decode(
+    path: Path, channels: int, *, quiet: bool = True, alpha: bool = False, floats: bool = False
+) -> Picture:
     """Decode an image fully and upright.
 
     Args:
@@ -78,6 +82,8 @@ def decode(path: Path, channels: int, *, quiet: bool = True) -> Picture:
             or RGB (3), palettes and CMYK for example, it does; the pages of a TIFF count as channels if
             they are as many.
         quiet: leave out what the readers warn of: a file is read, or refused in one line of ours.
+        alpha: beside 1 or 3 channels, keep as the last one what the file declares as alpha or transparent.
+        floats: also take TIFFs of floats.
 
     Raises:
         InputError: as `read_image`, but for the number of channels.
@@ -88,7 +94,7 @@ def decode(path: Path, channels: int, *, quiet: bool = True) -> Picture:
         with warnings.catch_warnings():
             if quiet:
                 warnings.simplefilter("ignore")
-            return _decode(path, channels)
+            return _decode(path, channels, alpha, floats)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected an image") from None
     except Exception as error:
@@ -101,34 +107,41 @@ def decode(path: Path, channels: int, *, quiet: bool = True) -> Picture:
 
 def luma(pixels: np.ndarray) -> np.ndarray:
     """Turn (H, W, 3) into (H, W, 1), ITU-R 601-2 in 16 fractional bits, as Pillow's mode L."""
+    if pixels.dtype.kind == "f":
+        return (pixels @ (np.array([19595, 38470, 7471], np.float32) / 65536))[..., None]
     red, green, blue = (pixels[..., c].astype(np.uint32) for c in range(3))
     return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(pixels.dtype)[..., None]
 
 
-def _decode(path: Path, channels: int) -> Picture:
+def _decode(path: Path, channels: int, alpha: bool, floats: bool) -> Picture:
+    filler = not alpha or channels not in _MODES
     try:
         image = Image.open(path)
     except Image.UnidentifiedImageError:
         if is_tiff(path):  # of more channels than Pillow knows
-            return Picture(path, *read_tiff(path, channels))
+            return Picture(path, *read_tiff(path, channels, floats=floats, filler=filler))
         raise
     with image:
         if image.format == "TIFF" and _beyond_pillow(image, channels):
-            return Picture(path, *read_tiff(path, channels))
+            return Picture(path, *read_tiff(path, channels, floats=floats, filler=filler))
         if image.format == "PNG" and (samples := _deep_colour(path)):
             orientation = image.getexif().get(0x0112, 1)  # decodes all of it: a cut file ends here
             return Picture(path, turn_upright(_read_deep_png(path, samples), orientation), samples != 3)
-        return Picture(path, *_pillow_pixels(ImageOps.exif_transpose(image), channels))
+        return Picture(path, *_pillow_pixels(ImageOps.exif_transpose(image), channels, alpha))
 
 
-def _pillow_pixels(image: Image.Image, channels: int) -> tuple[np.ndarray, bool]:
+def _pillow_pixels(image: Image.Image, channels: int, alpha: bool) -> tuple[np.ndarray, bool]:
     """Return pixels, and whether the last channel is alpha."""
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16)[..., None], False
     if image.mode in ("I", "F"):
         raise ValueError(f"pixels of mode {image.mode}; expected 8 or 16 bits a channel")
     if channels in _MODES:
-        image = image.convert(_MODES[channels])
+        colour = image.convert(_MODES[channels])
+        if alpha and ("A" in image.getbands() or "transparency" in image.info):
+            plane = image.convert("RGBA").getchannel("A")
+            return np.dstack([np.asarray(colour), np.asarray(plane)]), True
+        image = colour
     elif image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     elif image.mode in _PLAIN:

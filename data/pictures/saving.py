@@ -1,4 +1,4 @@
-"""Pixels to picture files: PNG for grayscale and RGB, TIFF for any number of channels, 8 or 16 bits."""
+"""Pixels to picture files: PNG for grayscale and RGB, TIFF for any number of channels, EXR for floats."""
 
 from __future__ import annotations
 
@@ -13,33 +13,61 @@ from steadypix.data.pictures.tiff import tiff_bytes
 from steadypix.errors import InputError
 from steadypix.files import write_whole
 
-SUFFIXES = {"png": ".png", "tiff": ".tif"}
+SUFFIXES = {"png": ".png", "tiff": ".tif", "exr": ".exr"}
 PNG_CHANNELS = (1, 3)
 
 
-def suffix_for(channels: int, form: str | None = None) -> str:
-    """Return the suffix of a picture's file: `.png` where PNG can hold it, or as `png` or `tiff` says.
-
-    Raises:
-        InputError: if PNG is asked for and has no place for this number of channels.
-    """
-    if form == "png" and channels not in PNG_CHANNELS:
-        raise InputError(f"--format png: holds 1 or 3 channels, not {channels}; expected tiff")
-    return SUFFIXES[form or ("png" if channels in PNG_CHANNELS else "tiff")]
-
-
-def save_image(path: Path, pixels: np.ndarray) -> None:
-    """Write (H, W, C) uint8 or uint16 pixels in the format of the path's suffix, whole or not at all.
+def suffix_for(channels: int, form: str | None = None, bits: int = 8) -> str:
+    """Return the suffix of a picture's file: `.png` where PNG can hold it, else `.tif`, or as `form` says.
 
     Args:
-        path: ends in .png (then C is 1 or 3) or .tif.
-        pixels: what to write.
+        channels: of the picture.
+        form: a key of `SUFFIXES`.
+        bits: a channel: 8 or 16, or 32 for floats.
+
+    Raises:
+        InputError: if the format that is asked for has no place for such pixels.
+    """
+    if (form == "png" and bits == 32) or (form == "exr" and bits != 32):
+        expected = "tiff or exr" if form == "png" else "--bits 32"
+        raise InputError(f"--format {form}: holds no pixels of --bits {bits}; expected {expected}")
+    if form == "png" and channels not in PNG_CHANNELS:
+        raise InputError(f"--format png: holds 1 or 3 channels, not {channels}; expected tiff")
+    return SUFFIXES[form or ("png" if channels in PNG_CHANNELS and bits != 32 else "tiff")]
+
+
+def save_image(path: Path, pixels: np.ndarray, alpha: np.ndarray | None = None) -> None:
+    """Write (H, W, C) pixels in the format of the path's suffix, whole or not at all.
+
+    Args:
+        path: ends in .png (then C is 1 or 3), .tif or .exr (then of float32).
+        pixels: uint8, uint16 or float32.
+        alpha: (H, W) of any of these types, kept beside the colours; its full range becomes that of `pixels`.
+            Of another size than the pixels it is left out.
 
     Raises:
         OSError: as the system raises it.
     """
-    content = tiff_bytes(pixels) if path.suffix == SUFFIXES["tiff"] else _png_bytes(pixels)
+    if alpha is not None:
+        alpha = in_type(alpha, pixels.dtype) if alpha.shape == pixels.shape[:2] else None
+    if path.suffix == SUFFIXES["exr"]:
+        from steadypix.data.pictures.exr import write_exr
+
+        write_whole(path, functools.partial(write_exr, pixels=pixels, alpha=alpha))
+        return
+    planes = pixels if alpha is None else np.concatenate([pixels, alpha[..., None]], axis=2)
+    is_tiff = path.suffix == SUFFIXES["tiff"]
+    content = tiff_bytes(planes, alpha=alpha is not None) if is_tiff else _png_bytes(planes)
     write_whole(path, functools.partial(Path.write_bytes, data=content))
+
+
+def in_type(plane: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return a plane in another type of pixels, 0 to 0 and full to full, rounded where that is coarser."""
+    if plane.dtype == dtype:
+        return plane
+    tops = [1.0 if kind.kind == "f" else float(np.iinfo(kind).max) for kind in (plane.dtype, dtype)]
+    scaled = plane.astype(np.float64) * (tops[1] / tops[0])
+    return (scaled if dtype.kind == "f" else np.rint(np.clip(scaled, 0, tops[1]))).astype(dtype)
 
 
 def _png_bytes(pixels: np.ndarray) -> bytes:

@@ -1,4 +1,4 @@
-"""TIFFs of 16 bits or many channels: read within bounds, written, by tifffile.
+"""TIFFs of 16 bits, floats or many channels: read within bounds, written, by tifffile.
 
 A header may claim anything, so sizes are checked against bounds and against the file before pixels are
 decoded, and only compressions are taken whose decoders stop at the size they are told.
@@ -34,16 +34,20 @@ def is_tiff(path: Path) -> bool:
         return file.read(4) in _MAGIC
 
 
-def read_tiff(path: Path, channels: int = 1) -> tuple[np.ndarray, bool]:
+def read_tiff(
+    path: Path, channels: int = 1, *, floats: bool = False, filler: bool = True
+) -> tuple[np.ndarray, bool]:
     """Decode the first picture of a TIFF, upright.
 
     Args:
         path: the file.
         channels: what will be asked for. If the file has as many grayscale pages of one size (a stack of
             channels), they are its channels; other pages than the first are not looked at otherwise.
+        floats: whether pixels of 16 or 32 bits may be floats; they become float32.
+        filler: whether a fourth sample beside RGB that is not declared alpha counts as such, or is dropped.
 
     Returns:
-        (H, W, C) uint8 or uint16, and whether the last channel is alpha.
+        (H, W, C) uint8, uint16 or float32, and whether the last channel is alpha.
 
     Raises:
         ValueError: saying what is wrong with the file.
@@ -60,10 +64,13 @@ def read_tiff(path: Path, channels: int = 1) -> tuple[np.ndarray, bool]:
                     if len({(page.samplesperpixel, page.shaped, str(page.dtype)) for page in stack}) == 1:
                         pages = stack
                 for page in pages:
-                    _check(page, path.stat().st_size, len(pages))
+                    _check(page, path.stat().st_size, len(pages), floats)
                 pixels = np.concatenate([_pixels(page) for page in pages], axis=2)
                 upright = turn_upright(pixels, pages[0].tags.valueof(274, 1))
-                return np.ascontiguousarray(upright), _has_alpha(pages[0])
+                alpha = has_alpha(pages[0])
+                if alpha and not filler and int(pages[0].extrasamples[-1]) not in _ALPHA:
+                    upright, alpha = upright[..., :-1], False
+                return np.ascontiguousarray(upright), alpha
         except OSError:
             raise
         except Exception as error:
@@ -71,27 +78,58 @@ def read_tiff(path: Path, channels: int = 1) -> tuple[np.ndarray, bool]:
             raise ValueError(str(error) or type(error).__name__) from None
 
 
-def tiff_bytes(pixels: np.ndarray) -> bytes:
-    """Return (H, W, C) uint8 or uint16 as a TIFF file: one page, channels interleaved, Deflate."""
+def tiff_bytes(pixels: np.ndarray, *, alpha: bool = False) -> bytes:
+    """Return (H, W, C) uint8, uint16 or float32 as a TIFF file: one page, channels interleaved, Deflate.
+
+    `alpha` says that the last channel is alpha, beside colours that are not multiplied by it.
+    """
     import tifffile
 
+    channels = pixels.shape[2]
     buffer = io.BytesIO()
-    tifffile.imwrite(
-        buffer,
-        pixels[..., 0] if pixels.shape[2] == 1 else pixels,
-        photometric="rgb" if pixels.shape[2] == 3 else "minisblack",
-        planarconfig=None if pixels.shape[2] == 1 else "contig",
-        compression="zlib",
-        predictor=True,
-        metadata=None,
-        software="steadypix",
-    )
+    plain = pixels[..., 0] if channels == 1 else pixels
+    tifffile.imwrite(buffer, plain, **tiff_options(channels, alpha=alpha))
     return buffer.getvalue()
 
 
-def _check(page: Any, file_bytes: int, n_pages: int) -> None:
-    """Refuse, before anything is allocated, a page that is not ours to decode or that lies about itself."""
-    if page.dtype not in (np.uint8, np.uint16) or page.bitspersample not in (8, 16):
+def tiff_options(channels: int, *, alpha: bool) -> dict[str, Any]:
+    """Return how tifffile is to write this many channels, of which the last may be alpha."""
+    colours = channels - alpha
+    extra = ["unspecified"] * (colours - (3 if colours == 3 else 1)) + ["unassalpha"]
+    return {
+        "photometric": "rgb" if colours == 3 else "minisblack",
+        "planarconfig": None if channels == 1 else "contig",
+        "extrasamples": extra if alpha else None,
+        "compression": "zlib",
+        "predictor": True,
+        "metadata": None,
+        "software": "steadypix",
+    }
+
+
+def _check(page: Any, file_bytes: int, n_pages: int, floats: bool) -> None:
+    """Refuse, before anything is allocated, a page that is too large, not ours, or lies about itself."""
+    planes, _, height, width, samples = page.shaped
+    check_page(page, file_bytes, floats=floats)
+    bound = 2 * (Image.MAX_IMAGE_PIXELS or MAX_BYTES)  # where Pillow stops, too
+    n_bytes = math.prod(page.shaped) * page.dtype.itemsize
+    if height * width > bound or n_bytes * n_pages > MAX_BYTES:
+        raise ValueError(f"{width} x {height} px of {planes * samples} channels are too many to decode")
+
+
+def check_page(page: Any, file_bytes: int, *, floats: bool = False) -> None:
+    """Refuse a page that is not ours to decode or that lies about itself; its size may be any.
+
+    Args:
+        page: of tifffile.
+        file_bytes: size of the file.
+        floats: whether pixels may be floats.
+
+    Raises:
+        ValueError: saying what is wrong.
+    """
+    as_floats = floats and page.dtype in (np.float16, np.float32) and page.bitspersample in (16, 32)
+    if not as_floats and (page.dtype not in (np.uint8, np.uint16) or page.bitspersample not in (8, 16)):
         raise ValueError(f"pixels of {_kind(page)}; expected 8 or 16 bits a channel, whole and unsigned")
     if int(page.compression) not in _COMPRESSIONS:
         names = ", ".join(dict.fromkeys(_COMPRESSIONS.values()))
@@ -101,11 +139,9 @@ def _check(page: Any, file_bytes: int, n_pages: int) -> None:
     planes, depth, height, width, samples = page.shaped
     if depth != 1 or min(planes, height, width, samples) < 1:
         raise ValueError(f"a size of {width} x {height} x {depth}; expected a flat picture")
-    bound = 2 * (Image.MAX_IMAGE_PIXELS or MAX_BYTES)  # where Pillow stops, too
     n_bytes = math.prod(page.shaped) * page.dtype.itemsize
-    if height * width > bound or n_bytes * n_pages > MAX_BYTES:
-        raise ValueError(f"{width} x {height} px of {planes * samples} channels are too many to decode")
-    if math.prod(page.chunks) * page.dtype.itemsize > MAX_BYTES:
+    decoded = int(page.compression) != 1  # what is not compressed is read row by row where it is large
+    if decoded and math.prod(page.chunks) * page.dtype.itemsize > MAX_BYTES:
         raise ValueError(f"tiles of {' x '.join(map(str, page.chunks))} are too large to decode")
     n_segments = math.prod(page.chunked)
     offsets, counts = page.dataoffsets[:n_segments], page.databytecounts[:n_segments]
@@ -120,12 +156,18 @@ def _pixels(page: Any) -> np.ndarray:
     """Return (H, W, C), native byte order, black at 0."""
     planes = page.asarray(squeeze=False, maxworkers=1)[:, 0]
     # Samples lie beside each other or in planes: one of both axes is 1.
-    pixels = np.moveaxis(planes, 0, 2).reshape(*planes.shape[1:3], -1)
+    return black_at_zero(page, np.moveaxis(planes, 0, 2).reshape(*planes.shape[1:3], -1))
+
+
+def black_at_zero(page: Any, pixels: np.ndarray) -> np.ndarray:
+    """Return pixels (H, W, C) of a page in native byte order, black at 0; floats as float32."""
     pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-    return np.iinfo(pixels.dtype).max - pixels if int(page.photometric) == _WHITE_IS_ZERO else pixels
+    white = 1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
+    pixels = white - pixels if int(page.photometric) == _WHITE_IS_ZERO else pixels
+    return pixels.astype(np.float32) if pixels.dtype.kind == "f" else pixels
 
 
-def _has_alpha(page: Any) -> bool:
+def has_alpha(page: Any) -> bool:
     """Whether the last sample is alpha, or the filler beside RGB that Pillow drops as well."""
     colours = 3 if int(page.photometric) == _RGB else 1
     extra = tuple(map(int, page.extrasamples))

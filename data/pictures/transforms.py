@@ -72,11 +72,11 @@ def cut(pixels: np.ndarray, left: int, top: int, size: int, *, mirrored: bool) -
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
-    """Turn (H, W, C) uint8 or uint16 pixels into a (C, H, W) float32 tensor in [-1, 1].
+    """Turn (H, W, C) uint8, uint16 or float32 pixels into a (C, H, W) float32 tensor in [-1, 1].
 
-    The range is that of the type: 0 becomes -1, and 255 or 65535 becomes 1.
+    The range is that of the type: 0 becomes -1, and 255, 65535 or 1.0 becomes 1.
     """
-    half = np.iinfo(pixels.dtype).max / 2
+    half = 0.5 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max / 2
     planes = pixels.transpose(2, 0, 1)
     if pixels.dtype != np.uint8:
         planes = planes.astype(np.float32)  # exact; torch knows little of uint16
@@ -85,7 +85,12 @@ def to_tensor(pixels: np.ndarray) -> Tensor:
 
 
 def to_pixels(tensor: Tensor, bits: int = 8) -> np.ndarray:
-    """Turn a (C, H, W) tensor in [-1, 1] into (H, W, C) pixels of 8 or 16 bits, rounded and clipped."""
+    """Turn a (C, H, W) tensor in [-1, 1] into (H, W, C) pixels of 8 or 16 bits, rounded and clipped.
+
+    Of 32 bits they are floats, -1 at 0 and 1 at 1, neither rounded nor clipped.
+    """
+    if bits == 32:
+        return tensor.detach().double().add(1).div(2).float().cpu().numpy().transpose(1, 2, 0)
     top = 2**bits - 1
     scaled = tensor.detach().float().add(1.0).mul(top / 2).round().clamp(0, top)
     if bits == 8:

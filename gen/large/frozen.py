@@ -6,7 +6,8 @@ is normalised unlike its neighbour. Frozen, each is a scale and an offset a chan
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,28 @@ def freeze(network: nn.Module, statistics: Mapping[str, Tensor]) -> nn.Module:
     return network
 
 
+@contextlib.contextmanager
+def with_frozen(network: nn.Module, statistics: Mapping[str, Tensor]) -> Iterator[None]:
+    """Freeze a network's norms for a while; without statistics nothing is changed."""
+    norms = looking_norms(network) if statistics else {}
+    if norms:
+        freeze(network, statistics)
+    try:
+        yield
+    finally:
+        for name, norm in norms.items():
+            network.set_submodule(name, norm)
+
+
+def blank_statistics(network: nn.Module) -> Statistics:
+    """Return statistics of the right shape: mean and variance of zeros."""
+    blank: Statistics = {}
+    for name, norm in looking_norms(network).items():
+        channels = norm.num_channels if isinstance(norm, nn.GroupNorm) else norm.num_features
+        blank |= {f"{name}.{key}": torch.zeros(channels) for key in ("mean", "variance")}
+    return blank
+
+
 def save_statistics(path: Path, statistics: Mapping[str, Tensor], *, pictures: int) -> None:
     """Write statistics to a safetensors file, whole or not at all.
 
@@ -132,17 +155,12 @@ def load_statistics(path: Path, network: nn.Module) -> Statistics:
         CheckpointError: if the file is missing, damaged, none of statistics, or of another network.
         InputError: if the network has no norm that looks at the picture.
     """
-    norms = looking_norms(network)
-    if not norms:
+    if not looking_norms(network):
         raise InputError(f"{path}: no norm of the generator looks at the picture; expected no statistics")
     tensors, about = read_tensors(path)
     if about.get("format") != FORMAT:
         raise CheckpointError(f"{path}: holds no statistics; expected a file of `steadypix statistics`")
-    expected: Statistics = {}
-    for name, norm in norms.items():
-        channels = norm.num_channels if isinstance(norm, nn.GroupNorm) else norm.num_features
-        expected |= {f"{name}.{key}": torch.empty(channels) for key in ("mean", "variance")}
-    check_fit(path, tensors, expected)
+    check_fit(path, tensors, blank_statistics(network))
     for key, tensor in tensors.items():
         if key.endswith(".variance") and (tensor < 0).any():
             raise CheckpointError(f"{path}: {key} holds a negative variance")

@@ -16,11 +16,14 @@ import math
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from steadypix.gen.large.journal import GROUP_STRIPS, Journal, Record
 
 Read = Callable[[int, int], Tensor]
 SMALL = 1 << 16  # samples of a map that may always be held at once
@@ -37,14 +40,83 @@ class Workspace:
         folder: of the files, which are gone when nobody needs them; None: the system's for temporary ones.
         strip_samples: what a strip of one map may hold, channels times rows times columns.
         keep_samples: maps of at most so many samples stay in memory.
+        journal: keeps maps so that a run which was killed goes on; None: maps vanish with the process.
+        tally: only count what a run would cost, computing nothing, see `steadypix.gen.large.cost`.
+
+    Attributes:
+        made: called with the number of strips that were made, or found made, of a stored map.
     """
 
     def __init__(
-        self, folder: str | None = None, *, strip_samples: int = 1 << 24, keep_samples: int = 1 << 22
+        self,
+        folder: str | None = None,
+        *,
+        strip_samples: int = 1 << 24,
+        keep_samples: int = 1 << 22,
+        journal: Journal | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self.folder = folder
         self.strip_samples = strip_samples
         self.keep_samples = keep_samples
+        self.journal = journal
+        self.tally = tally
+        self.made: Callable[[int], object] = lambda strips: None
+        self.group = 0  # grows where the rows that were made last are forgotten
+
+
+class Tally:
+    """What a run in strips costs.
+
+    Args:
+        journaled: whether small maps would be written to disk as well.
+
+    Attributes:
+        strips: of all maps that are stored.
+        strip_samples: of the largest strip.
+        disk_bytes: of the maps that lie on disk at the same time, at most.
+        memory_bytes: the same of the maps that stay in memory.
+    """
+
+    def __init__(self, *, journaled: bool = False) -> None:
+        self.journaled = journaled
+        self.strips = 0
+        self.strip_samples = 0
+        self.disk_bytes = self.memory_bytes = 0
+        self._held = {True: 0, False: 0}  # by whether it is on disk
+
+    def add(self, x: Strips) -> Read:
+        """Count a map that would be stored; return what reads it: zeros."""
+        self.count(x)
+        small = x.shape.numel() <= x.workspace.keep_samples
+        zeros = _Zeros(x)
+        for on_disk, counts in ((True, self.journaled or not small), (False, small)):
+            if counts:
+                self._hold(on_disk, zeros.n_bytes)
+                weakref.finalize(zeros, self._hold, on_disk, -zeros.n_bytes)
+        return zeros.read
+
+    def count(self, x: Strips) -> None:
+        """Count the strips of a map."""
+        for top, bottom in x.strips():
+            self.strips += 1
+            self.strip_samples = max(self.strip_samples, int((bottom - top) * x.row_samples))
+
+    def _hold(self, on_disk: bool, n_bytes: int) -> None:
+        self._held[on_disk] += n_bytes
+        self.disk_bytes = max(self.disk_bytes, self._held[True])
+        self.memory_bytes = max(self.memory_bytes, self._held[False])
+
+
+class _Zeros:
+    """Stands for a stored map whose cost is counted."""
+
+    def __init__(self, x: Strips) -> None:
+        self.shape, self.like = x.shape, x.like
+        self.n_bytes = x.shape.numel() * x.like.element_size()
+
+    def read(self, top: int, bottom: int) -> Tensor:
+        return self.like.new_zeros(1, self.shape[1], bottom - top, self.shape[3])
 
 
 class Strips:
@@ -81,6 +153,8 @@ class Strips:
         self.row_samples = max(row_samples, shape[1] * shape[3])
         self._read = read
         self._moments: tuple[Tensor, Tensor] | None = None
+        self._left_out = False  # as whatever needs it was made by the run that this one goes on with
+        self._group = workspace.group
         # The rows that were read last: the next reader wants some of them again.
         self._top, self._rows = 0, like.new_empty(1, shape[1], 0, shape[3])
 
@@ -224,6 +298,8 @@ class Strips:
             return self.like.new_empty(1, self.shape[1], 0, self.shape[3])
         if self.stored:
             return self._read(top, bottom)
+        if self._group != self.workspace.group:
+            self._group, self._rows = self.workspace.group, self._rows[:, :, :0]
         first, end = self._top, self._top + self._rows.shape[2]
         if first <= top < end < bottom:
             rows = torch.cat([self._rows[:, :, top - first :], self._read(end, bottom)], dim=2)
@@ -239,24 +315,54 @@ class Strips:
         samples = self.row_samples * rows_a_row
         return Strips(read, shape, self.like, self.workspace, row_samples=samples)
 
-    def strips(self) -> Iterator[tuple[int, int]]:
-        """Yield the first row and the row behind the last of every strip that all maps behind it can take."""
-        rows = max(1, int(self.workspace.strip_samples // self.row_samples))
-        for top in range(0, self.shape[2], rows):
+    @property
+    def strip_rows(self) -> int:
+        """The rows of a strip that all maps behind this one can take."""
+        return max(1, int(self.workspace.strip_samples // self.row_samples))
+
+    def strips(self, begin: int = 0) -> Iterator[tuple[int, int]]:
+        """Yield the first row and the row behind the last of every strip from row `begin` on.
+
+        Under a journal the rows that were made last are forgotten before every group of strips.
+        """
+        rows = self.strip_rows
+        for top in range(begin, self.shape[2], rows):
+            if self.workspace.journal is not None and top // rows % GROUP_STRIPS == 0:
+                self.workspace.group += 1
             yield top, min(top + rows, self.shape[2])
+
+    def ends_group(self, bottom: int) -> bool:
+        """Whether a run can go on at this row."""
+        return bottom == self.shape[2] or bottom % (self.strip_rows * GROUP_STRIPS) == 0
 
     def store(self) -> Strips:
         """Make all rows now and keep them, with the moments of every channel; return this map."""
-        if self.stored:
+        if self.stored or self._left_out:
             return self
-        keep = _Kept(self.shape, self.like, self.workspace)
+        workspace = self.workspace
         moments = Moments(self.shape[1], self.device)
-        for top, bottom in self.strips():
-            rows = self.rows(top, bottom)
-            moments.add(rows)
-            keep.write(top, rows)
+        if workspace.tally is not None:
+            self._moments = moments.result()
+            self._read, self.stored = workspace.tally.add(self), True
+            self.row_samples = self.shape[1] * self.shape[3]
+            return self
+        record = None if workspace.journal is None else workspace.journal.next_map()
+        if record is not None:
+            moments.restore(record.facts)
+            workspace.made(-(-record.rows // self.strip_rows))
+        if record is not None and record.done and not record.path.exists():
+            self._left_out = True
+        else:
+            keep = _Kept(self.shape, self.like, workspace, record)
+            for top, bottom in self.strips(record.rows if record else 0):
+                rows = self.rows(top, bottom)
+                moments.add(rows)
+                keep.write(top, rows)
+                workspace.made(1)
+                if record is not None and self.ends_group(bottom):
+                    record.keep(bottom, done=bottom == self.shape[2], **moments.facts())
+            self._read, self.stored = keep.read, True
         self._moments = moments.result()
-        self._read, self.stored = keep.read, True
         self.row_samples = self.shape[1] * self.shape[3]
         self._rows = self._rows[:, :, :0]
         return self
@@ -292,32 +398,59 @@ class Moments:
         self.mean += apart * (count / total)
         self.count = total
 
+    def facts(self) -> dict[str, Any]:
+        """Return all of it as plain JSON values, exactly."""
+        return {"count": self.count, "mean": self.mean.tolist(), "spread": self.spread.tolist()}
+
+    def restore(self, facts: dict[str, Any]) -> None:
+        """Take what `facts` returned, or nothing."""
+        if facts:
+            self.count = facts["count"]
+            self.mean, self.spread = (
+                torch.tensor(facts[key], dtype=torch.float64, device=self.mean.device)
+                for key in ("mean", "spread")
+            )
+
     def result(self) -> tuple[Tensor, Tensor]:
         """Return mean and biased variance, each (C,)."""
         return self.mean, self.spread / max(self.count, 1)
 
 
 class _Kept:
-    """A map in memory if it is small, else in a file that vanishes with the last reference to it."""
+    """A map in memory if it is small, else in a file that vanishes with the last reference to it.
 
-    def __init__(self, shape: Sequence[int], like: Tensor, workspace: Workspace) -> None:
+    Under a journal it lies in a file in any case, which outlives a process that is killed.
+    """
+
+    def __init__(
+        self, shape: Sequence[int], like: Tensor, workspace: Workspace, record: Record | None
+    ) -> None:
         self.shape = shape
         self.like = like
         self.file: Any = None
         self.memory: Tensor | None = None
-        if math.prod(shape) <= workspace.keep_samples:
-            self.memory = like.new_empty(tuple(shape))
-        else:
-            # Not a mapping: its pages would count as the process's own.
+        self.row_bytes = shape[1] * shape[3] * like.element_size()
+        small = math.prod(shape) <= workspace.keep_samples
+        # Files are unbuffered, so that what a full disk refuses is not tried again at the end, and no
+        # mappings, whose pages would count as the process's own.
+        if record is not None:
+            assert workspace.journal is not None
+            self.folder = str(workspace.journal.folder)
+            self.file = open(record.path, "r+b" if record.rows else "w+b", buffering=0)  # noqa: SIM115
+            weakref.finalize(self, _close, self.file, workspace.journal, record.path).atexit = False
+        elif not small:
             self.folder = workspace.folder or tempfile.gettempdir()
-            # Unbuffered, so that what a full disk refuses is not tried again at the end.
             self.file = tempfile.TemporaryFile(buffering=0, dir=self.folder)  # noqa: SIM115 (closed below)
             weakref.finalize(self, self.file.close)
-        self.row_bytes = shape[1] * shape[3] * like.element_size()
+        if small:
+            kept = self.read(0, record.rows) if record else like.new_empty(1, shape[1], 0, shape[3])
+            self.memory = like.new_empty(tuple(shape))
+            self.memory[:, :, : kept.shape[2]] = kept
 
     def write(self, top: int, rows: Tensor) -> None:
         if self.memory is not None:
             self.memory[:, :, top : top + rows.shape[2]] = rows
+        if self.file is None:
             return
         # By rows, so that a strip is one piece of the file.
         data = rows[0].transpose(0, 1).contiguous().cpu().view(torch.uint8).numpy().reshape(-1).data
@@ -332,11 +465,21 @@ class _Kept:
         if self.memory is not None:
             return self.memory[:, :, top:bottom]
         data = bytearray((bottom - top) * self.row_bytes)
+        if not data:
+            return self.like.new_empty(1, self.shape[1], 0, self.shape[3])
         self.file.seek(top * self.row_bytes)
-        if self.file.readinto(data) != len(data):
-            raise OSError("a temporary file is shorter than what was written to it")
+        view = memoryview(data)
+        while view:  # one call reads 2 GB at most
+            if not (count := self.file.readinto(view)):
+                raise OSError("a temporary file is shorter than what was written to it")
+            view = view[count:]
         rows = torch.frombuffer(data, dtype=self.like.dtype).view(bottom - top, self.shape[1], self.shape[3])
         return rows.transpose(0, 1)[None].to(self.like.device)
+
+
+def _close(file: Any, journal: Journal, path: Path) -> None:
+    file.close()
+    journal.drop(path)
 
 
 # ---- functions -------------------------------------------------------------------------------------------
@@ -588,7 +731,9 @@ _FUNCTIONS |= {
 }
 
 
-def run_in_strips(network: nn.Module, picture: Tensor | Strips, workspace: Workspace) -> Iterator[Tensor]:
+def run_in_strips(
+    network: nn.Module, picture: Tensor | Strips, workspace: Workspace, *, begin: int = 0
+) -> Iterator[Tensor]:
     """Yield the output of a network by strips of rows, from top to bottom.
 
     Equal to `network(picture)` but for rounding: sums are taken in another order.
@@ -597,6 +742,7 @@ def run_in_strips(network: nn.Module, picture: Tensor | Strips, workspace: Works
         network: maps (1, C, H, W) to (1, C', H', W'), in evaluation mode.
         picture: (1, C, H, W); a `Strips` where it is read from a file.
         workspace: see `Workspace`.
+        begin: the first row that is wanted, where an earlier strip ended.
 
     Yields:
         (1, C', rows, W').
@@ -605,12 +751,22 @@ def run_in_strips(network: nn.Module, picture: Tensor | Strips, workspace: Works
         NotInStrips: if the network does what strips cannot; the message names it.
     """
     with torch.inference_mode():
-        x = picture if isinstance(picture, Strips) else Strips.of(picture, workspace)
+        y = output_map(network, picture if isinstance(picture, Strips) else Strips.of(picture, workspace))
+        for top, bottom in y.strips(begin):
+            yield y.rows(top, bottom)
+
+
+def output_map(network: nn.Module, picture: Strips) -> Strips:
+    """Return the output of a network as a map, which is made when it is read; what must be stored is.
+
+    Raises:
+        NotInStrips: if the network does what strips cannot; the message names it.
+    """
+    with torch.inference_mode():
         try:
-            y = network(x)
+            y = network(picture)
         except TypeError as error:  # an operator or an argument that a map does not take
             raise NotInStrips(f"an operation on a map that is made in strips ({error})") from error
-        if not isinstance(y, Strips):
-            raise NotInStrips(f"an output that is no map, but {type(y).__name__}")
-        for top, bottom in y.strips():
-            yield y.rows(top, bottom)
+    if not isinstance(y, Strips):
+        raise NotInStrips(f"an output that is no map, but {type(y).__name__}")
+    return y
