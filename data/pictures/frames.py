@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from steadypix.data.pictures.images import read_image
 from steadypix.data.pictures.listing import NO_IMAGES, list_images
+from steadypix.data.pictures.video import import_av
 from steadypix.errors import InputError
 
 Frame = NDArray[np.float32]
-
-MISSING = "reading a video needs PyAV, which is not installed; expected: pip install 'steadypix[video]'"
 
 
 def frames_of(path: Path, *, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
@@ -71,7 +69,7 @@ def _video(path: Path) -> Iterator[tuple[str, Frame]]:
         raise InputError(f"{path}: no such file; expected a folder of frames or a video file")
     if not path.is_file():  # opening a pipe would wait for its writer
         raise InputError(f"{path}: is no regular file; expected a folder of frames or a video file")
-    av = _av()
+    av = import_av()
     number = 0  # of frames decoded
     try:
         # Named as a file, `a:b.mp4` is no protocol, and a playlist reaches nothing else.
@@ -90,15 +88,6 @@ def _video(path: Path) -> Iterator[tuple[str, Frame]]:
         where = f"{path}: frame {number + 1}" if number else str(path)
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise InputError(f"{where}: cannot be read as a video ({reason})") from None
-
-
-def _av() -> Any:
-    try:
-        import av
-    except ImportError:
-        raise InputError(MISSING) from None
-    av.logging.set_level(None)  # what is wrong is said here, in one line
-    return av
 
 
 def _floats(pixels: np.ndarray) -> Frame:

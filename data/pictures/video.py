@@ -1,6 +1,6 @@
 """Films: frames read with their times, and written back beside the sound of the film they came from.
 
-PyAV (the extra `video`) does it, and is imported here and nowhere else. Frames are RGB of 8 bits a channel,
+PyAV (the extra `video`) does it, and is imported here alone. Frames are RGB of 8 bits a channel,
 turned upright. The matrix between RGB and YUV is the source's both ways, and its tags of colour are kept.
 """
 
@@ -73,7 +73,7 @@ def version() -> str:
     Raises:
         InputError: saying what to install, if it is missing.
     """
-    return str(_av().__version__)
+    return str(import_av().__version__)
 
 
 def survey(path: Path) -> Film:
@@ -145,7 +145,7 @@ def read_frames(film: Film, *, skip: int = 0) -> Iterator[tuple[int, np.ndarray]
         InputError: naming film and frame, if one is damaged, of another size than the first, or its time is
             not later than that of the frame before.
     """
-    av = _av()
+    av = import_av()
     before: int | None = None
     number = 0
     with _opened(film.path) as (container, stream):
@@ -222,7 +222,7 @@ def write_film(
         InputError: naming the file, if codec, sound or times do not go into the container.
         OSError: of a full disk.
     """
-    av = _av()
+    av = import_av()
     with open(file, "wb") as target, _opened(film.path) as (source, _):
         try:
             form = FORMATS[name.suffix.lower()]
@@ -243,7 +243,7 @@ def _encode(
     codec: str | None,
     crf: float | None,
 ) -> None:
-    av = _av()
+    av = import_av()
     waiting = iter(frames)
     first = next(waiting, None)
     height, width = (film.height, film.width) if first is None else first.shape[:2]
@@ -301,7 +301,7 @@ def _video_stream(
     container: Any, film: Film, times: Sequence[int], codec: str | None, crf: float | None
 ) -> tuple[Any, Fraction, Sequence[int]]:
     """Add the video stream; return it, its seconds a tick, and the times in such ticks."""
-    av = _av()
+    av = import_av()
     name = codec or container.default_video_codec
     if name == "h264" and "libx264" in av.codecs_available:
         name = "libx264"
@@ -351,7 +351,12 @@ def _sound(source: Any, sounds: dict[int, Any]) -> Iterator[Any]:
                 yield packet
 
 
-def _av() -> Any:
+def import_av() -> Any:
+    """Return PyAV.
+
+    Raises:
+        InputError: naming the extra that brings it.
+    """
     try:
         import av
     except ImportError:
@@ -363,7 +368,7 @@ def _av() -> Any:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """Open a film; give it and its video stream, and turn what the library raises into one line."""
-    av = _av()
+    av = import_av()
     if not path.exists():
         raise InputError(f"{path}: no such file; expected a film")
     if not path.is_file():  # opening a pipe would wait for its writer
