@@ -3,6 +3,7 @@
 # make test-fast   the tests without a marker, in less than a minute
 # make soak   what takes minutes: thirty kills of a training, ten thousand damaged and hostile files
 # make reproduce DATA=DIR   Zhang's table on real facades: trainings of hours, gone on with by the same command
+# make docs   the site into build/site, warnings as errors
 # make bench  an environment with other projects' layers, everything timed beside them (BENCH=--quick: a look)
 PYTHON ?= python3
 VENV ?= .venv
@@ -17,7 +18,7 @@ BENCH_VENV ?= .venv-bench
 BENCH_STAMP := $(BENCH_VENV)/.installed
 BENCH ?=
 
-.PHONY: demo test test-fast soak soak-kill soak-fuzz bench reproduce install lint types tests release clean
+.PHONY: demo test test-fast docs soak soak-kill soak-fuzz soak-two bench reproduce install lint types tests release clean
 
 # Compiled by the installation where there is a C compiler.
 KERNEL := gen/kernels/blur_kernel.c gen/kernels/blur_kernel.h
@@ -58,11 +59,22 @@ tests: $(STAMP)
 test-fast: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not (slow or browser or gpu or real_data)" $(PYTEST)
 
+# Open build/site/index.html. What it needs is installed beside the rest, when it is first asked for.
+DOCS_STAMP := $(VENV)/.docs-installed
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[docs]"
+	touch $(DOCS_STAMP)
+
+docs: $(DOCS_STAMP)
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs -d build/doctrees . build/site
+	@echo "open build/site/index.html"
+
 # Shorter: make soak FUZZ_INPUTS=500
 FUZZ_INPUTS ?= 10000
 FUZZ_SEED ?= 0
 
-soak: soak-kill soak-fuzz
+soak: soak-kill soak-fuzz soak-two
 
 # A training that is killed at random instants, resumed, and held against one that was left alone.
 KILLS ?= 30
@@ -72,6 +84,13 @@ soak-kill: $(STAMP)
 
 soak-fuzz: $(STAMP)
 	$(BIN)/python -m soak.fuzz --inputs $(FUZZ_INPUTS) --seed $(FUZZ_SEED)
+
+# Every command that writes to a folder, started twice at once.
+PAIRS ?= 50
+
+soak-two: $(STAMP)
+	$(BIN)/python -m soak.two --pairs $(PAIRS)
+
 # The peers are measured against and never needed otherwise, so they have an environment of their own.
 $(BENCH_STAMP): pyproject.toml constraints.txt $(KERNEL)
 	$(PYTHON) -m venv $(BENCH_VENV)

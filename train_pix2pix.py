@@ -17,6 +17,7 @@ from steadypix.checkpoints.setup import (
     build_networks,
     build_step,
     count_samples,
+    describe_data,
     make_accelerator,
     number_format,
     open_data,
@@ -26,6 +27,7 @@ from steadypix.command import command, version
 from steadypix.configs.load import build_parser, parse
 from steadypix.configs.resume import check_allowed
 from steadypix.configs.schema import RunConfig
+from steadypix.locks import hold
 from steadypix.progress import progress_interval_s
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ def main(argv: Sequence[str]) -> int:
     resumed = rest.resume if rest.resume not in ("auto", "never") else None
     out = Path(rest.out or resumed or f"checkpoints/{name}-{config.generator.sampling}")
     check_allowed(rest.allow_change)
+    hold(out)
     return train(config, out, resume=rest.resume, init=rest.init, allow_change=rest.allow_change)
 
 
@@ -130,6 +133,7 @@ def train(
             for _ in validation.canvases(settings.val_limit):
                 pass
         run.begin(progress)
+        run.say(f"{out}: {describe_data(config, pairs, validation)}")
 
     # ---- train ----------------------------------------------------------------------------------------
     sampler = EpochSampler(

@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"--exporter {args.exporter}: is for --format onnx")
     if args.out.is_dir():
         raise InputError(f"--out {args.out}: is a folder; expected a file")
-    prepare_output(args.out.parent)
+    prepare_output(args.out.parent, only=args.out)
 
     from steadypix.eval.generators.exporting import export_generator
     from steadypix.eval.generators.loading import find_generator, load_generator

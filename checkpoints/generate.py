@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steadypix.checkpoints.sequence import Translator, add_options, settle, translate_folder
-from steadypix.command import Parser, add_common_options, command, pick_device, positive
+from steadypix.checkpoints.generation import split
+from steadypix.checkpoints.generation.sequence import Translator, add_options, settle, translate_folder
+from steadypix.command import Parser, add_common_options, command, natural, pick_device, positive
 from steadypix.data.pictures.inputs import collect, read_input
 from steadypix.errors import InputError, one_line
 from steadypix.eval.generators.formats import KINDS, TRUST
@@ -33,7 +34,7 @@ def build_parser() -> Parser:
     """Return the command line."""
     parser = Parser(prog="generate", description="Translate pictures with a trained generator.")
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help=KINDS)
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="pictures or folders of them")
+    parser.add_argument("inputs", nargs="*", type=Path, metavar="INPUT", help="pictures or folders of them")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where NAME.png is written")
     parser.add_argument(
         "--bits",
@@ -59,9 +60,17 @@ def build_parser() -> Parser:
         metavar="picture|first|sampled|tile|FILE",
         help="what norms go by: each picture as a whole; the first picture, for frames of a film; sampled, "
         "with --tile: a sample of each picture; a file of `steadypix statistics`; tile, with --tile: each of "
-        "overlapping tiles, which are blended, for programs and ONNX (default: picture; first for a sequence "
-        "or film)",
+        "overlapping tiles, which are blended (default: picture; first for a sequence or film)",
     )
+    parser.add_argument(
+        "--halo",
+        type=halo_size,
+        metavar="PX|auto",
+        help="with --tile, for ONNX models, programs and what else cannot be run strip by strip: what is cut "
+        "off tiles on each side that has a neighbour (default: auto, as far as the generator reaches by a "
+        "measurement, at most a quarter of the tile)",
+    )
+    split.add_options(parser)
     add_options(parser)
     parser.add_argument(
         "--context",
@@ -69,6 +78,9 @@ def build_parser() -> Parser:
         metavar="PX",
         help="show the generator PX px more on each side at least, mirrored from the picture, and cut them "
         "off its output; in a film whose camera moves they move along, so they help little",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace pictures in DIR that generate did not write, too"
     )
     parser.add_argument("--trust", action="store_true", help=TRUST)
     add_common_options(parser, batch_size=8)
@@ -78,10 +90,11 @@ def build_parser() -> Parser:
 @command("generate")
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return its exit code: 2 if any picture could not be read."""
-    args = build_parser().parse(argv)
+    args = build_parser().parse_intermixed_args(argv)  # INPUTs may stand behind options, or not at all
     settle(args)
     check_tiles(args)
-    prepare_output(args.out.parent if args.film else args.out)
+    split.check(args)
+    prepare_output(args.out.parent if args.film else args.out, only=args.out if args.film else None)
     files = collect(args.inputs)
 
     from steadypix.data.pictures.saving import save_image, suffix_for
@@ -101,12 +114,13 @@ def main(argv: Sequence[str]) -> int:
     config: Any = generator.config
     channels = config["generator"].get("in_channels", 3)
     suffix = suffix_for(config["generator"].get("out_channels", 3), args.format, args.bits)
+    if args.data:
+        return translate_split(args, generator, device, suffix)
+    rule, size = split.sizing(args, config)
     if args.sequence or args.film:
         return translate_in_order(args, generator, device, suffix)
     outputs = {args.out / f"{stem}{suffix}": file for stem, file in files.items()}
-    for out, file in outputs.items():
-        if out.resolve() == file.resolve():
-            raise InputError(f"{file}: would be overwritten by its own output; expected another --out")
+    check_outputs(outputs, overwrite=args.overwrite)
     if args.tile and args.statistics != "tile":
         return translate_large(args, generator, device, outputs)
     failures = 0
@@ -117,6 +131,7 @@ def main(argv: Sequence[str]) -> int:
             print(f"generate: error: {one_line(error)}", file=sys.stderr)
             failures += 1
             continue
+        read = split.resized(read, rule, size)
         picture = to_tensor(read.pixels)[None].to(device)
         try:
             if args.statistics == "first" and looking_norms(generator):  # none is left once they are frozen
@@ -138,6 +153,11 @@ def tile_size(text: str) -> int | str:
     return text if text == "auto" else positive(text)
 
 
+def halo_size(text: str) -> int | str:
+    """Read a halo in px, or `auto`, for argparse."""
+    return text if text == "auto" else natural(text)
+
+
 def check_tiles(args: argparse.Namespace) -> None:
     """Check the options on large pictures.
 
@@ -149,6 +169,10 @@ def check_tiles(args: argparse.Namespace) -> None:
         raise InputError(f"--tile auto: is not for {what}; expected --tile PX")
     if isinstance(args.tile, int) and args.tile < MIN_TILE_PX:
         raise InputError(f"--tile {args.tile}: expected at least {MIN_TILE_PX} px")
+    if args.halo is not None and (not args.tile or args.statistics == "tile"):
+        raise InputError("--halo: is cut off tiles; expected --tile PX with it, and no --statistics tile")
+    if args.halo is not None and (args.sequence or args.film):
+        raise InputError("--halo: is for single pictures; expected --statistics tile, whose tiles blend")
     if args.statistics == "tile" and args.context:
         raise InputError("--context: is not for --statistics tile, whose tiles overlap; expected one of them")
     if args.statistics in ("tile", "sampled") and not args.tile:
@@ -157,11 +181,26 @@ def check_tiles(args: argparse.Namespace) -> None:
         raise InputError("--statistics sampled: is for single pictures; expected first or a file")
 
 
+def check_outputs(outputs: dict[Path, Path], *, overwrite: bool) -> None:
+    """Check that nothing is lost by writing `outputs`, which are made of the files they stand for.
+
+    Raises:
+        InputError: naming a file that would be lost.
+    """
+    from steadypix.data.pictures.saving import refuse_foreign
+
+    for out, file in outputs.items():
+        if out.resolve() == file.resolve():
+            raise InputError(f"{file}: would be overwritten by its own output; expected another --out")
+    if not overwrite:
+        refuse_foreign(outputs)
+
+
 def translate_large(
     args: argparse.Namespace, generator: nn.Module, device: str, outputs: dict[Path, Path]
 ) -> int:
     """Translate pictures strip by strip; return the exit code."""
-    from steadypix.checkpoints.large import LargePictures
+    from steadypix.checkpoints.generation.large import LargePictures
     from steadypix.eval.generators.loading import find_generator
     from steadypix.eval.generators.models import digest
 
@@ -179,6 +218,22 @@ def translate_large(
     large.finish()
     print(f"wrote {len(outputs) - failures} of {len(outputs)} pictures to {args.out}", file=sys.stderr)
     return 2 if failures else 0
+
+
+def translate_split(args: argparse.Namespace, generator: nn.Module, device: str, suffix: str) -> int:
+    """Translate a data set as the generator was trained; return the exit code."""
+    import torch
+
+    from steadypix.gen.large.frozen import freeze, gather, looking_norms
+
+    @torch.inference_mode()
+    def run(picture: torch.Tensor) -> torch.Tensor:
+        if args.statistics == "first" and looking_norms(generator):
+            freeze(generator, gather(generator, [picture]))
+        output: torch.Tensor = generator(picture)
+        return output
+
+    return split.translate_split(args, generator, device, suffix, run)
 
 
 def translate_in_order(args: argparse.Namespace, generator: nn.Module, device: str, suffix: str) -> int:
@@ -199,7 +254,7 @@ def translate_in_order(args: argparse.Namespace, generator: nn.Module, device: s
     origin = {"digest": sha, "device": device}
     if not args.film:
         return translate_folder(args, translator, suffix=suffix, **origin)
-    from steadypix.checkpoints.film import translate_film
+    from steadypix.checkpoints.generation.film import translate_film
 
     return translate_film(args, translator, out_channels=shape.get("out_channels", 3), **origin)
 
@@ -212,7 +267,8 @@ def context_mark(args: argparse.Namespace) -> str:
 def as_input(pixels: np.ndarray, device: str, args: argparse.Namespace) -> torch.Tensor | Strips:
     """Return a picture (H, W, C) as a generator takes it: whole, or with `--tile` in strips."""
     from steadypix.data.pictures.transforms import to_tensor
-    from steadypix.gen.large.strips import Strips, Workspace
+    from steadypix.gen.large.strips import Strips
+    from steadypix.gen.large.workspace import Workspace
 
     if not args.tile or args.statistics == "tile":
         return to_tensor(pixels)[None].to(device)

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 def find_state(out: Path, resume: str) -> Path | None:
     """Return the state file to go on from, or None to start anew."""
     own = out / STATE_FILE
+    if resume in ("auto", "never") and not own.parent.exists() and (made := sorted(out.glob("generator*"))):
+        raise InputError(
+            f"{out}: holds a run's {made[0].name}, but no {STATE_FILE} to go on from, and is not written "
+            "over; expected another --out"
+        )
     if resume == "auto":
         return own if own.exists() else None
     if resume == "never":
@@ -73,9 +78,14 @@ def restore(
     if differs:
         raise InputError(f"{differs} (the run: {run}); expected the same, or another --out")
     if theirs.get("data") != facts["data"]:
+        from steadypix.data.pairs.folders import must_hold_out
+
+        data = facts["config"]["data"]
+        held = data["root"] and must_hold_out(Path(data["root"]), data["train_split"], data["val_split"])
+        hint = "; a run from before pairs were held out goes on with --data.val_split none" if held else ""
         raise InputError(
             f"data.root: the run in {run} was trained on other pictures ({theirs.get('data')}; here: "
-            f"{facts['data']}); expected the same, or another --out"
+            f"{facts['data']}); expected the same, or another --out{hint}"
         )
     for name in optimizers:
         if not any(key.startswith(f"{name}/") for key in tensors):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from steadypix.command import version
 from steadypix.configs.load import to_yaml
 from steadypix.configs.resume import flatten
 from steadypix.configs.schema import RunConfig
+from steadypix.errors import printable
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +57,7 @@ class Run:
             "processes": accelerator.num_processes,
             "data": data,
         }
-        self.directory = RunDirectory(out, config=self.facts["config"], tensorboard=config.train.tensorboard)
+        self.directory = RunDirectory(out, config=self.facts["config"])
         self.changes: list[dict[str, Any]] = []  # options that changed when the run was gone on with
         self._sums: dict[str, Tensor] = {}
         self._steps = 0
@@ -90,7 +92,7 @@ class Run:
         """Make the directory and say what is going to happen."""
         self.directory.begin(config_yaml=to_yaml(self.config), seen=progress.seen)
         if self.config.train.tracker:
-            start_tracker(self.accelerator, self.config, self.directory.path)
+            start_tracker(self.accelerator, self.config, self.directory.path, progress.seen)
         weights = sum(p.numel() for p in self.networks["generator"].parameters())
         where = f"from sample {progress.seen}" if progress.seen else "from scratch"
         shape = self.config.generator
@@ -108,7 +110,7 @@ class Run:
                 for reason in reasons.splitlines():
                     if reason not in self._unreadable:
                         self._unreadable.add(reason)
-                        print(f"skipped: {reason}", file=sys.stderr)
+                        print(printable(f"skipped: {reason}"), file=sys.stderr)
 
     def log(self, progress: Progress, losses: dict[str, Tensor], factor: float, bar: Any) -> None:
         """Add a step; every `log_every_steps` write the means since the last line."""
@@ -124,11 +126,18 @@ class Run:
         bar.set_postfix(self.shown_figures(), refresh=False)
 
     def shown_figures(self) -> dict[str, str]:
-        """Return what the progress bar shows: losses, and the last validation's dB beside its TV."""
+        """Return what the progress bar shows: losses, and the last validation's dB beside its TV.
+
+        TV is shown as such, and over that of the targets.
+        """
         stability_db = self._validated.get("val_stability_db")
         if stability_db is None:
             return self._shown_losses
-        return {**self._shown_losses, "dB": f"{stability_db:.1f}", "TV": f"{self._validated['val_tv']:.3f}"}
+        shown = {"dB": f"{stability_db:.1f}", "TV": f"{self._validated['val_tv']:.3f}"}
+        ratio = self._validated["val_tv_ratio"]
+        if ratio is not None:
+            shown["TV/targets"] = f"{ratio:.2f}"
+        return {**self._shown_losses, **shown}
 
     def _log_means(self, progress: Progress, epoch: int) -> None:
         """Write the means of the steps since the last line."""
@@ -250,14 +259,30 @@ def in_words(validated: Mapping[str, float | None]) -> str:
     line = f"L1 {validated['val_l1']:.4f}"
     if validated["val_stability_db"] is not None:
         line += f", stability {validated['val_stability_db']:.2f} dB"
-    return f"{line} at TV {validated['val_tv']:.4f} (targets {validated['val_target_tv']:.4f})"
+    ratio = validated["val_tv_ratio"]
+    over = "" if ratio is None else f", ratio {ratio:.2f}"
+    return f"{line} at TV {validated['val_tv']:.4f} (targets {validated['val_target_tv']:.4f}{over})"
 
 
-def start_tracker(accelerator: Accelerator, config: RunConfig, out: Path) -> None:
-    """Start the tracker that `make_accelerator` has set up, with the configuration as hyperparameters."""
+def start_tracker(accelerator: Accelerator, config: RunConfig, out: Path, seen: int) -> None:
+    """Start the tracker that `make_accelerator` has set up, with the configuration as hyperparameters.
+
+    TensorBoard drops what a killed process wrote of later samples than `seen`, as metrics.jsonl does. MLflow
+    would write to the current folder; unless MLFLOW_TRACKING_URI says where, it writes below `out` too.
+    """
+    folder = (out / "tracker").absolute()
+    if config.train.tracker == "mlflow" and accelerator.is_main_process:
+        mlflow: Any = importlib.import_module("mlflow")  # an extra of the user's own
+        if not mlflow.is_tracking_uri_set():
+            folder.mkdir(parents=True, exist_ok=True)
+            mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
     values = {
         key: value if isinstance(value, bool | int | float | str) else str(value).lower()
         for key, value in flatten(dataclasses.asdict(config)).items()
     }
-    options = {"wandb": {"name": out.name, "dir": str(out)}, "mlflow": {"run_name": out.name}}
+    options: dict[str, dict[str, Any]] = {
+        "tensorboard": {"purge_step": seen + 1},
+        "wandb": {"name": out.name, "dir": str(out)},
+        "mlflow": {"run_name": out.name, "logging_dir": str(folder)},
+    }
     accelerator.init_trackers("steadypix", config=values, init_kwargs=options)

@@ -25,14 +25,11 @@ class RunDirectory:
     Args:
         path: made by `begin`.
         config: of the whole run, JSON-able; every generator's file holds it.
-        tensorboard: also write metrics as TensorBoard events, to `path/tensorboard`.
     """
 
-    def __init__(self, path: Path, *, config: Mapping[str, Any], tensorboard: bool = False) -> None:
+    def __init__(self, path: Path, *, config: Mapping[str, Any]) -> None:
         self.path = path
         self.config = config
-        self._tensorboard = tensorboard
-        self._events: Any = None
 
     def begin(self, *, config_yaml: str, seen: int) -> None:
         """Make the directory, as it was after `seen` samples.
@@ -44,27 +41,19 @@ class RunDirectory:
             for file in folder.iterdir() if folder.is_dir() else ():
                 if TEMPORARY.fullmatch(file.name):
                     file.unlink(missing_ok=True)
-        self.path.mkdir(parents=True, exist_ok=True)
+        # Made before any generator: one without this folder is of a run that was kept, see `find_state`.
+        (self.path / STATE_FILE).parent.mkdir(parents=True, exist_ok=True)
         write_text(self.path / "config.yaml", config_yaml)
         metrics = self.path / "metrics.jsonl"
         lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines() if metrics.exists() else []
         kept = "".join(f"{line}\n" for line in lines if _seen(line) <= seen)
         write_text(metrics, kept)
-        if self._tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._events = SummaryWriter(self.path / "tensorboard", purge_step=seen + 1)
 
     def write_row(self, kind: str, *, seen: int, epoch: float, values: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
         row = {"kind": kind, "seen": seen, "epoch": epoch, **values}
         with open(self.path / "metrics.jsonl", "a") as file:
             file.write(json.dumps(row) + "\n")
-        if self._events is not None:
-            for key, value in values.items():
-                if value is not None:
-                    self._events.add_scalar(f"{kind}/{key.removeprefix('val_')}", value, seen)
-            self._events.flush()
 
     def save_generator(self, name: str, generator: nn.Module, *, provenance: Mapping[str, Any]) -> None:
         """Write a generator that loads with no other file."""

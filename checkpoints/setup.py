@@ -60,17 +60,26 @@ def make_accelerator(config: RunConfig, out: Path | None = None) -> Accelerator:
 
 
 def open_data(config: RunConfig) -> tuple[Pairs, Pairs | None]:
-    """Open the training pairs, and those for validation where anything looks at them."""
+    """Open the training pairs, and those for validation where anything looks at them.
+
+    Where the data set has no folder for validation, a tenth of the pairs is held out, and never trained on,
+    whether or not anything looks at it now: another part of the run may.
+    """
+    from steadypix.data.pairs.folders import HELD_OUT, must_hold_out
     from steadypix.data.pairs.opening import open_pairs
 
     data, settings = config.data, config.train
-    source = source_of(config)
+    source, val_split, hold_out_seed = source_of(config), data.val_split, None
+    if data.root and must_hold_out(Path(data.root), data.train_split, data.val_split):
+        val_split, hold_out_seed = HELD_OUT, config.seed
     options: dict[str, Any] = {
         "direction": data.direction,
         "load_size": data.load_size,
         "crop_size": data.crop_size,
         "input_channels": config.generator.in_channels,
         "output_channels": config.generator.out_channels,
+        "resize": data.resize,
+        "hold_out_seed": hold_out_seed,
         "cache": data.cache,
         "on_error": data.on_error,
     }
@@ -84,9 +93,28 @@ def open_data(config: RunConfig) -> tuple[Pairs, Pairs | None]:
         shift_px=config.loss.equivariance_px if config.loss.equivariance else 0,
         **options,
     )
-    if not (settings.val_every or settings.sample_every):
+    if val_split == "none" or not (settings.val_every or settings.sample_every):
         return pairs, None
-    return pairs, open_pairs(source, data.val_split, synthetic_count=settings.val_limit, **options)
+    validation = open_pairs(source, val_split, synthetic_count=settings.val_limit, **options)
+    return pairs, validation if len(validation) else None
+
+
+def describe_data(config: RunConfig, pairs: Pairs, validation: Pairs | None) -> str:
+    """Return in one line how pictures become windows, and what is validated on."""
+    from steadypix.data.pairs.folders import HELD_OUT, PairedImages
+    from steadypix.data.pictures.sizing import rule_words
+
+    data = config.data
+    rule = rule_words(data.resize, data.load_size) if data.root else f"rendered at {data.load_size} px"
+    line = f"{data.direction}, pictures {rule}, windows of {data.crop_size} px; validation: "
+    if validation is None:
+        return f"{line}none"
+    if isinstance(validation, PairedImages) and validation.split == HELD_OUT:
+        return (
+            f"{line}{len(validation)} of {len(pairs) + len(validation)} pairs, held out by their names and "
+            "the seed (--data.val_split none: none)"
+        )
+    return f"{line}{min(len(validation), config.train.val_limit)} pairs of {data.val_split}"
 
 
 def source_of(config: RunConfig) -> str:

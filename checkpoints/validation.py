@@ -29,9 +29,9 @@ def validate(generator: nn.Module, pairs: Pairs, *, limit: int) -> dict[str, flo
         limit: number of pairs at most.
 
     Returns:
-        Means over pairs: `val_l1`, `val_tv`, `val_target_tv` on [0, 1], and `val_stability_db`, the
-        odd-shift mean of protocol `crop` with a margin of an eighth of the window (None if the load
-        size leaves no room to shift).
+        Means over pairs: `val_l1`, `val_tv`, `val_target_tv` on [0, 1], `val_tv_ratio`, the one TV over the
+        other (None if the targets are flat), and `val_stability_db`, the odd-shift mean of protocol `crop`
+        with a margin of an eighth of the window (None if the load size leaves no room to shift).
     """
     window = Crop(pairs.load_size, pairs.crop_size)
     device = next(generator.parameters()).device
@@ -45,6 +45,8 @@ def validate(generator: nn.Module, pairs: Pairs, *, limit: int) -> dict[str, flo
     figures: dict[str, float | None] = {
         f"val_{key}": sum(row[key] for row in rows) / len(rows) for key in ("l1", "tv", "target_tv")
     }
+    tv, target_tv = figures["val_tv"], figures["val_target_tv"]
+    figures["val_tv_ratio"] = tv / target_tv if tv is not None and target_tv else None
     shifts = [shift for shift in SHIFTS_PX if shift <= window.origin_px]
     figures["val_stability_db"] = None
     if shifts:

@@ -21,6 +21,8 @@ FOLDER = Path(__file__).parent
 
 MAX_BYTES = 1 << 16  # every option written out takes less than two thousand
 MAX_DEPTH = 8
+# Options that went, and what does their work. Files of earlier runs name them; there `false` is passed over.
+GONE = {"train.tensorboard": "--train.tracker tensorboard"}
 MAX_MESSAGE = 400  # characters; a message quotes what was given, whatever its length
 # Sections and the options of each; no option is called as what jsonargparse would import or read instead.
 SECTIONS = {
@@ -38,11 +40,17 @@ class _Parser(jsonargparse.ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         raise InputError(_shorten(message) + self._hint(message)) from None
 
+    def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Any:
+        """Parse a file's text without the options that went."""
+        return super().parse_string(_without_gone(content), *args, **kwargs)
+
     def _hint(self, message: str) -> str:
         """Say what an unknown option may have meant: one of pytorch-CycleGAN-and-pix2pix, or a slip."""
         unknown = first_option(message)
         if unknown is None:
             return ""
+        if unknown.removeprefix("--") in GONE:
+            return f"; what it did is now done by: {GONE[unknown.removeprefix('--')]}"
         theirs = peers.answer(unknown)
         if theirs:
             return f"; {unknown} of pytorch-CycleGAN-and-pix2pix is here: {theirs}"
@@ -118,7 +126,9 @@ def _check_option(path: Path, key: object, value: object) -> None:
         if not isinstance(value, dict):
             raise InputError(f"{path}: {key}: expected a mapping of options, got {type(value).__name__}")
         for inner, setting in value.items():
-            if inner not in SECTIONS[str(key)]:
+            if f"{key}.{inner}" in GONE:
+                _check_gone(path, f"{key}.{inner}", setting)
+            elif inner not in SECTIONS[str(key)]:
                 known = ", ".join(sorted(SECTIONS[str(key)]))
                 raise InputError(
                     f"{path}: {key}.{_shorten(str(inner))}: no such option; expected one of {known}"
@@ -128,6 +138,21 @@ def _check_option(path: Path, key: object, value: object) -> None:
         raise InputError(f"{path}: {shown}: no such option")
     else:  # of the run, or of the command, such as `out`: the parser knows
         _check_plain(path, shown, value)
+
+
+def _check_gone(path: Path, name: str, value: object) -> None:
+    if value is not False:
+        raise InputError(f"{path}: {name}: no such option; what it did is now done by {GONE[name]}")
+
+
+def _without_gone(text: str) -> str:
+    """Return a checked file's text without the options that went, and otherwise as it stands."""
+    content = yaml.safe_load(text)
+    named = [name.split(".") for name in GONE]
+    found = [(key, inner) for key, inner in named if inner in content.get(key, {})]
+    for key, inner in found:
+        del content[key][inner]
+    return yaml.safe_dump(content, sort_keys=False) if found else text
 
 
 def _check_plain(path: Path, name: str, value: object) -> None:

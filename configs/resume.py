@@ -11,6 +11,7 @@ from steadypix.errors import InputError
 # These change no update that is still to come: where and how fast it is computed, what is written. Where
 # the data lies is free as well, because the data themselves are compared.
 FREE_KEYS = {"workers", "device", "data.root", "data.cache", "data.pin_memory", "data.on_error"}
+FREE_KEYS |= {"data.val_split"}  # what it holds out of the training pairs shows in those
 FREE_KEYS |= {f"train.{key}" for key in ("channels_last", "compile", "capture", "checkpointing")}
 FREE_KEYS |= {f"train.{key}" for key in ("save_every", "save_every_s", "keep_every", "sample_every")}
 FREE_KEYS |= {
@@ -29,6 +30,7 @@ CHANGEABLE_KEYS |= {"loss.jitter_px", "loss.r1", "data.flip", "data.lighting"}
 # What a run from before an option has, whose file does not name it.
 BEFORE = {"generator.texture": "none", "generator.texture_channels": 4, "generator.texture_octaves": 2}
 BEFORE |= {"generator.head": 0, "data.lighting": 0.0, "loss.jitter_px": 0, "loss.r1": 0.0}
+BEFORE |= {"data.resize": "square"}
 
 
 def contradiction(

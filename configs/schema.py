@@ -111,13 +111,15 @@ class DataConfig:
     synthetic_count: int = 400
     """how many procedural pairs to train on"""
     train_split: str = "train"
-    """folder name of the training pairs"""
+    """folder name of the training pairs; pictures in the root itself are taken as train"""
     val_split: str = "test"
-    """folder name of the validation pairs"""
+    """folder name of the validation pairs; where there is only train, a tenth of it; none: no validation"""
     direction: Literal["AtoB", "BtoA"] = "BtoA"
     """AtoB: the left (first) picture is the input"""
+    resize: Literal["square", "keep", "none"] = "square"
+    """square: pictures become squares, as in pix2pix; keep: the shorter side is resized; none: nothing is"""
     load_size: int = 286
-    """px a side a picture is resized to before cropping"""
+    """px a side a picture is resized to before cropping; with resize none, what it must have at least"""
     crop_size: int = 256
     """px a side of the window a network sees"""
     flip: bool = True
@@ -125,7 +127,7 @@ class DataConfig:
     lighting: float = 0.0
     """vary the brightness of training inputs by up to so much of their range, and their contrast; 0: off"""
     cache: bool = True
-    """keep decoded pictures in memory: 6 bytes x load_size^2 a pair and worker"""
+    """keep decoded pictures in memory: 6 bytes a px of a pair and worker"""
     pin_memory: bool = True
     """on a GPU: copy batches through pinned memory, while the step before runs"""
     on_error: Literal["fail", "skip"] = "fail"
@@ -145,7 +147,7 @@ class DataConfig:
 class LossConfig:
     """The objective (Isola et al. 2017, equation 4)."""
 
-    gan: Literal["vanilla", "lsgan", "hinge"] = "vanilla"
+    gan: Literal["vanilla", "lsgan", "hinge", "relativistic"] = "vanilla"
     """form of the adversarial loss"""
     lambda_l1: float = 100.0
     """weight of the L1 distance to the target"""
@@ -214,8 +216,6 @@ class TrainConfig:
     """validation pairs used"""
     best_by: Literal["l1", "stability"] | None = None
     """keep the generator that validates best so far as generator-best.safetensors"""
-    tensorboard: bool = False
-    """write metrics for TensorBoard, too (pip install 'steadypix[tensorboard]')"""
     tracker: Literal["tensorboard", "wandb", "mlflow"] | None = None
     """send metrics and configuration to a tracker, by its own package; none: metrics.jsonl alone"""
 
@@ -269,6 +269,19 @@ class RunConfig:
                 "train.checkpointing would count every batch twice in the statistics of generator.norm "
                 f"{self.generator.norm}; expected another norm, or no checkpointing"
             )
+        generator = self.generator
+        if (
+            self.batch_size == 1
+            and generator.norm in ("batch", "renorm")
+            and generator.padding != "zeros"
+            and self.data.crop_size == 2**generator.num_downs
+        ):
+            # The innermost map is one sample; any padding but zeros makes a constant of it, with no variance.
+            raise ValueError(
+                f"generator.padding {generator.padding} leaves generator.norm {generator.norm} nothing to "
+                f"measure where {self.data.crop_size} px come down to 1 x 1 and batch_size is 1; expected zeros, "
+                f"generator.num_downs {generator.num_downs - 1}, or a larger batch"
+            )
         if self.train.capture:
             for key, value in (
                 ("train.accumulate", self.train.accumulate > 1),
@@ -278,6 +291,10 @@ class RunConfig:
             ):
                 if value:
                     raise ValueError(f"train.capture records one plain step; expected no {key} with it")
+        plateau = self.train.lr_policy == "plateau"
+        for key, wants in (("lr_policy plateau", plateau), ("best_by", self.train.best_by)):
+            if wants and self.data.val_split == "none":
+                raise ValueError(f"train.{key} needs validations: expected a data.val_split other than none")
         if self.loss.jitter_px > self.data.crop_size // 4:
             raise ValueError(
                 f"loss.jitter_px {self.loss.jitter_px} must be at most a quarter of data.crop_size "

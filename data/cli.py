@@ -11,7 +11,8 @@ from pathlib import Path
 from steadypix.command import Parser, command, natural, positive, version
 from steadypix.data.download import obtain as download
 from steadypix.data.scenes.render import KINDS
-from steadypix.files import write_whole
+from steadypix.errors import InputError, printable
+from steadypix.files import prepare_output
 from steadypix.progress import progress
 
 
@@ -25,6 +26,9 @@ def build_parser() -> Parser:
     synthetic.add_argument("--out", type=Path, required=True, metavar="DIR", help="DIR/train, DIR/test")
     synthetic.add_argument("--train", type=natural, default=400, metavar="N", help="training pairs")
     synthetic.add_argument("--test", type=natural, default=106, metavar="N", help="test pairs")
+    synthetic.add_argument(
+        "--overwrite", action="store_true", help="replace procedural pairs that are there, and their number"
+    )
 
     download.add_options(verbs.add_parser("download", help="fetch a data set of pairs by name"))
 
@@ -53,26 +57,57 @@ def main(argv: Sequence[str]) -> int:
     if args.verb == "download":
         return download.run(args)
     if args.verb == "synthetic":
-        for split, count in (("train", args.train), ("test", args.test)):
+        prepare_output(args.out)
+        splits = {split: count for split, count in (("train", args.train), ("test", args.test)) if count}
+        for split in splits:
+            make_room(args.out / split, overwrite=args.overwrite)
+        for split, count in splits.items():
             write_pairs(args.kind, split, args.out, count=count, size=args.size, seed=args.seed)
         return 0
     if args.verb == "sheet":
-        from PIL import Image
-
+        from steadypix.data.pictures.saving import refuse_foreign, save_image
         from steadypix.data.scenes.render import contact_sheet
 
+        if args.out.suffix != ".png":
+            raise InputError(f"--out {args.out}: expected a name that ends in .png")
+        refuse_foreign([args.out], hint="its removal")
         pixels = contact_sheet(args.kind, count=args.count, size=args.size, seed=args.seed)
-        write_whole(args.out, functools.partial(Image.fromarray(pixels).save, format="PNG"))
+        save_image(args.out, pixels)
         return 0
     return check_pairs(args.root, args.split, workers=args.workers, as_json=args.json)
+
+
+def make_room(folder: Path, *, overwrite: bool) -> None:
+    """See that a split's folder holds no pictures, so that two data sets do not mix.
+
+    Args:
+        folder: of the split; it may be missing.
+        overwrite: remove those that this command wrote.
+
+    Raises:
+        InputError: naming a picture that may not be removed.
+    """
+    from steadypix.data.pictures.listing import list_images
+    from steadypix.data.pictures.saving import is_ours
+
+    found = list_images(folder) if folder.is_dir() else []
+    foreign = next((path for path in found if not is_ours(path)), None)
+    if foreign:
+        raise InputError(f"{foreign}: is there, and not written by this command; expected another --out")
+    if found and not overwrite:
+        raise InputError(
+            f"{folder}: holds {len(found)} pairs already; expected another --out, or --overwrite"
+        )
+    for path in found:
+        path.unlink()
 
 
 def write_pairs(kind: str, split: str, out: Path, *, count: int, size: int, seed: int) -> None:
     """Write procedural pairs side by side (A left, B right) to `out/split/`, in pix2pix's layout."""
     import numpy as np
-    from PIL import Image
 
     from steadypix.data.pairs.procedural import SyntheticPairs
+    from steadypix.data.pictures.saving import save_image
 
     if count == 0:
         return
@@ -80,8 +115,7 @@ def write_pairs(kind: str, split: str, out: Path, *, count: int, size: int, seed
         kind, split, count=count, scene_seed=seed, direction="AtoB", load_size=size, crop_size=size
     )
     for index in progress(range(count), count, unit="pair"):
-        image = Image.fromarray(np.hstack(pairs.read(index)))
-        write_whole(out / split / f"{index + 1}.png", functools.partial(image.save, format="PNG"))
+        save_image(out / split / f"{index + 1}.png", np.hstack(pairs.read(index)))
 
 
 def check_pairs(root: Path, splits: Sequence[str], *, workers: int | None, as_json: bool) -> int:
@@ -97,7 +131,8 @@ def check_pairs(root: Path, splits: Sequence[str], *, workers: int | None, as_js
 
     findings: list[Finding] = []
     # tqdm takes its bar out of the way of a line.
-    report = findings.append if as_json else lambda finding: tqdm.write(str(finding), file=sys.stdout)
+    write = functools.partial(tqdm.write, file=sys.stdout)
+    report = findings.append if as_json else lambda finding: write(printable(str(finding)))
     summary = check(root, splits=splits, workers=cores() if workers is None else workers, report=report)
     counts = summary.counts
     if as_json:

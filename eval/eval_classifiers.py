@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from steadypix.command import Parser, command, natural, pick_device, positive, version
 from steadypix.data.labelled.fashion_mnist import NAME
+from steadypix.data.labelled.named import DATASETS, open_data
 from steadypix.errors import InputError
 from steadypix.eval.results.write import to_json
 from steadypix.files import prepare_output, write_text
 
-if TYPE_CHECKING:
-    from steadypix.data.labelled.labelled import Labelled
-
 DESCRIPTION = """Train plain and anti-aliased classifiers on few pictures of Fashion-MNIST; measure accuracy,
 consistency, corruption error, flip rates and feature distance. The same command goes on where it stopped."""
 SCHEMA_VERSION = 1
-DATASETS = Path("datasets")
 
 
 def build_parser() -> Parser:
@@ -42,6 +39,8 @@ def build_parser() -> Parser:
     add("--networks", default="resnet18,vgg11_bn", metavar="NAME,...", help="default: %(default)s")
     about = "of rect2, tri3, bin5, gated; none is always among them (default: all)"
     add("--filters", metavar="NAME,...", help=about)
+    about = "of corruptions: ImageNet-C's own, scaled to the pictures, or milder ones (default: %(default)s)"
+    add("--severities", choices=("imagenet-c", "own"), default="imagenet-c", help=about)
     add("--random_shifts", action="store_true", help="train on windows from anywhere on the canvas")
     add("--document", type=Path, metavar="FILE.md", help="write the page there too, its pictures beside it")
     add("--threads", type=natural, default=0, metavar="N", help="of torch; 0 leaves it to torch")
@@ -57,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
     if args.width % 8:
         raise InputError(f"--width {args.width}: expected a multiple of 8")
 
-    from steadypix.eval.classifiers.study import ROWS, Settings, Study, runs, summarise
+    from steadypix.eval.classifiers.study import ROWS, Settings, Study, chosen, runs, summarise
     from steadypix.eval.classifiers.training import Recipe
 
     networks = chosen("--networks", args.networks, ROWS)
@@ -65,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
     filters = None if args.filters is None else chosen("--filters", args.filters, rows)
     prepare_output(args.out)
     if args.document is not None:
-        prepare_output(args.document.parent)
+        prepare_output(args.document.parent, only=args.document)
     train, test = open_data(args.data)
 
     import torch
@@ -78,6 +77,7 @@ def main(argv: Sequence[str]) -> int:
         seeds=args.seeds,
         train_images=args.train_limit,
         test_images=args.limit,
+        severities=args.severities,
         recipe=Recipe(epochs=args.epochs, random_shifts=args.random_shifts),
         **{name: min(getattr(Settings, name), args.limit) for name in few},
     )
@@ -112,38 +112,6 @@ def main(argv: Sequence[str]) -> int:
     print((args.out / "classification.md").read_text(encoding="utf-8"), end="")
     print(f"wrote {args.out}/ results.json, classification.html, classification.md", file=sys.stderr)
     return 0
-
-
-def chosen(option: str, text: str, known: Collection[str]) -> list[str]:
-    """Return the names in an option's value, each once.
-
-    Raises:
-        InputError: naming one that is not in the study.
-    """
-    names = list(dict.fromkeys(text.split(",")))
-    for name in names:
-        if name not in known:
-            raise InputError(f"{option} {name}: is not in the study; expected of {', '.join(known)}")
-    return names
-
-
-def open_data(source: str) -> tuple[Labelled, Labelled]:
-    """Open both splits; Fashion-MNIST by name is downloaded unless a folder of that name is here.
-
-    Raises:
-        InputError: if there is no such folder, or it holds other files.
-    """
-    from steadypix.data.download.fashion_mnist import download_fashion_mnist
-    from steadypix.data.labelled.fashion_mnist import is_fashion_mnist
-    from steadypix.data.labelled.labelled import open_labelled
-
-    folder = Path(source)
-    if source == NAME and not folder.is_dir():
-        folder = DATASETS / NAME
-        download_fashion_mnist(folder)
-    if folder.is_dir() and not is_fashion_mnist(folder):
-        raise InputError(f"{folder}: holds no idx files of Fashion-MNIST")
-    return open_labelled(folder, "train"), open_labelled(folder, "test")
 
 
 def write_study(

@@ -20,6 +20,7 @@ from steadypix.eval.classifiers.consistency import (
 )
 from steadypix.eval.classifiers.loading import load_with_pictures
 from steadypix.eval.classifiers.pages import Curves, consistency_table, write_consistency
+from steadypix.eval.generators.formats import TRUST
 from steadypix.files import prepare_output
 from steadypix.progress import progress
 
@@ -39,7 +40,10 @@ def build_parser() -> Parser:
     """Return the command line."""
     parser = Parser(prog="eval_consistency", description=DESCRIPTION)
     add = parser.add_argument
-    about = "a run or .safetensors file, resnet18 (torchvision's weights), or resnet18=FILE.pth"
+    about = (
+        "a run or .safetensors file, resnet18 (torchvision's weights), resnet18=FILE.pth, or a function that "
+        "returns a network: timm.models:resnet18, antialiased_cnns:resnet18, package.module:function=FILE.pth"
+    )
     add("models", nargs="+", metavar="MODEL", help=about)
     about = (
         "Fashion-MNIST, class folders, or pictures without labels (default: the networks' own); a network "
@@ -52,6 +56,7 @@ def build_parser() -> Parser:
     add("--pairs", type=positive, default=1, metavar="N", help=about)
     add("--limit", type=positive, metavar="N", help="use the first N pictures")
     add("--out", type=Path, default=Path("results/consistency"), metavar="DIR")
+    add("--trust", action="store_true", help=TRUST)
     add_common_options(parser, batch_size=256, without=("workers",))
     return parser
 
@@ -67,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
     prepare_output(args.out)
 
     device = pick_device(args.device)
-    networks = load_with_pictures(args.models, args.data, args.split, args.limit, device)
+    networks = load_with_pictures(args.models, args.data, args.split, args.limit, device, trust=args.trust)
     # What cannot be measured is said before anything is.
     for classifier, _ in networks:
         for name in protocols:

@@ -17,7 +17,7 @@ from steadypix.eval.classifiers.subjects import (
     generator_subject,
     measure_subject,
 )
-from steadypix.eval.generators.formats import TRUST
+from steadypix.eval.generators.formats import CALLABLE, TRUST
 from steadypix.eval.shifts.offsets import is_whole, parse_shifts
 from steadypix.files import prepare_output
 from steadypix.progress import progress
@@ -32,7 +32,8 @@ def build_parser() -> Parser:
     parser = Parser(prog="eval_features", description=DESCRIPTION)
     add = parser.add_argument
     about = (
-        "classifiers: a run or .safetensors file, resnet18 (torchvision's weights), resnet18=FILE.pth; or "
+        "classifiers: a run or .safetensors file, resnet18 (torchvision's weights), resnet18=FILE.pth, a "
+        "function that returns a network (timm.models:resnet18, package.module:function=FILE.pth); or "
         "generators: a run or .safetensors file, latest_net_G.pth, package.module:function, the name of a "
         "released one such as facades-blur"
     )
@@ -94,9 +95,10 @@ def load_subjects(args: Any, device: str) -> list[Subject]:
     from steadypix.eval.classifiers.loading import is_torchvisions
     from steadypix.eval.generators.released import list_generators
 
-    kinds = {model: _is_generator(model) for model in args.models}
+    kinds = {model: _is_generator(model, trust=args.trust) for model in args.models}
     for model in args.models:
-        if not (kinds[model] or Path(model).exists() or is_torchvisions(model.partition("=")[0])):
+        name = model.partition("=")[0]
+        if not (kinds[model] or Path(model).exists() or CALLABLE.fullmatch(name) or is_torchvisions(name)):
             released = ", ".join(list_generators())
             raise InputError(
                 f"{model}: no such file; expected a file or run of a classifier or a generator, the name of "
@@ -108,20 +110,25 @@ def load_subjects(args: Any, device: str) -> list[Subject]:
     circular = args.borders == "circular"
     if kinds[args.models[0]]:
         return _generators(args, device, circular=circular)
-    networks = load_with_pictures(args.models, args.data, args.split or "test", args.limit, device)
+    where = (args.data, args.split or "test", args.limit, device)
+    networks = load_with_pictures(args.models, *where, trust=args.trust)
     return [classifier_subject(*network, circular=circular) for network in networks]
 
 
-def _is_generator(model: str) -> bool:
+def _is_generator(model: str, *, trust: bool) -> bool:
     """Whether a generator is meant. Anything else is left to the loader of classifiers, or refused there."""
-    from steadypix.eval.generators.formats import CALLABLE, find_format
+    from steadypix.eval.classifiers.called import gives_logits
+    from steadypix.eval.generators.formats import find_format, require_trust
     from steadypix.eval.generators.released import list_generators
     from steadypix.gen.weights.generators import FORMAT, GENERATOR_FILE
     from steadypix.gen.weights.header import check_header
 
     path = Path(model)
     if not path.exists():
-        return model in list_generators() or CALLABLE.fullmatch(model) is not None
+        if CALLABLE.fullmatch(model):  # called, and told by what it gives
+            require_trust(path, "callable", trust=trust)
+            return not gives_logits(model)
+        return model in list_generators()
     if find_format(path) != "steadypix":
         return True
     path = path / GENERATOR_FILE if path.is_dir() else path

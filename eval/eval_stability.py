@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from steadypix.command import command, pick_device, version
-from steadypix.eval.measure.options import Asked, build_parser, leave_out, read_options
+from steadypix.errors import printable
+from steadypix.eval.measure.options import Asked, build_parser, leave_out, parse_channels, read_options
 from steadypix.eval.measure.processes import Processes
 from steadypix.eval.metrics.stability import DEFAULT_MARGINS_PX, fitting_margins, takes
 from steadypix.eval.results.baseline import regressions
@@ -20,6 +21,8 @@ from steadypix.eval.results.write import SCHEMA_VERSION, as_text, to_json, write
 from steadypix.eval.shifts.offsets import is_whole, offsets_along, plain
 from steadypix.eval.shifts.protocols import PROTOCOLS, Protocol, make_protocol
 from steadypix.files import prepare_output
+from steadypix.sizes import from_json, size_of
+from steadypix.sizes import words as size_words
 
 if TYPE_CHECKING:
     from steadypix.data.pairs.base import Pairs
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return its exit code."""
     words = list(argv)
-    args = build_parser().parse(words, signed=("--shifts", "--margins", "--pan"))
+    args = build_parser().parse(words, signed=("--shifts", "--margins", "--pan", "--range"))
     asked = read_options(args)
     processes = Processes()
     baseline = None if args.baseline is None else read_results(args.baseline)
@@ -41,9 +44,10 @@ def main(argv: Sequence[str]) -> int:
         prepare_output(args.export_inputs or args.out)
 
     from steadypix.eval.measure.exchange import bind_outputs, export_inputs
+    from steadypix.eval.measure.floors import find_floors
     from steadypix.eval.measure.measure import measure
     from steadypix.eval.measure.pictures import draw
-    from steadypix.eval.report import write_report
+    from steadypix.eval.report.render import write_report
 
     device = processes.device(pick_device(args.device))
     models = load(args, asked, device)
@@ -53,15 +57,20 @@ def main(argv: Sequence[str]) -> int:
         print(f"wrote {count} inputs and manifest.json to {args.export_inputs}", file=sys.stderr)
         return 0
     bind_outputs(models, stages, plan)
+    floors = find_floors(models, stages, plan, allow=args.allow_random or args.published_convention)
     partial = args.out / f"partial-{processes.rank}-of-{processes.world}.jsonl"
     about = heading(models, data, plan)
     measurements, n_skipped = measure(
         models, stages, plan, processes=processes, partial=partial, heading=about
     )
+    say_ranges(models)
     if not processes.first:
         partial.unlink(missing_ok=True)
         return 0
-    results = as_text(record(measurements, plan, asked, args, words, {**data, "n_skipped": n_skipped}))
+    recorded = record(measurements, plan, asked, args, words, {**data, "n_skipped": n_skipped})
+    for model in recorded["models"]:
+        model |= {"floor": floors[model["name"]]} if model["name"] in floors else {}
+    results = as_text(recorded)
     write_results(results, args.out)
     draw(results, measurements, plan, args.out, originals=not args.no_originals)
     write_report(args.out)
@@ -83,6 +92,7 @@ def load(args: Any, asked: Asked, device: str) -> list[Model]:
     import torch
 
     from steadypix.eval.generators.models import find_checkpoints, load_models
+    from steadypix.eval.generators.probe import state
     from steadypix.gen.kernels.allocator import keep_freed_memory
 
     # cuDNN would run float32 convolutions in TF32, whose rounding would show as instability.
@@ -90,8 +100,21 @@ def load(args: Any, asked: Asked, device: str) -> list[Model]:
     keep_freed_memory()
     paths = args.checkpoints or ([] if args.export_inputs else find_checkpoints())
     models = [] if args.export_inputs and not paths else load_models(paths, device, trust=args.trust)
+    state(models, ranges=args.range, output_key=args.output_key)
     warn_of_seams(models, asked.protocols)
+    if args.published_convention:
+        from steadypix.eval.repeat.convention import by_convention
+
+        models = [by_convention(model) for model in models]
     return models
+
+
+def say_ranges(models: Sequence[Model]) -> None:
+    """Name the generators whose outputs evidently have another range than was taken."""
+    from steadypix.eval.generators.probe import remarks
+
+    for line in remarks(models):
+        print(line, file=sys.stderr)
 
 
 def set_the_stage(
@@ -102,11 +125,14 @@ def set_the_stage(
     Raises:
         InputError: for whatever cannot be measured, before any work is done.
     """
+    from steadypix.eval.generators.probe import learn
     from steadypix.eval.measure.plan import Plan
     from steadypix.eval.measure.registry import MEASURES
-    from steadypix.eval.measure.sources import open_data
+    from steadypix.eval.measure.sources import open_data, window_of
     from steadypix.eval.measure.stage import open_stages
 
+    channels = None if args.channels is None else parse_channels(args.channels)
+    factor = learn(models, window_of(models, args.window), channels)
     options = {
         "source": args.data,
         "split": args.split,
@@ -114,15 +140,25 @@ def set_the_stage(
         "window_px": args.window,
         "canvas_px": args.canvas,
         "direction": args.direction,
+        "resize": args.resize,
+        "pairing": args.pairs,
+        "channels": None if models else channels,
         "on_error": args.on_error,
     }
     pairs, data = open_data(models, **options)
+    for remark in data.pop("remarks"):
+        print(printable(remark), file=sys.stderr)
     say_assumptions(data)
-    asked = leave_out(asked, inputs=data["input_channels"], outputs=data["output_channels"])
+    say_pictures(len(pairs), data)
+    if factor > 1 and data["targets"]:
+        print(f"outputs are {factor} times as large as the pictures, targets are not", file=sys.stderr)
+        data["targets"] = False
+    counts = {"inputs": data["input_channels"], "outputs": data["output_channels"]}
+    asked = leave_out(asked, **counts, targets=data["targets"])
     generators = {} if args.export_inputs else {str(model.path): model.module for model in models}
     suited = {name: MEASURES[name].suit(own, generators) for name, own in asked.measures.items()}
     offsets = offsets_along(asked.shifts, args.axis)
-    size = {"canvas_px": pairs.load_size, "window_px": pairs.crop_size}
+    size = {"canvas_px": size_of(*pairs.load_px), "window_px": size_of(*pairs.crop_px)}
     rules = [make_protocol(name, **size) for name in asked.protocols if name in PROTOCOLS]
     for rule in rules:  # before anything is made of all pairs of shifts
         for offset in takes(rule, offsets):
@@ -182,8 +218,13 @@ def heading(models: Sequence[Model], data: dict[str, Any], plan: Plan) -> dict[s
     """Return all that the numbers of one picture depend on: what an interrupted evaluation must share."""
     from steadypix.eval.measure.registry import MEASURES
 
+    modes = [getattr(model.module, "modes", {}) for model in models]
+    described = [model.describe() for model in models]
+    ranges = [[each[key] for key in ("input_range", "output_range") if key in each] for each in described]
     return {
         "models": [model.sha256 for model in models],
+        **({"modes": modes} if any(modes) else {}),
+        **({"ranges": ranges} if any(ranges) else {}),
         "data": data,
         "measures": {name: MEASURES[name].identity(own) for name, own in plan.asked.items()},
         "offsets": [[plain(dx), plain(dy)] for dx, dy in sorted({*plan.offsets, *plan.map_offsets})],
@@ -198,8 +239,30 @@ def heading(models: Sequence[Model], data: dict[str, Any], plan: Plan) -> dict[s
 def say_assumptions(data: dict[str, Any]) -> None:
     """Name the settings that no option gave and no generator knew."""
     if data["assumed"]:
-        shown = ", ".join(f"{name.removesuffix('_px')} {data[name]}" for name in data["assumed"])
+        values = {
+            name: size_words(from_json(data[name])) if name.endswith("_px") else data[name]
+            for name in data["assumed"]
+        }
+        shown = ", ".join(f"{name.removesuffix('_px')} {value}" for name, value in values.items())
         print(f"assumed {shown}: say otherwise by --direction, --canvas, --window", file=sys.stderr)
+
+
+def say_pictures(count: int, data: dict[str, Any]) -> None:
+    """Name the pictures, and how they become what a generator sees."""
+    from steadypix.data.pictures.sizing import rule_words
+
+    rule, size = data.get("resize"), from_json(data["canvas_px"])
+    if rule == "cover":
+        how = f"resized to cover {size_words(size)} px, what is over cut off"
+    else:
+        how = f"rendered at {size_words(size)} px"
+        if rule:
+            how = rule_words(rule, size)
+    kind = "pairs" if data["targets"] else "pictures without targets"
+    where = f"{data['source']} ({data['split'] or 'as it is'}, {count} {kind})"
+    seen = size_words(from_json(data["window_px"]))
+    direction = f"{data['direction']}, " if data["targets"] else ""
+    print(printable(f"{where}: {direction}pictures {how}, windows of {seen} px"), file=sys.stderr)
 
 
 def say_what_is_left_out(plan: Plan, rules: Sequence[Protocol], *, given: bool) -> None:

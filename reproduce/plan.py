@@ -21,9 +21,17 @@ STEADY = (
     "late_both_renorm_published-0",
     "late_both_batch_jitter_published-0",
     "late_both_batch_r1_published-0",
+    "late_both_batch_relativistic_published-0",
+    "late_both_batch_equivariance_published-0",
     "late_both_batch_filter_published-0",
     "late_both_batch_ema_published-0",
     "late_both_batch_lighting_published-0",
+    "late_both_batch_reflect_published-0",
+    "late_both_batch_reflect_published-1",
+    "late_both_batch_reflect_lighting_published-0",
+    "late_both_batch_reflect_lighting_published-1",
+    "late_both_reflect_published-0",
+    "late_both_reflect_published-1",
     "strided_both_published-0",
     "baseline_published-0",
     "bin5_both_published-0",
@@ -99,7 +107,7 @@ STUDIES = {
         (),
         "Maps, aerial picture to map",
         MAPS_EPOCHS,
-        order=(*ORDER, "late_both_batch-0"),
+        order=(*ORDER, "late_both_renorm-0"),
     ),
     "maps-back": Study(
         "maps",
@@ -174,9 +182,12 @@ VARIANTS = {
     ),
 }
 TEXTURE, HEAD = ("--generator.texture", "anchored"), ("--generator.head", "16")
+REFLECT = ("--generator.padding", "reflect")
 # The generator of the recipes `facades` and `maps`.
 STEADY_GENERATOR = (*LATE, *TEXTURE, *HEAD, "--generator.norm", "batch")
-VARIANTS["late_both_batch"] = Variant("`blur_late`, texture and head, batch norm", STEADY_GENERATOR)
+# The recipe `maps`.
+RENORM_GENERATOR = (*STEADY_GENERATOR, "--generator.norm", "renorm")
+VARIANTS["late_both_renorm"] = Variant("`blur_late`, texture and head, batch renorm", RENORM_GENERATOR)
 VARIANTS |= {
     f"{name}_published": Variant(f"{label}, published discriminator", options, discriminator="_published")
     for name, label, options in (
@@ -187,9 +198,14 @@ VARIANTS |= {
         ("late_both", "`blur_late`, texture and head", (*LATE, *TEXTURE, *HEAD)),
         ("late_both_batch", "`blur_late`, texture and head, batch norm", STEADY_GENERATOR),
         (
+            "late_both_reflect",
+            "`blur_late`, texture and head, reflecting borders",
+            (*LATE, *TEXTURE, *HEAD, *REFLECT),
+        ),
+        (
             "late_both_renorm",
             "`blur_late`, texture and head, batch renorm",
-            (*STEADY_GENERATOR, "--generator.norm", "renorm"),
+            RENORM_GENERATOR,
         ),
         *(
             (
@@ -204,9 +220,25 @@ VARIANTS |= {
                     ("--loss.jitter_px", "7", "--train.capture", "false"),
                 ),
                 ("r1", "approximated R1", ("--loss.r1", "100")),
+                (
+                    "relativistic",
+                    "relativistic loss, approximated R1 and R2",
+                    ("--loss.gan", "relativistic", "--loss.r1", "100"),
+                ),
+                (
+                    "equivariance",
+                    "equivariance loss",
+                    ("--loss.equivariance", "10", "--train.capture", "false"),
+                ),
                 ("filter", "Bin-5 in the discriminator", ("--discriminator.filter", "bin5")),
                 ("ema", "averaged weights", ("--train.ema", "0.999")),
                 ("lighting", "inputs' lighting varied", ("--data.lighting", "0.2")),
+                ("reflect", "reflecting borders", REFLECT),
+                (
+                    "reflect_lighting",
+                    "reflecting borders, inputs' lighting varied",
+                    (*REFLECT, "--data.lighting", "0.2", "--train.ema", "0.999"),
+                ),
             )
         ),
     )
@@ -218,7 +250,7 @@ VARIANTS |= {
         discriminator="_soft",
     )
     for name, variant in VARIANTS.items()
-    if not variant.discriminator and variant.length == 1 and name != "late_both_batch"
+    if not variant.discriminator and variant.length == 1 and name != "late_both_renorm"
 }
 PAPER_TARGET_TV = 7.80
 # On so many pairs the pictures are made.

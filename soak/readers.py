@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
+
+from PIL import Image
 
 from soak import seeds
 from soak.containers import mutate_inside, mutate_numbers, mutate_safetensors
 from soak.mutate import Mutator, mutate_bytes, mutate_json, mutate_lines, mutate_yaml
 from steadypix import UNetGenerator, load_weights
 from steadypix.configs.load import build_parser, parse, to_yaml
+from steadypix.data.download.obtain import read_record
 from steadypix.data.labelled.fashion_mnist import read_idx
-from steadypix.data.pairs.folders import read_image
+from steadypix.data.pictures.images import FORMATS, read_image
+from steadypix.errors import InputError
 from steadypix.eval.classifiers.file import load_classifier
 from steadypix.eval.generators.models import load_models
 from steadypix.eval.generators.outputs import MANIFEST, load_outputs
@@ -70,6 +77,7 @@ def make_readers(work: Path) -> list[Reader]:
     classifiers, idx = seeds.classifiers(folder("classifiers")), seeds.idx(folder("idx"))
     published, partial = seeds.published(folder("published")), seeds.partial(folder("partial"))
     outputs, images = seeds.contents(work / "outputs", MANIFEST), seeds.images(folder("images"))
+    foreign, record = seeds.foreign_images(folder("foreign")), seeds.record(folder("record"))
     weights = (mutate_safetensors, mutate_safetensors, mutate_numbers, mutate_bytes)
     tree, inside = (mutate_json, mutate_json, mutate_json, mutate_bytes), (mutate_inside, mutate_bytes)
     yaml, lines = (mutate_yaml, mutate_bytes), (mutate_lines, mutate_bytes)
@@ -87,6 +95,8 @@ def make_readers(work: Path) -> list[Reader]:
         Reader("partial", 5, partial, damaged, _partial, lines),
         Reader("manifest", 5, outputs, work / "outputs", _manifest, tree),
         Reader("image", 20, images, damaged, _image, inside, limit_mb=1000.0),
+        Reader("foreign", 5, foreign, damaged, _foreign, limit_mb=1000.0),
+        Reader("record", 3, record, damaged, _record, tree),
     ]
 
 
@@ -138,6 +148,26 @@ def _partial(path: Path) -> None:
 
 def _manifest(path: Path) -> None:
     load_outputs(path.parent, "cpu")
+
+
+def _foreign(path: Path) -> None:
+    """Let no decoder but those named look at a picture, whatever it is."""
+    others = {name: decoder for name, decoder in Image.OPEN.items() if name not in FORMATS}
+    for name in others:
+        Image.OPEN[name] = (_must_not, None)
+    try:
+        with contextlib.suppress(InputError):
+            read_image(path)
+    finally:
+        Image.OPEN.update(others)
+
+
+def _must_not(*_: object) -> NoReturn:
+    os._exit(3)  # readers make one line of every exception
+
+
+def _record(path: Path) -> None:
+    read_record(path.parent)
 
 
 def _image(path: Path) -> None:

@@ -17,6 +17,8 @@ from PIL import Image
 from steadypix import ResnetGenerator, UNetGenerator, save_generator
 from steadypix.configs.load import to_yaml
 from steadypix.configs.schema import DataConfig, DiscriminatorConfig, GeneratorConfig, RunConfig, TrainConfig
+from steadypix.data.download.obtain import RECORD
+from steadypix.data.pictures.images import FORMATS
 from steadypix.eval.classifiers.file import Classifier, save_classifier
 from steadypix.eval.classifiers.nets import ClassifierConfig, build_classifier
 from steadypix.eval.eval_stability import main as eval_stability
@@ -147,6 +149,27 @@ def images(folder: Path) -> Seeds:
     colour.save(folder / "lzw.tiff", compression="tiff_lzw")
     colour.save(folder / "deflate.tiff", compression="tiff_adobe_deflate")
     return contents(folder, "*.*")
+
+
+def foreign_images(folder: Path) -> Seeds:
+    """Return pictures of every format that Pillow can write and no reader may open, named as if one might."""
+    Image.init()
+    colour = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8))
+    for form in sorted(set(Image.SAVE) - {*FORMATS, "MPO"}):
+        buffer = io.BytesIO()
+        # Some need a library or a palette; Pillow writes a few that are the JPEGs or TIFFs they contain.
+        with contextlib.suppress(OSError, ValueError, KeyError, AttributeError):
+            colour.convert("P" if form == "GIF" else "RGB").save(buffer, format=form)
+            if not buffer.getvalue().startswith((b"\xff\xd8\xff", b"II*", b"BM")):
+                (folder / f"{form.lower()}.png").write_bytes(buffer.getvalue())
+    return contents(folder, "*.png")
+
+
+def record(folder: Path) -> Seeds:
+    """Return what a download leaves beside a data set."""
+    entry = {"url": "https://example.invalid/facades.tar.gz", "sha256": "ab" * 32}
+    (folder / RECORD).write_text(json.dumps({"facades": entry, "maps": {**entry, "url": None}}, indent=1))
+    return contents(folder, RECORD)
 
 
 def contents(folder: Path, pattern: str) -> Seeds:

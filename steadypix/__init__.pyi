@@ -1,6 +1,8 @@
 from .data.pairs.folders import PairedImages
 from .data.pairs.procedural import SyntheticPairs
 from .errors import CheckpointError, InputError
+from .eval.accumulate.pairs import PairStability
+from .eval.accumulate.torchmetric import ShiftStability
 from .eval.generators.hub import from_pretrained, push_to_hub, save_pretrained
 from .eval.generators.loading import list_generators, load_generator
 from .eval.metrics.eqt import eqt
@@ -29,10 +31,12 @@ __all__ = [
     "GatedPool2d",
     "InputError",
     "MaxBlurPool2d",
+    "PairStability",
     "PairedImages",
     "PatchDiscriminator",
     "PixelDiscriminator",
     "ResnetGenerator",
+    "ShiftStability",
     "Stability",
     "SyntheticPairs",
     "UNetGenerator",

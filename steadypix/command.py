@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Sequence
 from types import FrameType
 from typing import NoReturn, Protocol
 
+from steadypix import locks
 from steadypix.errors import InputError, one_line
 
 
@@ -49,7 +50,7 @@ def command(name: str) -> Callable[[Callable[[Sequence[str]], int]], Main]:
     def decorate(main: Callable[[Sequence[str]], int]) -> Main:
         @functools.wraps(main)
         def wrapped(argv: Sequence[str] | None = None) -> int:
-            previous = _raise_on_sigterm()
+            previous, held = _raise_on_sigterm(), locks.held()
             if isinstance(sys.stdout, io.TextIOWrapper):  # names may hold what no encoding has
                 sys.stdout.reconfigure(errors="backslashreplace")
             try:
@@ -71,6 +72,7 @@ def command(name: str) -> Callable[[Callable[[Sequence[str]], int]], Main]:
                 print(f"{name}: error: {one_line(error)}", file=sys.stderr)
                 return code
             finally:
+                locks.release(keep=held)
                 if previous is not None:
                     signal.signal(signal.SIGTERM, previous)
 

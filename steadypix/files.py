@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+from steadypix import locks
 from steadypix.errors import InputError
 
 # What `write_whole` names its temporary files, and no other file of ours is named.
@@ -52,11 +54,18 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def prepare_output(out: Path) -> None:
-    """See that the output folder can be made and written, before any work is done.
+def prepare_output(out: Path, *, only: Path | None = None) -> None:
+    """See that the output folder can be made and written, before any work is done, and take its lock.
+
+    The lock is held until the command is over, see `steadypix.locks`; a folder to which nothing is written
+    goes with it.
+
+    Args:
+        out: the folder.
+        only: the one file that is written to it; then others may write other files there.
 
     Raises:
-        InputError: naming the folder and the reason.
+        InputError: naming the folder and the reason, or who is writing to it.
     """
     existed = out.exists()
     try:
@@ -65,8 +74,10 @@ def prepare_output(out: Path) -> None:
         probe.touch()
         probe.unlink()
         if not existed:
-            out.rmdir()  # what follows may still fail; whoever writes first makes it again
+            with contextlib.suppress(OSError):  # another command may have begun to write there
+                out.rmdir()  # what follows may still fail; whoever writes first makes it again
     except FileExistsError:
         raise InputError(f"{out}: is a file; expected a folder to write to") from None
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror})") from None
+    locks.hold(out, name=locks.LOCK if only is None else f".{only.name}.lock")

@@ -160,6 +160,11 @@ INTERVAL_DB = maybe(pair(decibels))
 FIGURE_DB = record({"mean": decibels, "ci95": INTERVAL_DB})
 
 
+def size(value: Any, where: str) -> None:
+    """Want the side of a square in px, or [width, height]."""
+    (pair(side) if isinstance(value, list) else side)(value, where)
+
+
 def _under(where: str, key: str) -> str:
     shown = key if len(key) <= LONGEST_SHOWN else f"{key[:LONGEST_SHOWN]}..."
     return f"{where}.{shown}" if where else shown

@@ -20,9 +20,14 @@ COMMANDS = {
     ),
     "generate": ("steadypix.checkpoints.generate", "generate", "run a generator on pictures of any size"),
     "statistics": (
-        "steadypix.checkpoints.freeze",
+        "steadypix.checkpoints.generation.freeze",
         "",
         "freeze a generator's normalisation, for tiles and frames that are treated alike",
+    ),
+    "retrofit": (
+        "steadypix.checkpoints.retrofitting.command",
+        "",
+        "make a trained generator anti-aliased and fine-tune it, with or without targets",
     ),
     "export": (
         "steadypix.checkpoints.export",

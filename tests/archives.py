@@ -71,6 +71,9 @@ class Server:
     status: int = 200
     tag: str = '"one"'
     honours_if_range: bool = True
+    length: str | None = None
+    """what `Content-Length` says; empty: nothing"""
+    moved_to: str = ""
     url: str = ""
     asked: list[str | None] = field(default_factory=list)
     """the Range header of each request"""
@@ -83,6 +86,11 @@ class Server:
         if self.status != 200:
             request.send_error(self.status)
             self.sent.append(0)
+            return
+        if self.moved_to:
+            request.send_response(302)
+            request.send_header("Location", self.moved_to)
+            request.end_headers()
             return
         start = 0
         fresh = request.headers.get("If-Range", self.tag) == self.tag or not self.honours_if_range
@@ -99,7 +107,9 @@ class Server:
         request.send_response(206 if start else 200)
         if start:
             request.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
-        request.send_header("Content-Length", str(len(body)))
+        length = str(len(body)) if self.length is None else self.length
+        if length:
+            request.send_header("Content-Length", length)
         request.send_header("ETag", self.tag)
         request.end_headers()
         body = body[: self.cut_after.pop(0)] if self.cut_after else body

@@ -442,6 +442,8 @@ def dangers(code: str, file: str) -> list[str]:
             names = {module or ""} if module else {alias.name for alias in node.names}
             tops = {name.partition(".")[0] for name in names}
             found += sorted(tops & FORBIDDEN_IMPORTS - MAY_IMPORT.get(file, set()))
+            if module == "PIL.Image":  # `open` would have no name to be known by
+                found.append("from PIL.Image")
         if not isinstance(node, ast.Call):
             continue
         name, options = dotted(node.func), {word.arg: word.value for word in node.keywords}
@@ -453,6 +455,8 @@ def dangers(code: str, file: str) -> list[str]:
             found.append("np.load without allow_pickle=False")
         if "shell" in options:
             found.append(f"{name} with a shell")
+        if name.endswith("Image.open") and "formats" not in options:  # Pillow would try all it knows
+            found.append("Image.open without formats")
     return found
 
 
@@ -479,10 +483,20 @@ def test_nothing_that_a_file_says_is_run() -> None:
         "torch.export.load(p)",
         "torch.jit.load(p)",
         "subprocess.run(t, shell=True)",
+        "from PIL import Image\nImage.open(p)",
+        "import PIL.Image\nPIL.Image.open(p, 'r')",
+        "from PIL.Image import open",
     ],
 )
 def test_dangers_are_seen(code: str) -> None:
     assert dangers(code, "eval/other.py")
+
+
+def test_pictures_are_opened_with_an_explicit_list_of_formats() -> None:
+    """In the soak, the benchmarks and the studies too."""
+    for file in sources():
+        found = [danger for danger in dangers(file.read_text(encoding="utf-8"), "") if "Image" in danger]
+        assert found == [], file
 
 
 def test_a_pickle_is_read_in_one_place() -> None:

@@ -20,7 +20,11 @@ from tests.cli import Capture, one_error_line
         ("steadypix.eval.eval_consistency", ["net", "--limits", "3"], "--limit"),
         ("steadypix.checkpoints.generate", ["net", "a.png", "--out", "o", "--titles", "64"], "--tile"),
         ("steadypix.checkpoints.export", ["net", "--out", "o.pt2", "--exportre", "dynamo"], "--exporter"),
-        ("steadypix.checkpoints.freeze", ["net", "a.png", "--out", "o", "--devise", "cpu"], "--device"),
+        (
+            "steadypix.checkpoints.generation.freeze",
+            ["net", "a.png", "--out", "o", "--devise", "cpu"],
+            "--device",
+        ),
         ("steadypix.data.cli", ["download", "facades", "--out", "o", "--keep_archive"], "--keep-archive"),
     ],
 )

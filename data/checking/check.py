@@ -15,10 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from steadypix.data.checking.survey import Finding, Split, survey
-from steadypix.data.pictures.images import decode
+from steadypix.data.pictures.images import decode, open_picture
 from steadypix.errors import InputError
 from steadypix.progress import progress
 
@@ -193,7 +191,7 @@ def _examine_file(path: Path, findings: list[Finding]) -> tuple[int, int] | None
 def _mode(path: Path) -> str:
     """Return how the file's pixels are stored; an unreadable file is for `read_image` to name."""
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             return image.mode
     except Exception:
         return ""

@@ -9,7 +9,7 @@ from pathlib import Path
 from steadypix.errors import InputError
 from steadypix.progress import progress
 
-_OFFICIAL = "http://efrosgans.eecs.berkeley.edu/pix2pix/datasets"
+_OFFICIAL = "https://efrosgans.eecs.berkeley.edu/pix2pix/datasets"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,8 @@ class Dataset:
     """width and height of every picture: two halves side by side"""
     url: str
     """where the archive is published"""
+    plain_url: str | None = None
+    """the same without encryption, for where that cannot be had"""
     sha256: str | None = None
     """of the archive, in hexadecimal; None where its publisher names none"""
 
@@ -39,16 +41,24 @@ class Dataset:
         return self.pictures * (3 * width * height + 4096) + 2**20
 
     @property
+    def urls(self) -> tuple[str, ...]:
+        """Where it is published, the encrypted address first."""
+        return (self.url,) if self.plain_url is None else (self.url, self.plain_url)
+
+    @property
     def max_members(self) -> int:
         """How many members an honest archive has at most: some systems add a second file to each."""
         return 2 * self.pictures + 100
 
 
 def _pix2pix(name: str, size_px: tuple[int, int], **splits: int) -> Dataset:
-    return Dataset(name=name, splits=splits, size_px=size_px, url=f"{_OFFICIAL}/{name}.tar.gz")
+    url = f"{_OFFICIAL}/{name}.tar.gz"
+    plain_url = url.replace("https:", "http:", 1)
+    return Dataset(name=name, splits=splits, size_px=size_px, url=url, plain_url=plain_url)
 
 
-# Isola et al. 2017, the archives their authors publish. No sha256 is published with them.
+# Isola et al. 2017, the archives their authors publish. No sha256 is published with them, so none is pinned:
+# what came first is recorded and held against what comes later.
 DATASETS = {
     dataset.name: dataset
     for dataset in (
@@ -90,6 +100,25 @@ def verify_structure(folder: Path, dataset: Dataset) -> None:
             )
 
 
+def leave_out_the_rest(folder: Path, dataset: Dataset) -> list[str]:
+    """Remove from a freshly unpacked data set whatever is no picture of its splits; return the names.
+
+    That the pictures are pictures is for `verify_structure` to say.
+    """
+    from steadypix.data.pictures.listing import list_images
+
+    keep = {path for split in dataset.splits for path in list_images(folder / split)}
+    left_out = []
+    for path in sorted(folder.rglob("*"), reverse=True):  # what lies in a folder before the folder
+        if path.is_dir():
+            if path.parent != folder or path.name not in dataset.splits:
+                path.rmdir()
+        elif path not in keep:
+            left_out.append(path.relative_to(folder).as_posix())
+            path.unlink()
+    return left_out[::-1]
+
+
 def download_hint(source: str) -> str:
     """Return how to fetch a folder that is missing and named as a known data set; else nothing."""
     path = Path(source)
@@ -101,8 +130,10 @@ def download_hint(source: str) -> str:
 def _size_px(path: Path) -> tuple[int, int]:
     from PIL import Image
 
+    from steadypix.data.pictures.images import open_picture
+
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             return image.size
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: cannot be read as an image ({error})") from None

@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from steadypix.data.download.fetch import fetch
+from steadypix.data.download.fetch import fetch_first
 from steadypix.errors import InputError
 
-URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
+URLS = (
+    "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion",
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",  # has no https
+)
+MAX_BYTES = 30_000_000  # of a file: the largest has 26.4 million
 
 # Of the files as published; their md5 sums are in the data set's own README.
 SHA256 = {
@@ -29,7 +33,7 @@ def download_fashion_mnist(folder: Path) -> None:
     for name, expected in SHA256.items():
         path = folder / name
         if not path.is_file():
-            fetch(f"{URL}/{name}", path, place=path)
+            fetch_first([f"{url}/{name}" for url in URLS], path, place=path, max_bytes=MAX_BYTES)
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != expected:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steadypix.errors import InputError
+from steadypix.errors import InputError, printable
 from steadypix.files import write_text
 from steadypix.progress import progress_interval_s
 
@@ -21,18 +22,45 @@ if TYPE_CHECKING:
 
 _CHUNK = 2**16
 _TIMEOUT_S = (20.0, 60.0)  # to connect; between two pieces
+_MOST_NOTE_BYTES = 100_000
 
 
-def fetch(url: str, path: Path, *, place: Path) -> None:
+class UnreachableError(InputError):
+    """An address that leads to no server, or to one that has not got the file."""
+
+
+def fetch_first(urls: Sequence[str], path: Path, *, place: Path, max_bytes: int | None = None) -> str:
+    """Download from the first address that has the file; see `fetch`. Return that address.
+
+    Raises:
+        InputError: as `fetch`; if no address has the file, about the first.
+    """
+    first: UnreachableError | None = None
+    for url in urls:
+        if first is not None and url.startswith("http:"):
+            print(f"{printable(str(first))}; trying {url}, without encryption", file=sys.stderr)
+        try:
+            fetch(url, path, place=place, max_bytes=max_bytes)
+        except UnreachableError as error:
+            first = first or error
+        else:
+            return url
+    assert first is not None
+    raise first
+
+
+def fetch(url: str, path: Path, *, place: Path, max_bytes: int | None = None) -> None:
     """Download `url` to `path`, whole or not at all; a cut try is gone on with.
 
     Args:
         url: http or https.
         path: where the file goes. `.part` and `.part.json` beside it belong to this function.
         place: where somebody without a network should put the file, for the messages.
+        max_bytes: more are refused, and what arrived is removed.
 
     Raises:
-        InputError: if the server is not reached, refuses, or cuts the connection. What arrived is kept.
+        UnreachableError: if the server is not reached, or refuses.
+        InputError: if it cuts the connection, then what arrived is kept; or if the file is too large.
         OSError: if the disk is full, or the folder cannot be written to.
     """
     part, note = (path.with_name(f"{path.name}{suffix}") for suffix in (".part", ".part.json"))
@@ -42,13 +70,34 @@ def fetch(url: str, path: Path, *, place: Path) -> None:
         with _ask(url, have, known, f"put the file at {place} and run the same command again") as response:
             have = have if response.status_code == 206 else 0
             found = _describe(response, url, have)
+            if max_bytes is not None and (found["total"] or 0) > max_bytes:
+                _remove(part, note)
+                raise _too_large(url, max_bytes)
             # The note is written first: bytes without one are never trusted.
             write_text(note, json.dumps(found))
             if found["total"] is not None:
                 require_free(path.parent, found["total"] - have, what=f"the rest of {path.name}")
-            _receive(url, response, part, have=have, total=found["total"])
+            try:
+                _receive(url, response, part, have=have, total=found["total"], max_bytes=max_bytes)
+            except _TooLargeError:
+                _remove(part, note)
+                raise _too_large(url, max_bytes) from None
     part.replace(path)
     note.unlink(missing_ok=True)
+
+
+class _TooLargeError(ValueError):
+    """More has arrived than may."""
+
+
+def _too_large(url: str, max_bytes: int | None) -> InputError:
+    most = size_text(max_bytes or 0)
+    return InputError(f"{url}: is larger than the {most} that it may have; nothing was kept")
+
+
+def _remove(*files: Path) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
 def require_free(folder: Path, needed: int, *, what: str) -> None:
@@ -72,28 +121,42 @@ def size_text(count: int) -> str:
 def _read_note(note: Path, url: str) -> dict[str, Any]:
     """Return what the part is known to be a part of; nothing if that is unknown, or another address."""
     try:
+        if not note.is_file() or note.stat().st_size > _MOST_NOTE_BYTES:  # opening a pipe would wait
+            return {}
         known = json.loads(note.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return known if isinstance(known, dict) and known.get("url") == url else {}
+    if not isinstance(known, dict) or known.get("url") != url:
+        return {}
+    total, validator = known.get("total"), known.get("validator")
+    sound = (total is None or type(total) is int) and (validator is None or isinstance(validator, str))
+    return known if sound else {}
 
 
 def _describe(response: requests.Response, url: str, have: int) -> dict[str, Any]:
     """Return what tells this version of the file from others, and its whole size where the server says it."""
-    total = response.headers.get("Content-Range", "").rpartition("/")[2]
-    length = response.headers.get("Content-Length", "")
+    total = _count(response.headers.get("Content-Range", "").rpartition("/")[2])
+    length = _count(response.headers.get("Content-Length", ""))
+    if total is None and length is not None:
+        total = have + length
     tag = response.headers.get("ETag")
     return {
         "url": url,
-        "total": int(total) if total.isdigit() else have + int(length) if length.isdigit() else None,
+        "total": total,
         # RFC 9110 forbids a weak tag in `If-Range`.
         "validator": tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified"),
     }
 
 
+def _count(text: str) -> int | None:
+    """Return a number of bytes in a header; None for anything else, such as digits that are none of ASCII."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+
 def _ask(url: str, have: int, known: dict[str, Any], by_hand: str) -> requests.Response:
     """Ask for what is missing, or for everything if the first `have` bytes are of another file by now."""
     import requests
+    import urllib3
 
     headers = {"Accept-Encoding": "identity"}  # the archive as it is: its bytes are counted and hashed
     if have:
@@ -102,8 +165,9 @@ def _ask(url: str, have: int, known: dict[str, Any], by_hand: str) -> requests.R
             headers["If-Range"] = known["validator"]
     try:
         response = requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_S)
-    except requests.exceptions.RequestException as error:
-        raise InputError(
+    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
+        # Of malformed addresses not all are caught by requests: `http://.example`, `http://a:b:c`, ...
+        raise UnreachableError(
             f"{url}: cannot be reached ({_reason(error)}); without a network, {by_hand}"
         ) from None
     if response.status_code == 206:
@@ -116,14 +180,22 @@ def _ask(url: str, have: int, known: dict[str, Any], by_hand: str) -> requests.R
         return _ask(url, 0, {}, by_hand)
     if not response.ok:
         response.close()
-        raise InputError(
+        raise UnreachableError(
             f"{url}: the server answers {response.status_code} {response.reason}, not the file; "
             f"give another address with --url, or {by_hand}"
         )
     return response
 
 
-def _receive(url: str, response: requests.Response, part: Path, *, have: int, total: int | None) -> None:
+def _receive(
+    url: str,
+    response: requests.Response,
+    part: Path,
+    *,
+    have: int,
+    total: int | None,
+    max_bytes: int | None,
+) -> None:
     """Append the answer's body to the first `have` bytes of the part."""
     from tqdm import tqdm
 
@@ -138,6 +210,9 @@ def _receive(url: str, response: requests.Response, part: Path, *, have: int, to
     try:
         with bar, part.open("ab" if have else "wb") as file:
             for piece in _pieces(url, response, have, total):
+                have += len(piece)
+                if max_bytes is not None and have > max_bytes:
+                    raise _TooLargeError
                 file.write(piece)
                 bar.update(len(piece))
     except OSError as error:  # of the disk: those of the network are caught where they arise

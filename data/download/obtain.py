@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import hashlib
 import json
-import os
 import re
 import shutil
 import sys
@@ -20,14 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from steadypix.data.download.archive import unpack
-from steadypix.data.download.catalogue import DATASETS, Dataset, verify_structure
+from steadypix.data.download.catalogue import DATASETS, Dataset, leave_out_the_rest, verify_structure
 from steadypix.data.download.fashion_mnist import download_fashion_mnist
-from steadypix.data.download.fetch import fetch
+from steadypix.data.download.fetch import fetch_first
 from steadypix.data.labelled.fashion_mnist import NAME as FASHION_MNIST
-from steadypix.errors import InputError
-from steadypix.files import write_text
+from steadypix.errors import InputError, printable
+from steadypix.files import prepare_output, write_text
+from steadypix.locks import alone
 
 RECORD = ".steadypix-download.json"
+MOST_RECORD_BYTES = 1_000_000
+MOST_NAMES = 5  # of files left out that are named
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -59,9 +62,9 @@ def _run_fashion_mnist(args: argparse.Namespace) -> int:
         if getattr(args, option):
             raise InputError(f"--{option.replace('_', '-')}: {args.name} is four files of known hashes")
     folder: Path = args.out / args.name
+    prepare_output(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
-        download_fashion_mnist(folder)
+    download_fashion_mnist(folder)
     print(f"{folder}: {args.name} is there and whole", file=sys.stderr)
     print(folder)
     return 0
@@ -95,11 +98,10 @@ def obtain(
             hostile, cut short or no archive, or if the pictures are not what the data set holds.
         OSError: as the system raises it; a full disk, mostly.
     """
-    url = url or dataset.url
+    urls = dataset.urls if url is None else [url]
     folder, by_hand = out / dataset.name, out / f"{dataset.name}.tar.gz"
     work = out / f".{dataset.name}.partial"
-    out.mkdir(parents=True, exist_ok=True)
-    with _alone(out):
+    with alone(out):
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             try:
                 verify_structure(folder, dataset)
@@ -107,14 +109,18 @@ def obtain(
                 raise InputError(f"{error}; move {folder} away to download it again") from None
             shutil.rmtree(work, ignore_errors=True)
             return folder
-        record = _read_record(out)
+        record = read_record(out)
         archive = by_hand if by_hand.exists() else work / by_hand.name
-        if not archive.exists():
-            fetch(url, archive, place=by_hand)
+        if archive.exists():
+            if not archive.is_file():  # opening a pipe would wait for its writer
+                raise InputError(f"{archive}: is no regular file; expected an archive, or none")
+            source = None if archive == by_hand else urls[0]
+        else:
+            source = fetch_first(urls, archive, place=by_hand, max_bytes=dataset.max_bytes)
         digest = _verified(archive, sha256 or dataset.sha256 or record.get(dataset.name, {}).get("sha256"))
         with _unpacked(dataset, archive, work) as pictures:
             # Only the hash of an archive that turned out sound is held against later ones.
-            record[dataset.name] = {"url": None if archive == by_hand else url, "sha256": digest}
+            record[dataset.name] = {"url": source, "sha256": digest}
             write_text(out / RECORD, json.dumps(record, indent=1) + "\n")
             if keep_archive:
                 archive.replace(by_hand)
@@ -150,6 +156,10 @@ def _unpacked(dataset: Dataset, archive: Path, work: Path) -> Iterator[Path]:
             # The temporary place means nothing to anybody; the archive does.
             fault = str(error).replace(str(unpacked), str(archive))
             raise InputError(f"{fault}; delete {archive} to download it again") from None
+        if names := leave_out_the_rest(inner, dataset):
+            more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+            said = f"{archive}: left out, as they are no pictures of the data set: "
+            print(printable(f"{said}{', '.join(names[:MOST_NAMES])}{more}"), file=sys.stderr)
         yield inner
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
@@ -173,41 +183,35 @@ def _verified(archive: Path, expected: str | None) -> str:
     return digest
 
 
-def _read_record(out: Path) -> dict[str, Any]:
+def read_record(out: Path) -> dict[str, Any]:
+    """Return what is recorded of earlier downloads into a folder.
+
+    Raises:
+        InputError: if that makes no sense.
+    """
     path = out / RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return {}
-    except ValueError:
+    try:
+        if not path.is_file() or path.stat().st_size > MOST_RECORD_BYTES:  # opening a pipe would wait
+            raise ValueError
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
         record = None
-    if not isinstance(record, dict) or not all(isinstance(entry, dict) for entry in record.values()):
+    if not isinstance(record, dict) or not all(map(_is_entry, record.values())):
         raise InputError(f"{path}: is no record of downloads; expected JSON; delete it to start anew")
     return record
 
 
-@contextlib.contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Keep a second run out of the folder, where the system can; the lock ends with the process.
-
-    Raises:
-        InputError: if another run is at work there.
-    """
-    with contextlib.ExitStack() as stack:
-        try:
-            import fcntl
-
-            handle = os.open(out, os.O_RDONLY)
-            stack.callback(os.close, handle)
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{out}: another download into this folder is running; wait for it") from None
-        except (ImportError, OSError):
-            pass  # Windows and some network disks have no locks
-        yield
+def _is_entry(entry: object) -> bool:
+    """Whether this is what `obtain` records of an archive; other keys are of other versions."""
+    if not isinstance(entry, dict):
+        return False
+    digest = entry.get("sha256")
+    return digest is None or (isinstance(digest, str) and bool(_SHA256.fullmatch(digest)))
 
 
 def _sha256(text: str) -> str:
-    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+    if not _SHA256.fullmatch(text):
         raise argparse.ArgumentTypeError(f"expected 64 hexadecimal digits, got {text!r}")
     return text.lower()

@@ -28,6 +28,7 @@ class Labelled:
     pixels: NDArray[np.uint8] | None = None  # (N, H, W) grayscale in memory; None where `files` are read
     files: tuple[Path, ...] = ()
     channels: int = 1  # of every canvas, 1 or 3
+    resampling: str = "lanczos"  # of files: Pillow's filter of that name
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -36,7 +37,7 @@ class Labelled:
         """Return a picture (C, S, S) uint8, S = `canvas_px`.
 
         Small pictures in memory lie on a black ground in the middle of the canvas, at their own size, so that
-        shifts move real content; files are resized (shorter side, Lanczos) and cut square about the centre.
+        shifts move real content; files are resized (shorter side, `resampling`) and cut square in the middle.
 
         Raises:
             InputError: naming a file that cannot be read, or pictures larger than the canvas.
@@ -53,7 +54,8 @@ class Labelled:
                 )
             plane = np.pad(picture, [(space // 2, space - space // 2) for space in room])
             return torch.from_numpy(plane)[None].expand(self.channels, -1, -1)
-        return torch.from_numpy(_square(self.files[index], self.channels, canvas_px)).permute(2, 0, 1)
+        cut = _square(self.files[index], self.channels, canvas_px, self.resampling)
+        return torch.from_numpy(cut).permute(2, 0, 1)
 
     def canvases(self, indices: Sequence[int], canvas_px: int) -> Tensor:
         """Return some pictures (B, C, S, S) uint8; see `canvas`."""
@@ -118,7 +120,7 @@ def _open_folder(folder: Path, channels: int) -> Labelled:
     return Labelled(str(folder), classes, labels, files=files, channels=channels)
 
 
-def _square(file: Path, channels: int, side: int) -> NDArray[np.uint8]:
+def _square(file: Path, channels: int, side: int, resampling: str) -> NDArray[np.uint8]:
     from PIL import Image
 
     from steadypix.data.pictures.images import read_image
@@ -128,9 +130,8 @@ def _square(file: Path, channels: int, side: int) -> NDArray[np.uint8]:
         pixels = (pixels >> 8).astype(np.uint8)
     image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
     scale = side / min(image.size)
-    image = image.resize(
-        [max(side, round(length * scale)) for length in image.size], Image.Resampling.LANCZOS
-    )
+    method = Image.Resampling[resampling.upper()]
+    image = image.resize([max(side, round(length * scale)) for length in image.size], method)
     left, top = ((length - side) // 2 for length in image.size)
     cut = np.array(image.crop((left, top, left + side, top + side)))
     return cut[..., None] if channels == 1 else cut

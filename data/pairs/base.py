@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from steadypix.data.pictures.transforms import cut, random_window, to_tensor
+from steadypix.data.pictures.transforms import cut, cut_centre, random_window, to_tensor
 from steadypix.errors import InputError
+from steadypix.sizes import Size, sides, words
 
 DIRECTIONS = ("AtoB", "BtoA")
 ON_ERROR = ("fail", "skip")
@@ -25,8 +27,10 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
 
     Args:
         direction: `AtoB` takes the first (left) half as input, `BtoA` the second.
-        load_size: side in px a picture is brought to; the canvas of the `crop` protocol.
-        crop_size: side in px of the window a network sees.
+        load_size: side in px a picture is brought to, or, by another rule than `square`, its shorter side
+            at least; the canvas of the `crop` protocol. (width, height) for rectangles, which evaluations
+            take: pictures are resized to cover it, and what is over is cut off evenly.
+        crop_size: side in px of the window a network sees; (width, height) for a rectangle.
         flip: mirror half of the training samples.
         lighting: over 0, a training input's contrast is lowered by up to twice this share and its brightness
             changed by up to this share of the range, at random. Its target stays as it is.
@@ -40,12 +44,14 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         InputError: for an unknown direction or `on_error`, or a crop larger than the load size.
     """
 
+    has_targets: ClassVar[bool] = True
+
     def __init__(
         self,
         *,
         direction: str = "BtoA",
-        load_size: int = 286,
-        crop_size: int = 256,
+        load_size: Size = 286,
+        crop_size: Size = 256,
         flip: bool = True,
         lighting: float = 0.0,
         seed: int = 0,
@@ -57,11 +63,12 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
             raise InputError(f"direction {direction!r} is unknown; expected AtoB or BtoA")
         if on_error not in ON_ERROR:
             raise InputError(f"on_error {on_error!r} is unknown; expected fail or skip")
-        if not 1 <= crop_size <= load_size:
-            raise InputError(f"crop size {crop_size} px must lie between 1 and the load size {load_size} px")
+        self.load_px, self.crop_px = sides(load_size), sides(crop_size)  # widths and heights
+        if not all(1 <= crop <= load for crop, load in zip(self.crop_px, self.load_px, strict=True)):
+            sizes = f"{words(crop_size)} px must lie between 1 and the load size {words(load_size)} px"
+            raise InputError(f"crop size {sizes}")
         self.direction = direction
-        self.load_size = load_size
-        self.crop_size = crop_size
+        self.load_size, self.crop_size = min(self.load_px), min(self.crop_px)
         self.flip = flip
         self.lighting = lighting
         self.seed = seed
@@ -80,10 +87,22 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
 
     @abstractmethod
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the two halves (A, B) of a pair at load size, (load_size, load_size, C) uint8 or uint16."""
+        """Return the two halves (A, B) of a pair, (H, W, C) uint8 or uint16, of at least load size a side."""
 
     def canvas(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return (input, target) at load size, each (C, load_size, load_size) in [-1, 1]."""
+        """Return (input, target) at load size, each (C, load_size, load_size) in [-1, 1].
+
+        Of pictures of another shape it is the middle.
+        """
+        source, target = (cut_centre(half, self.load_px) for half in self._halves(index))
+        return to_tensor(source), to_tensor(target)
+
+    def shown(self, index: int) -> tuple[Tensor, Tensor | None]:
+        """Return what `canvas` does; None for the target where there are none (`has_targets`)."""
+        return self.canvas(index)
+
+    def whole(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return (input, target) with nothing cut off, each (C, H, W) in [-1, 1]."""
         source, target = self._halves(index)
         return to_tensor(source), to_tensor(target)
 
@@ -98,17 +117,18 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
             `input` and `target`; with `shift_px` also `moved`, the input seen from another place, and
             `shift`, (dx, dy) in px: what `input` shows at (x, y), `moved` shows at (x + dx, y + dy).
         """
-        size, room = self.crop_size, self.load_size - self.crop_size
-        left, top, mirrored = random_window(self.load_size, size, flip=self.flip, rng=rng)
+        size = self.crop_size
         source, target = self._halves(index)
+        height, width = source.shape[:2]
+        left, top, mirrored = random_window(height, width, size, flip=self.flip, rng=rng)
         sample = {
             "input": to_tensor(cut(source, left, top, size, mirrored=mirrored)),
             "target": to_tensor(cut(target, left, top, size, mirrored=mirrored)),
         }
         if self.shift_px:  # drawn last, so that the windows above are the same without it
             dx, dy = (
-                int(rng.integers(max(-self.shift_px, at - room), min(self.shift_px, at) + 1))
-                for at in (left, top)
+                int(rng.integers(max(-self.shift_px, at + size - side), min(self.shift_px, at) + 1))
+                for at, side in ((left, width), (top, height))
             )
             sample["moved"] = to_tensor(cut(source, left - dx, top - dy, size, mirrored=mirrored))
             sample["shift"] = torch.tensor([-dx if mirrored else dx, dy])

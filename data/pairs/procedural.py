@@ -62,4 +62,4 @@ class SyntheticPairs(Pairs):
         if not 0 <= index < self._count:
             raise IndexError(index)
         scene = _FIRST_INDEX[self.split] + index
-        return render_pair(self.kind, size=self.load_size, seed=self.scene_seed, index=scene)
+        return render_pair(self.kind, size=max(self.load_px), seed=self.scene_seed, index=scene)

@@ -48,6 +48,12 @@ def read_exr(path: Path) -> tuple[np.ndarray, bool]:
     return pixels, colours is not None and names[-1] == "A"
 
 
+def software(path: Path) -> str | None:
+    """Return what a file says of the software that wrote it."""
+    found = _library().File(str(path), header_only=True).header().get("software")
+    return found if isinstance(found, str) else None
+
+
 def write_exr(path: Path, pixels: np.ndarray, alpha: np.ndarray | None = None) -> None:
     """Write pixels as an EXR file of 32 bits, compressed without loss.
 
@@ -66,7 +72,7 @@ def write_exr(path: Path, pixels: np.ndarray, alpha: np.ndarray | None = None) -
     planes = {name: np.ascontiguousarray(pixels[..., place]) for place, name in enumerate(names)}
     if alpha is not None:
         planes["A"] = np.ascontiguousarray(alpha)
-    header = {"compression": exr.ZIP_COMPRESSION, "type": exr.scanlineimage}
+    header = {"compression": exr.ZIP_COMPRESSION, "type": exr.scanlineimage, "software": "steadypix"}
     try:
         exr.File(header, planes).write(str(path))
     except Exception as error:  # the library does not hand on the system's number

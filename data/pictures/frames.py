@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from steadypix.data.pictures.images import read_image
 from steadypix.data.pictures.listing import NO_IMAGES, list_images
-from steadypix.data.pictures.video import import_av
+from steadypix.data.pictures.video import decoded, upright
 from steadypix.errors import InputError
 
 Frame = NDArray[np.float32]
@@ -67,27 +67,8 @@ def _files(folder: Path) -> list[Path]:
 def _video(path: Path) -> Iterator[tuple[str, Frame]]:
     if not path.exists():
         raise InputError(f"{path}: no such file; expected a folder of frames or a video file")
-    if not path.is_file():  # opening a pipe would wait for its writer
-        raise InputError(f"{path}: is no regular file; expected a folder of frames or a video file")
-    av = import_av()
-    number = 0  # of frames decoded
-    try:
-        # Named as a file, `a:b.mp4` is no protocol, and a playlist reaches nothing else.
-        with av.open(f"file:{path}", options={"protocol_whitelist": "file"}) as container:
-            if not container.streams.video:
-                raise InputError(f"{path}: holds no video; expected a folder of frames or a video file")
-            stream = container.streams.video[0]
-            stream.codec_context.options = {"err_detect": "crccheck+explode"}  # damage is not painted over
-            for frame in container.decode(stream):
-                number += 1
-                if frame.is_corrupt:
-                    raise InputError(f"{path}: frame {number}: is damaged")
-                pixels = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
-                yield f"{path}: frame {number}", _floats(pixels)
-    except av.FFmpegError as error:
-        where = f"{path}: frame {number + 1}" if number else str(path)
-        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
-        raise InputError(f"{where}: cannot be read as a video ({reason})") from None
+    for number, frame in enumerate(decoded(path), 1):
+        yield f"{path}: frame {number}", _floats(upright(frame))
 
 
 def _floats(pixels: np.ndarray) -> Frame:

@@ -12,6 +12,7 @@ import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -22,6 +23,9 @@ from steadypix.errors import InputError
 
 logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what is wrong is said here, in one line
 MAX_CHANNELS = 64
+# What Pillow may take a file for, whatever its name says. Of its other decoders some start programs (EPS runs
+# Ghostscript, WMF the system's own) and most are hardly ever tried on what is damaged.
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
 _MODES = {1: "L", 3: "RGB"}
 # What else Pillow decodes, and the mode whose channels are meant. Others are those channels already.
 _PLAIN = {"1": "L", "P": "RGB", "PA": "RGBA", "La": "LA", "RGBa": "RGBA"}
@@ -101,8 +105,19 @@ def decode(
         # A truncated file is an OSError; of hostile bytes every reader makes any kind: type, key, struct, ...
         usual = isinstance(error, OSError | SyntaxError | ValueError | Image.DecompressionBombError)
         reason = str(error) if usual and str(error) else f"{type(error).__name__}: {error}"
-        reason = "not an image" if "cannot identify" in reason else " ".join(reason.split())
+        expected = f"not an image of {', '.join(FORMATS)}"
+        reason = expected if "cannot identify" in reason else " ".join(reason.split())
         raise InputError(f"{path}: cannot be read as an image ({reason})") from None
+
+
+def open_picture(source: Path | IO[bytes]) -> Image.Image:
+    """Open a picture of one of `FORMATS`, found by its content: a JPEG named .png is read as the JPEG it is.
+
+    Raises:
+        PIL.UnidentifiedImageError: if it is of no such format.
+        OSError: as the system raises it.
+    """
+    return Image.open(source, formats=FORMATS)
 
 
 def luma(pixels: np.ndarray) -> np.ndarray:
@@ -116,7 +131,7 @@ def luma(pixels: np.ndarray) -> np.ndarray:
 def _decode(path: Path, channels: int, alpha: bool, floats: bool) -> Picture:
     filler = not alpha or channels not in _MODES
     try:
-        image = Image.open(path)
+        image = open_picture(path)
     except Image.UnidentifiedImageError:
         if is_tiff(path):  # of more channels than Pillow knows
             return Picture(path, *read_tiff(path, channels, floats=floats, filler=filler))

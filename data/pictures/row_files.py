@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from steadypix.data.pictures.saving import SUFFIXES
+from steadypix.data.pictures.saving import PNG_MARK, SUFFIXES, png_chunk
 from steadypix.data.pictures.tiff import tiff_options
 
 STRIP_BYTES = 1 << 18  # of a TIFF, as tifffile cuts what it writes at once
@@ -76,8 +76,7 @@ def _write_png(file: BinaryIO, read: ReadRows, shape: tuple[int, int, int]) -> N
     dtype = read(0, 1).dtype
     colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]  # [11.2.1]
     header = struct.pack(">IIBBBBB", width, height, 8 * dtype.itemsize, colour, 0, 0, 0)
-    file.write(b"\x89PNG\r\n\x1a\n")
-    _write_chunk(file, b"IHDR", header)
+    file.write(b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + PNG_MARK)
     packed = zlib.compressobj()
     step = channels * dtype.itemsize  # bytes between a sample and the same of the pixel to the left
     above = np.zeros((1, width * step), np.uint8)
@@ -87,10 +86,9 @@ def _write_png(file: BinaryIO, read: ReadRows, shape: tuple[int, int, int]) -> N
         lines = strip.view(np.uint8).reshape(len(strip), -1)
         data = packed.compress(_filtered(np.concatenate([above, lines]), step).tobytes())
         if data:
-            _write_chunk(file, b"IDAT", data)
+            file.write(png_chunk(b"IDAT", data))
         above = lines[-1:]
-    _write_chunk(file, b"IDAT", packed.flush())
-    _write_chunk(file, b"IEND", b"")
+    file.write(png_chunk(b"IDAT", packed.flush()) + png_chunk(b"IEND", b""))
 
 
 def _filtered(lines: np.ndarray, step: int) -> np.ndarray:
@@ -120,7 +118,3 @@ def _paeth(left: np.ndarray, up: np.ndarray, corner: np.ndarray) -> np.ndarray:
     by_corner = np.abs(left + up - 2 * corner)
     nearer = np.where(by_up <= by_corner, up, corner)
     return np.where((by_left <= by_up) & (by_left <= by_corner), left, nearer)
-
-
-def _write_chunk(file: BinaryIO, kind: bytes, data: bytes) -> None:
-    file.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))

@@ -1,9 +1,15 @@
-"""Pixels to picture files: PNG for grayscale and RGB, TIFF for any number of channels, EXR for floats."""
+"""Pixels to picture files: PNG for grayscale and RGB, TIFF for any number of channels, EXR for floats.
+
+Each file says which software wrote it, so that no other is overwritten unasked.
+"""
 
 from __future__ import annotations
 
 import functools
 import io
+import struct
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +21,52 @@ from steadypix.files import write_whole
 
 SUFFIXES = {"png": ".png", "tiff": ".tif", "exr": ".exr"}
 PNG_CHANNELS = (1, 3)
+PNG_HEAD = 33  # bytes of signature and IHDR, which every PNG begins with
+SOFTWARE = "steadypix"
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    """Return a chunk of a PNG file."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+PNG_MARK = png_chunk(b"tEXt", b"Software\0" + SOFTWARE.encode())  # behind the head
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file says that `save_image` wrote it, and nobody since."""
+    if not path.is_file():
+        return False
+    try:
+        if path.suffix == SUFFIXES["png"]:
+            with open(path, "rb") as file:
+                return file.read(PNG_HEAD + len(PNG_MARK))[PNG_HEAD:] == PNG_MARK
+        if path.suffix == SUFFIXES["tiff"]:
+            import tifffile
+
+            with tifffile.TiffFile(path) as tiff:
+                return bool(tiff.pages.first.tags.valueof(305) == SOFTWARE)
+        if path.suffix == SUFFIXES["exr"]:
+            from steadypix.data.pictures.exr import software
+
+            return software(path) == SOFTWARE
+    except Exception:  # whatever is wrong with it, we did not write it so
+        return False
+    return False
+
+
+def refuse_foreign(paths: Iterable[Path], *, hint: str = "--overwrite") -> None:
+    """Refuse to write over files that `save_image` did not write.
+
+    Raises:
+        InputError: naming the first of them.
+    """
+    for path in paths:
+        if path.exists() and not is_ours(path):
+            raise InputError(
+                f"{path}: is there, and was not written by steadypix, or by an earlier version; expected "
+                f"another --out, or {hint} to replace it"
+            )
 
 
 def suffix_for(channels: int, form: str | None = None, bits: int = 8) -> str:
@@ -75,7 +127,9 @@ def _png_bytes(pixels: np.ndarray) -> bytes:
     if pixels.dtype == np.uint16:  # of which Pillow writes grayscale alone
         import imagecodecs
 
-        return bytes(imagecodecs.png_encode(plain))
-    buffer = io.BytesIO()
-    Image.fromarray(plain).save(buffer, format="PNG")
-    return buffer.getvalue()
+        content = bytes(imagecodecs.png_encode(plain))
+    else:
+        buffer = io.BytesIO()
+        Image.fromarray(plain).save(buffer, format="PNG")
+        content = buffer.getvalue()
+    return content[:PNG_HEAD] + PNG_MARK + content[PNG_HEAD:]

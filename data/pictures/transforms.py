@@ -1,6 +1,7 @@
 """Random jitter that treats both halves of a pair alike, and the step from pixels to tensors.
 
-Isola et al. 2017, section 6.2: resize to the load size, crop back at random, mirror at random.
+Isola et al. 2017, section 6.2: resize to the load size, crop back at random, mirror at random. There every
+picture becomes a square; `sizing` has the rules that leave its aspect alone.
 """
 
 from __future__ import annotations
@@ -10,21 +11,40 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from steadypix.data.pictures.sizing import sides_after
+from steadypix.sizes import Size, sides
 
-def resize(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Resize (H, W, C) to a square of `size` px with Pillow's anti-aliased bicubic; a no-op at that size.
+
+def resize(pixels: np.ndarray, size: int, rule: str = "square") -> np.ndarray:
+    """Resize (H, W, C) by a rule of `sizing` with Pillow's anti-aliased bicubic; a no-op at the size it has.
 
     uint8 is resized as Pillow does it. uint16 is filtered in float32 by the same taps, rounded and clipped,
-    so it never goes through 8 bits. Every channel by itself: alpha, where asked for, is one among others.
+    so it never goes through 8 bits; so are floats, which stay in [0, 1]. Every channel by itself: alpha,
+    where asked for, is one among others.
     """
-    if pixels.shape[:2] == (size, size):
+    height, width = pixels.shape[:2]
+    return resize_to(pixels, *sides_after(height, width, size, rule))
+
+
+def cover(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize (H, W, C), aspect kept, to the smallest picture that holds `size`, a width and height in px."""
+    height, width = pixels.shape[:2]
+    factor = max(size[0] / width, size[1] / height)
+    return resize_to(pixels, max(size[1], round(factor * height)), max(size[0], round(factor * width)))
+
+
+def resize_to(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize (H, W, C) to so many px, as `resize` does."""
+    if pixels.shape[:2] == (height, width):
         return pixels
     if pixels.dtype == np.uint8 and pixels.shape[2] == 3:
-        return np.asarray(_resize(pixels, size))
-    planes = [_resize(_plane(pixels[..., channel]), size) for channel in range(pixels.shape[2])]
+        return np.asarray(_resize(pixels, (height, width)))
+    planes = [_resize(_plane(pixels[..., channel]), (height, width)) for channel in range(pixels.shape[2])]
     resized = np.dstack([np.asarray(plane) for plane in planes])
     if pixels.dtype == np.uint8:
         return resized
+    if pixels.dtype.kind == "f":
+        return resized.clip(0, 1)  # the filter's taps reach beyond what is there
     return np.clip(np.rint(resized), 0, np.iinfo(pixels.dtype).max).astype(pixels.dtype)
 
 
@@ -32,8 +52,9 @@ def _plane(channel: np.ndarray) -> np.ndarray:
     return channel if channel.dtype == np.uint8 else channel.astype(np.float32)  # Pillow's modes L and F
 
 
-def _resize(pixels: np.ndarray, size: int) -> Image.Image:
-    return Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC)
+def _resize(pixels: np.ndarray, sides: tuple[int, int]) -> Image.Image:
+    height, width = sides
+    return Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
 
 
 def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -51,24 +72,32 @@ def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def random_window(
-    load_size: int, crop_size: int, *, flip: bool, rng: np.random.Generator
+    height: int, width: int, crop_size: int, *, flip: bool, rng: np.random.Generator
 ) -> tuple[int, int, bool]:
     """Draw one jitter: the window's left and top in px, and whether to mirror.
 
     Args:
-        load_size: side of the picture in px.
-        crop_size: side of the window in px, at most `load_size`.
+        height: of the picture in px.
+        width: of the picture in px.
+        crop_size: side of the window in px, at most the picture's.
         flip: whether mirroring is allowed; then it is drawn with probability 1/2.
         rng: the generator everything is drawn from.
     """
-    left, top = rng.integers(0, load_size - crop_size + 1, size=2)
-    return int(left), int(top), bool(flip and rng.random() < 0.5)
+    left, top = (int(rng.integers(0, side - crop_size + 1)) for side in (width, height))
+    return left, top, bool(flip and rng.random() < 0.5)
 
 
 def cut(pixels: np.ndarray, left: int, top: int, size: int, *, mirrored: bool) -> np.ndarray:
     """Cut a (size, size, C) window out of (H, W, C) `pixels`; mirrored left to right if asked."""
     window = pixels[top : top + size, left : left + size]
     return window[:, ::-1] if mirrored else window
+
+
+def cut_centre(pixels: np.ndarray, size: Size) -> np.ndarray:
+    """Cut the square of `size` px, or the rectangle, in the middle of (H, W, C) `pixels`, a view."""
+    (width, height), (tall, wide) = sides(size), pixels.shape[:2]
+    top, left = (tall - height) // 2, (wide - width) // 2
+    return pixels[top : top + height, left : left + width]
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:

@@ -145,28 +145,43 @@ def read_frames(film: Film, *, skip: int = 0) -> Iterator[tuple[int, np.ndarray]
         InputError: naming film and frame, if one is damaged, of another size than the first, or its time is
             not later than that of the frame before.
     """
-    av = import_av()
     before: int | None = None
+    for number, frame in enumerate(decoded(film.path), 1):
+        before = _checked_time(film, frame, number, before)
+        if number > skip:
+            yield before, upright(frame)
+
+
+def decoded(path: Path) -> Iterator[Any]:
+    """Yield the frames of a film as PyAV has them; damage is not painted over.
+
+    Raises:
+        InputError: naming the film, and the frame from the second on, if it cannot be read or is damaged.
+    """
+    av = import_av()
     number = 0
-    with _opened(film.path) as (container, stream):
+    with _opened(path) as (container, stream):
         stream.thread_type = "AUTO"
         stream.codec_context.options = {"err_detect": "crccheck+explode"}
         try:
             for frame in container.decode(stream):
                 number += 1
-                before = _checked_time(film, frame, number, before)
-                if number > skip:
-                    upright = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
-                    yield before, np.ascontiguousarray(upright)
+                if frame.is_corrupt:
+                    raise InputError(f"{path}: frame {number}: is damaged")
+                yield frame
         except av.FFmpegError as error:
-            raise InputError(f"{film.path}: is damaged after frame {number} ({_reason(error)})") from None
+            where = f"{path}: frame {number + 1}" if number else str(path)
+            raise InputError(f"{where}: cannot be read as a film ({_reason(error)})") from None
+
+
+def upright(frame: Any) -> np.ndarray:
+    """Return the pixels (H, W, 3) uint8 of a frame."""
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
 
 
 def _checked_time(film: Film, frame: Any, number: int, before: int | None) -> int:
     """Return the time of a frame that is whole, of the film's size, and later than the one before it."""
     where = f"{film.path}: frame {number}"
-    if frame.is_corrupt:
-        raise InputError(f"{where}: is damaged")
     turned = frame.rotation % 180 != 0
     width, height = (frame.height, frame.width) if turned else (frame.width, frame.height)
     if (width, height) != (film.width, film.height):
@@ -287,7 +302,6 @@ def _encode(
             dst_colorspace=film.colour["colorspace"],
             dst_color_range=film.colour["color_range"],
         )
-        _clear_padding(frame)
         frame.pts, frame.time_base = tick, time_base
         mux(stream.encode(frame))
     mux(stream.encode())
@@ -333,14 +347,6 @@ def _video_stream(
         options |= {"crf": f"{crf:g}"} | ({"b": "0"} if name.startswith("libvpx") else {})
     stream.options = options
     return stream, time_base, ticks
-
-
-def _clear_padding(frame: Any) -> None:
-    """Clear what lies between the rows of a planar frame: an encoder is given the same bytes every time."""
-    if frame.format.is_planar and all(component.bits == 8 for component in frame.format.components):
-        for plane in frame.planes:
-            rows = np.frombuffer(plane, np.uint8)[: plane.height * plane.line_size]
-            rows.reshape(plane.height, plane.line_size)[:, plane.width :] = 0
 
 
 def _sound(source: Any, sounds: dict[int, Any]) -> Iterator[Any]:

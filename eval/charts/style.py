@@ -158,7 +158,7 @@ def save_smaller(source: Path, path: Path, colours: int = 256) -> None:
     """
     from PIL import Image
 
-    with Image.open(source) as image:
+    with Image.open(source, formats=["PNG"]) as image:
         # The rounds of k-means halve what the colours of a heat map are off by.
         small = image.convert("RGB").quantize(colours, kmeans=2, dither=Image.Dither.NONE)
     write_whole(path, lambda temporary: small.save(temporary, optimize=True))

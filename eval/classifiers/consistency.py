@@ -26,15 +26,17 @@ PROTOCOLS = ("crop", "roll")
 BATCH = 256
 
 
-def draw_pair(protocol: Protocol, seed: int, index: int, pair: int) -> NDArray[np.int64]:
+def draw_pair(
+    protocol: Protocol, seed: int, index: int, pair: int, *, places: int | None = None
+) -> NDArray[np.int64]:
     """Return two offsets [[dx, dy], [dx, dy]] in px, uniform over all that `protocol` allows.
 
-    `crop`: every place of the window on the canvas, (canvas - window + 1)^2 of them. `roll`: every circular
-    shift.
+    `crop`: every place of the window on the canvas, (canvas - window + 1)^2 of them, or `places`^2, the first
+    at the canvas's left and top. `roll`: every circular shift.
     """
     rng = np.random.default_rng((seed, index, pair))
-    places = range(protocol.window_px) if protocol.name == "roll" else protocol.room
-    return rng.integers(places.start, places.stop, (2, 2))
+    shifts = range(protocol.window_px) if protocol.name == "roll" else protocol.room[-(places or 0) :]
+    return rng.integers(shifts.start, shifts.stop, (2, 2))
 
 
 def measure_consistency(
@@ -66,7 +68,8 @@ def measure_consistency(
     for start in range(0, len(pictures), at_once):
         indices = range(start, min(start + at_once, len(pictures)))
         canvases = pictures.canvases(indices, classifier.canvas_px)
-        offsets = [draw_pair(protocol, seed, i, j) for i in indices for j in range(pairs)]
+        drawn = [(i, j) for i in indices for j in range(pairs)]
+        offsets = [draw_pair(protocol, seed, i, j, places=classifier.places) for i, j in drawn]
         windows = [
             protocol.shifted(canvases[place // pairs], (int(dx), int(dy)))
             for place, pair in enumerate(offsets)

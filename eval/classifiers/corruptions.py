@@ -1,9 +1,9 @@
 """Corruption error: fifteen kinds of damage at five severities, after ImageNet-C.
 
-The kinds are those of Hendrycks and Dietterich (2019); their making and their severities are our own, in the
-table at the end of this file, because the originals are tied to 224 px and to files of photographs (frost).
-Lengths are parts of the picture's side, so one table serves all sizes. As there, damaged pictures are rounded
-to 8 bits, the same picture is damaged in the same way for every network, and a severity scales one pattern.
+The kinds are those of Hendrycks and Dietterich (2019). `imagenet_c.py` has them with their constants, which
+the study uses; the table at the end of this file is a second one with severities of our own, milder in noise,
+whose lengths are parts of the picture's side. In both the same picture is damaged in the same way for every
+network, rounded to 8 bits, and a severity of noise scales one pattern.
 """
 
 from __future__ import annotations
@@ -30,42 +30,52 @@ LIFTING = ("gaussian_noise", "impulse_noise", "snow", "frost", "fog", "brightnes
 class Corruption:
     """One kind: the values of its severities, mildest first, and what is done."""
 
-    values: tuple[float, ...]
-    make: Callable[[Tensor, float, Generator], Tensor]
+    values: tuple[Any, ...]
+    make: Callable[[Tensor, Any, Generator], Tensor]
     """from a picture (C, H, W) in [0, 1], a value, and a source of random numbers that starts alike at every
     severity; the result is clipped later"""
 
 
-def corrupt(picture: Tensor, kind: str, severity: int, *, seed: int = 0) -> Tensor:
-    """Return a picture (C, H, W) uint8 damaged at a severity of 1 to 5; `seed` is of its random pattern.
+def corrupt(
+    picture: Tensor, kind: str, severity: int, *, seed: int = 0, table: Mapping[str, Corruption] | None = None
+) -> Tensor:
+    """Return a picture (C, H, W) uint8 damaged at a severity of 1 to 5 of a table, `CORRUPTIONS` if None.
+
+    `seed` is of its random pattern.
 
     Raises:
         InputError: for an unknown kind or severity.
     """
-    if kind not in CORRUPTIONS:
-        raise InputError(f"corruption {kind!r} is unknown; expected one of {', '.join(CORRUPTIONS)}")
+    table = CORRUPTIONS if table is None else table
+    if kind not in table:
+        raise InputError(f"corruption {kind!r} is unknown; expected one of {', '.join(table)}")
     if not 1 <= severity <= N_SEVERITIES:
         raise InputError(f"severity {severity}: expected 1 to {N_SEVERITIES}")
-    rule = CORRUPTIONS[kind]
-    generator = torch.Generator().manual_seed(picture_seed(seed, list(CORRUPTIONS).index(kind)))
+    rule = table[kind]
+    generator = torch.Generator().manual_seed(picture_seed(seed, list(table).index(kind)))
     return to_bytes(rule.make(picture.float() / 255, rule.values[severity - 1], generator))
 
 
 def damage_all(
-    pictures: Sequence[Tensor], kinds: Sequence[str] | None = None, *, seed: int = 0
+    pictures: Sequence[Tensor],
+    kinds: Sequence[str] | None = None,
+    *,
+    seed: int = 0,
+    table: Mapping[str, Corruption] | None = None,
 ) -> dict[str, list[Tensor]]:
-    """Return kind -> pictures (C, H, W) uint8 of one size at each severity, (B, C, H, W) uint8.
+    """Return kind -> pictures (C, H, W) uint8 of one size at each severity of a table, (B, C, H, W) uint8.
 
     Picture i has the pattern (seed, i), whatever the others are.
     """
     seeds = [picture_seed(seed, index) for index in range(len(pictures))]
-    return {
-        kind: [
-            torch.stack([corrupt(x, kind, severity, seed=s) for x, s in zip(pictures, seeds, strict=True)])
-            for severity in range(1, N_SEVERITIES + 1)
-        ]
-        for kind in (CORRUPTIONS if kinds is None else kinds)
-    }
+    table = CORRUPTIONS if table is None else table
+
+    def damaged(kind: str, severity: int) -> Tensor:
+        pairs = zip(pictures, seeds, strict=True)
+        return torch.stack([corrupt(x, kind, severity, seed=s, table=table) for x, s in pairs])
+
+    severities = range(1, N_SEVERITIES + 1)
+    return {kind: [damaged(kind, severity) for severity in severities] for kind in kinds or table}
 
 
 def corruption_errors(
@@ -110,7 +120,7 @@ def _impulse_noise(x: Tensor, part: float, generator: Generator) -> Tensor:
     return torch.where(where < part, (torch.rand(*x.shape, generator=generator) < 0.5).to(x), x)
 
 
-def _filtered(x: Tensor, kernel: Tensor) -> Tensor:
+def filtered(x: Tensor, kernel: Tensor) -> Tensor:
     """Filter every channel by a kernel of odd sides that sums to 1, the border repeated."""
     reach = [side // 2 for side in kernel.shape]
     padded = F.pad(x[:, None], (reach[1], reach[1], reach[0], reach[0]), mode="replicate")
@@ -129,10 +139,10 @@ def disk(radius_px: float) -> Tensor:
 def _glass_blur(x: Tensor, part: float, generator: Generator) -> Tensor:
     reach = part * x.shape[-1]
     moves = (2 * torch.rand(2, *x.shape[-2:], generator=generator) - 1) * reach
-    return _displaced(_filtered(x, disk(reach / 2)), *moves)
+    return displaced(filtered(x, disk(reach / 2)), *moves)
 
 
-def _displaced(x: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
+def displaced(x: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
     """Take every pixel from a place (dx, dy) px away, each (H, W), bilinearly, the border repeated."""
     height, width = x.shape[-2:]
     rows, columns = torch.arange(height).to(x), torch.arange(width).to(x)
@@ -144,35 +154,46 @@ def _displaced(x: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
 
 def _motion_blur(x: Tensor, part: float, generator: Generator) -> Tensor:
     angle = math.pi * torch.rand(1, generator=generator).item()
-    return _filtered(x, line(part * x.shape[-1], angle))
+    return filtered(x, line(part * x.shape[-1], angle))
 
 
 def line(length_px: float, angle: float) -> Tensor:
     """Return a line through the middle as a kernel, each of its points shared by the pixels around it."""
-    reach = math.ceil(length_px / 2) + 1
+    count = 8 * (math.ceil(length_px / 2) + 1) + 1
+    points = torch.linspace(-length_px / 2, length_px / 2, count, dtype=torch.float64)
+    return spread(points.tolist(), [1.0] * count, angle)
+
+
+def spread(places: Sequence[float], weights: Sequence[float], angle: float) -> Tensor:
+    """Return points on a line through the middle as a kernel, each shared by the four pixels around it.
+
+    `places` are px from the middle, `weights` what each counts for, `angle` in radians.
+    """
+    reach = math.ceil(max(map(abs, places))) + 1
     kernel = torch.zeros(2 * reach + 1, 2 * reach + 1, dtype=torch.float64)
-    points = torch.linspace(-length_px / 2, length_px / 2, 8 * reach + 1, dtype=torch.float64)
-    for place in points.tolist():
+    for place, weight in zip(places, weights, strict=True):
         row, column = reach + place * math.sin(angle), reach + place * math.cos(angle)
         top, left = math.floor(row), math.floor(column)
         down, right = row - top, column - left
-        kernel[top, left] += (1 - down) * (1 - right)
-        kernel[top, left + 1] += (1 - down) * right
-        kernel[top + 1, left] += down * (1 - right)
-        kernel[top + 1, left + 1] += down * right
+        kernel[top, left] += weight * (1 - down) * (1 - right)
+        kernel[top, left + 1] += weight * (1 - down) * right
+        kernel[top + 1, left] += weight * down * (1 - right)
+        kernel[top + 1, left + 1] += weight * down * right
     return kernel / kernel.sum()
 
 
 def _zoom_blur(x: Tensor, largest: float, generator: Generator) -> Tensor:
+    factors = np.linspace(1, largest, 9).tolist()
+    return torch.stack([zoomed(x, factor) for factor in factors]).mean(0)
+
+
+def zoomed(x: Tensor, factor: float) -> Tensor:
+    """Enlarge a picture (C, H, W) about its centre on the same frame, bilinearly."""
     height, width = x.shape[-2:]
     rows = torch.arange(height).to(x) - (height - 1) / 2
     columns = torch.arange(width).to(x) - (width - 1) / 2
-    total = torch.zeros_like(x)
-    factors = np.linspace(1, largest, 9).tolist()
-    for factor in factors:
-        shrink = 1 / factor - 1
-        total += _displaced(x, columns * shrink, rows[:, None] * shrink)
-    return total / len(factors)
+    shrink = 1 / factor - 1
+    return displaced(x, columns * shrink, rows[:, None] * shrink)
 
 
 def fractal(generator: Generator, height: int, width: int, *, slope: float = 1.0) -> Tensor:
@@ -191,15 +212,18 @@ def _snow(x: Tensor, part: float, generator: Generator) -> Tensor:
     noise = torch.rand(height, width, generator=generator)
     wind = math.pi * (0.25 + 0.5 * torch.rand(1, generator=generator).item())
     flakes = (noise > torch.quantile(noise.flatten(), 1 - part)).to(x)
-    flakes = _filtered(flakes[None], line(0.06 * width, wind))
+    flakes = filtered(flakes[None], line(0.06 * width, wind))
     return (0.9 * x + 0.1 * x.mean() + 0.05) * (1 - flakes) + flakes
 
 
 def _frost(x: Tensor, weight: float, generator: Generator) -> Tensor:
-    noise = fractal(generator, *x.shape[-2:], slope=1.2)
-    crystals = 1 - (2 * noise - 1).abs()  # ridges where the noise passes its middle
-    covered = weight * crystals.square()
+    covered = weight * crystals(x, generator)
     return x * (1 - covered) + 0.9 * covered
+
+
+def crystals(x: Tensor, generator: Generator) -> Tensor:
+    """Return what frost looks like, (H, W) in [0, 1]: ridges where fractal noise passes its middle."""
+    return (1 - (2 * fractal(generator, *x.shape[-2:], slope=1.2) - 1).abs()).square()
 
 
 def _fog(x: Tensor, thickness: float, generator: Generator) -> Tensor:
@@ -222,7 +246,7 @@ def _elastic_transform(x: Tensor, part: float, generator: Generator) -> Tensor:
     noise = 2 * torch.rand(1, 2, *x.shape[-2:], generator=generator) - 1
     smooth = gaussian_blur2d(noise, (kernel, kernel), (sigma, sigma))[0]
     moves = smooth / torch.linalg.vector_norm(smooth, dim=0).mean().clamp_min(1e-12)
-    return _displaced(x, *(part * side * moves))
+    return displaced(x, *(part * side * moves))
 
 
 def _pixelate(x: Tensor, factor: float, generator: Generator) -> Tensor:
@@ -243,7 +267,7 @@ CORRUPTIONS: dict[str, Corruption] = {
     ),
     "impulse_noise": Corruption((0.01, 0.03, 0.06, 0.10, 0.17), _impulse_noise),  # salt and pepper; part
     "defocus_blur": Corruption(  # mean over a disk; radius
-        (0.02, 0.03, 0.04, 0.055, 0.07), lambda x, part, _: _filtered(x, disk(part * x.shape[-1]))
+        (0.02, 0.03, 0.04, 0.055, 0.07), lambda x, part, _: filtered(x, disk(part * x.shape[-1]))
     ),
     "glass_blur": Corruption((0.02, 0.03, 0.045, 0.06, 0.08), _glass_blur),  # pixels from near places; reach
     "motion_blur": Corruption((0.06, 0.09, 0.13, 0.18, 0.25), _motion_blur),  # mean along a line; length

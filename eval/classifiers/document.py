@@ -24,6 +24,10 @@ LABELS = {"none": "none (plain)", "rect2": "Rect-2", "tri3": "Tri-3", "bin4": "B
 LABELS |= {"gated": "gated pooling"}
 NETWORKS = {"resnet18": "ResNet-18", "vgg11_bn": "VGG-11 (bn)"}
 SHOWN_CURVES = 6
+CORRECTED = (
+    "Before, four kinds were measured, and in noise every frame was held against a noisy one, which can turn "
+    "the order of networks round; those flip rates and mFR cannot be compared with these."
+)
 Results = Mapping[str, Any]
 Cell = Callable[[Results], str]  # of a row of the results
 
@@ -169,10 +173,15 @@ def _corruptions(results: Results, pictures: Path) -> Section:
         [kind.replace("_", " "), *(percent(row["corruptions"][kind]) for row in results["table"])]
         for kind in results["table"][0]["corruptions"]
     ]
+    severities = {
+        "imagenet-c": "and so are their constants; what has a length is scaled by side / 224 (the rule, and "
+        "what differs in the making, stands in `eval/classifiers/imagenet_c.py`). CIFAR-10-C's constants, "
+        "made for 32 px by the same authors, are milder",
+        "own": "their severities our own (the table in `eval/classifiers/corruptions.py`)",
+    }[results["settings"]["severities"]]
     text = (
         f"Error in % for each kind, the mean over five severities, on "
-        f"{results['settings']['corrupted_images']} test pictures. The kinds are ImageNet-C's, their making "
-        "and severities our own (the table in `eval/classifiers/corruptions.py`)."
+        f"{results['settings']['corrupted_images']} test pictures. The kinds are ImageNet-C's, {severities}."
     )
     heads = ["kind", *map(_name, results["table"])]
     return Section("Corruptions", [text], heads, rows, [(file, "Error under each kind of corruption.")])
@@ -201,10 +210,12 @@ def _flips(results: Results) -> Section:
     return _by_network(
         results,
         "Flip rates",
-        "How often the class changes from one frame of a sequence to the next, in %, on "
-        f"{results['settings']['sequence_images']} test pictures (the sequences are described in "
-        "`eval/classifiers/flips.py`).",
-        {kind: _percent_of("flips", kind) for kind in kinds},
+        "How often the class changes along ImageNet-P's ten sequences of 31 frames, in %, on "
+        f"{results['settings']['sequence_images']} test pictures: from the clean picture to each noisy one, "
+        "in the other kinds from a frame to the next (`eval/classifiers/flips.py` has the constants and the "
+        "two differences: translations are of 1 px over the canvas, and frames are not compressed as video). "
+        f"{CORRECTED}",
+        {kind.replace("_", " "): _percent_of("flips", kind) for kind in kinds},
     )
 
 

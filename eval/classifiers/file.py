@@ -38,6 +38,10 @@ class Classifier:
     std: tuple[float, ...]
     provenance: Mapping[str, Any]
     """where the weights come from"""
+    places: int | None = None
+    """how many offsets an axis consistency draws from, the first at the canvas's left and top; None: all"""
+    resampling: str = "lanczos"
+    """how picture files are brought to the canvas: `lanczos`, `bilinear` or `bicubic`, each antialiased"""
 
     @property
     def in_channels(self) -> int:
@@ -48,7 +52,8 @@ class Classifier:
         """Return what the network takes for windows (B, C, H, W): uint8, or floats in [0, 1]."""
         import torch
 
-        device = next(self.module.parameters()).device
+        parameter = next(self.module.parameters(), None)
+        device = torch.device("cpu") if parameter is None else parameter.device
         x = pixels.to(device)
         x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
         mean, std = (torch.tensor(part, device=device)[:, None, None] for part in (self.mean, self.std))
@@ -99,8 +104,8 @@ def load_classifier(path: str | Path, device: str = "cpu", *, name: str | None =
         raise CheckpointError(f"{path}: is no steadypix classifier (no {FORMAT} metadata in it)")
     try:
         built = ClassifierConfig(**config)
-        mean = _floats("mean", pictures["mean"], built.in_channels, 0)
-        std = _floats("std", pictures["std"], built.in_channels, LEAST_STD)
+        mean = floats("mean", pictures["mean"], built.in_channels, 0)
+        std = floats("std", pictures["std"], built.in_channels, LEAST_STD)
         sizes = pictures["window_px"], pictures["canvas_px"]
         if not all(type(size) is int and 0 < size <= 1 << 14 for size in sizes) or sizes[0] > sizes[1]:
             raise ValueError(f"sizes {[*sizes]}")
@@ -118,7 +123,7 @@ def load_classifier(path: str | Path, device: str = "cpu", *, name: str | None =
     return Classifier(name, module.to(device).eval(), built, built.classes, *sizes, mean, std, origin)
 
 
-def _floats(name: str, values: Any, count: int, least: float) -> tuple[float, ...]:
+def floats(name: str, values: Any, count: int, least: float) -> tuple[float, ...]:
     """Return `count` numbers from `least` to 1; NaN is none, nor is `true` or a text that reads as one."""
     if not isinstance(values, list) or len(values) != count:
         raise ValueError(f"{name} {values!r}: {count} numbers expected")

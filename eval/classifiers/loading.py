@@ -3,34 +3,46 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from steadypix.data.labelled.labelled import Labelled, open_labelled
-from steadypix.errors import InputError
+from steadypix.errors import InputError, printable
 from steadypix.eval.classifiers.file import FILE, Classifier, load_classifier
+from steadypix.eval.generators.formats import CALLABLE, require_trust
 from steadypix.eval.torchvision_shim import import_torchvision
 
+WINDOW_PX, CANVAS_PX, PLACES = 224, 256, 32  # of Zhang (2019), as his released code evaluates
 # A part of a dense layer as torchvision's own files name it: `norm.1.weight`, of what is now `norm1`.
 DENSE_PART = re.compile(r"(.*\bdenselayer\d+\.(?:norm|relu|conv))\.([12]\..+)")
 
 
-def load_any(model: str, device: str = "cpu") -> Classifier:
+def load_any(model: str, device: str = "cpu", *, trust: bool = False) -> Classifier:
     """Load a run or its file, `resnet18` (torchvision's weights), or `resnet18=FILE` (its state dict).
 
+    Or `package.module:function`, also with `=FILE`, such as `timm.models:resnet18`, if `trust` is given; see
+    `eval.classifiers.called`.
+
     Raises:
-        InputError: if there is no such file and no such network, or the weights cannot be had.
+        InputError: if there is no such file and no such network, the weights cannot be had, or trust is
+            needed.
         CheckpointError: if a file cannot be used.
     """
     if Path(model).exists():
         return load_classifier(model, device)
     name, found, file = model.partition("=")
+    if CALLABLE.fullmatch(name):
+        from steadypix.eval.classifiers.called import load_called
+
+        require_trust(Path(name), "callable", trust=trust)
+        return load_called(name, Path(file) if found else None, device)
     if not is_torchvisions(name):
         raise InputError(
-            f"{model}: no such file; expected a run, its {FILE}, or the name of one of torchvision's "
-            "classifiers such as resnet18 or vgg16_bn"
+            f"{model}: no such file; expected a run, its {FILE}, the name of one of torchvision's "
+            "classifiers such as resnet18 or vgg16_bn, or package.module:function"
         )
     return load_torchvision(name, Path(file) if found else None, device)
 
@@ -44,15 +56,18 @@ def is_torchvisions(name: str) -> bool:
 def load_torchvision(name: str, weights: Path | None, device: str = "cpu") -> Classifier:
     """Load one of torchvision's networks with its ImageNet weights, never with random ones.
 
-    Window, canvas and normalisation are those its weights were published with. `weights` is torchvision's
-    state dict; None takes it from torchvision's cache or server.
+    Networks with a 224 px window are measured as Zhang (2019) did: torchvision's first weights (V1), pictures
+    resized to 256 px bilinearly, offsets 0 to 31. Others have the window, the canvas and the resampling of
+    their weights, and all the room there is. `weights` is torchvision's state dict; None takes it from
+    torchvision's cache or server.
 
     Raises:
         InputError: if the weights cannot be had.
         CheckpointError: if the file is not that network's state dict.
     """
     models = import_torchvision("torchvision.models")
-    published = models.get_model_weights(name).DEFAULT
+    released = models.get_model_weights(name)
+    published = getattr(released, "IMAGENET1K_V1", released.DEFAULT)  # a few networks have no such weights
     if weights is None:
         try:
             module = models.get_model(name, weights=published)
@@ -75,12 +90,23 @@ def load_torchvision(name: str, weights: Path | None, device: str = "cpu") -> Cl
         origin = {"weights": weights.name}
     rule = published.transforms()
     classes, window = len(published.meta["categories"]), rule.crop_size[0]
-    sides, scale = (window, max(window, rule.resize_size[0])), (tuple(rule.mean), tuple(rule.std))
-    return Classifier(name, module.to(device).eval(), None, classes, *sides, *scale, origin)
+    scale = tuple(rule.mean), tuple(rule.std)
+    module = module.to(device).eval()
+    sides = window, max(window, rule.resize_size[0])
+    network = Classifier(name, module, None, classes, *sides, *scale, origin)
+    if window == WINDOW_PX:
+        return replace(network, canvas_px=CANVAS_PX, places=PLACES, resampling="bilinear")
+    return replace(network, resampling=rule.interpolation.value)
 
 
 def load_with_pictures(
-    models: Sequence[str], data: str | None, split: str, limit: int | None, device: str
+    models: Sequence[str],
+    data: str | None,
+    split: str,
+    limit: int | None,
+    device: str,
+    *,
+    trust: bool = False,
 ) -> list[tuple[Classifier, Labelled]]:
     """Load classifiers under names of their own, each with the first `limit` pictures it is measured on.
 
@@ -91,7 +117,10 @@ def load_with_pictures(
 
     networks = []
     for model in models:
-        classifier = load_any(model, device)
+        classifier = load_any(model, device, trust=trust)
+        if "assumed" in classifier.provenance:
+            note = f"{classifier.name}: {classifier.provenance['assumed']}"
+            print(printable(note), file=sys.stderr)
         networks.append((classifier, open_pictures(classifier, data, split).first(limit)))
     names = named_apart([classifier.name for classifier, _ in networks], models)
     return [(replace(network, name=name), of) for (network, of), name in zip(networks, names, strict=True)]
@@ -108,7 +137,8 @@ def open_pictures(classifier: Classifier, data: str | None, split: str) -> Label
         raise InputError(f"{classifier.name}: does not know its pictures; expected --data DIR")
     if classifier.in_channels not in (1, 3):
         raise InputError(f"{classifier.name}: takes {classifier.in_channels} channels; expected 1 or 3")
-    return open_labelled(source, split, channels=classifier.in_channels)
+    pictures = open_labelled(source, split, channels=classifier.in_channels)
+    return replace(pictures, resampling=classifier.resampling)
 
 
 def _unfilled(models: Any, name: str, published: Any) -> Any:

@@ -8,13 +8,14 @@ import functools
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from steadypix.errors import InputError
 from steadypix.eval.classifiers.consistency import (
     PROTOCOLS,
     curve_summary,
@@ -62,6 +63,8 @@ class Settings:
     sequence_images: int = 100
     """the first of those, for flip rates"""
     feature_images: int = 8
+    severities: str = "imagenet-c"
+    """of corruptions: ImageNet-C's constants, or `own`"""
     dense_images: int = 100
     """the first of those, for dense evaluation, which costs some twenty times as much"""
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
@@ -191,8 +194,9 @@ class Study:
     def damaged(self) -> dict[str, list[Tensor]]:
         """The damaged windows, made once for all networks."""
         from steadypix.eval.classifiers.corruptions import damage_all
+        from steadypix.eval.classifiers.imagenet_c import SEVERITIES
 
-        return damage_all(list(self.windows))
+        return damage_all(list(self.windows), table=SEVERITIES[self.settings.severities])
 
     def _measure(self, classifier: Classifier, *, dense: bool) -> dict[str, Any]:
         from steadypix.eval.classifiers.corruptions import corruption_errors
@@ -236,6 +240,19 @@ class Study:
             make_dense(dense.module)
             found["dense"] = both(dense)
         return found
+
+
+def chosen(option: str, text: str, known: Collection[str]) -> list[str]:
+    """Return the names in an option's value, each once.
+
+    Raises:
+        InputError: naming one that is not in the study.
+    """
+    names = list(dict.fromkeys(text.split(",")))
+    for name in names:
+        if name not in known:
+            raise InputError(f"{option} {name}: is not in the study; expected of {', '.join(known)}")
+    return names
 
 
 def mean_std(values: Sequence[float]) -> dict[str, Any]:

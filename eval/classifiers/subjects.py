@@ -106,8 +106,16 @@ def generator_subject(model: Model, inputs: Tensor, source: str, *, circular: bo
 
 
 def _wrap_around(module: nn.Module, name: str) -> None:
+    from torch import nn
+
     from steadypix.gen.retrofit.circular import make_circular
 
+    pads = (nn.ReflectionPad2d, nn.ReplicationPad2d, nn.ZeroPad2d)
+    # Networks such as those of antialiased-cnns pad in a layer of their own.
+    for parent in [*module.modules()]:
+        for key, layer in parent.named_children():
+            if isinstance(layer, pads):
+                setattr(parent, key, nn.CircularPad2d(layer.padding))
     try:
         make_circular(module)
     except ValueError as error:

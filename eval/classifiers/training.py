@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from steadypix.errors import InputError
 from steadypix.eval.classifiers.file import FILE, Classifier, save_classifier
 from steadypix.eval.classifiers.nets import ClassifierConfig, build_classifier
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from steadypix.data.labelled.labelled import Labelled
 
 STATE = "state.safetensors"
+HEADS = ("fc.", "classifier.")  # names of a last layer: of ResNets, of VGGs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,19 @@ class Recipe:
     weight_decay: float = 5e-4
 
 
+@dataclass(frozen=True)
+class Start:
+    """Weights to fine-tune, and what has to be known of them."""
+
+    state: Mapping[str, Tensor]
+    """a state dict; what lies in `HEADS` is drawn anew"""
+    mean: tuple[float, ...]
+    """as the pictures of its own training were normalised; so is `std`"""
+    std: tuple[float, ...]
+    sha256: str
+    """of the weights, for provenance"""
+
+
 def train_classifier(
     config: ClassifierConfig,
     pictures: Labelled,
@@ -52,8 +67,11 @@ def train_classifier(
     seed: int = 0,
     device: str = "cpu",
     report: Callable[[int, float], None] | None = None,
+    start: Start | None = None,
 ) -> None:
     """Train a network and write `out/classifier.safetensors`; an earlier call that was cut is gone on with.
+
+    It starts from random weights, or from `start`, of which all but the last layer is taken.
 
     The order of pictures and their augmentation are functions of (seed, epoch), the first weights of the seed
     alone, so networks with the same seed see the same in the same order. `report` is called with every epoch
@@ -61,8 +79,9 @@ def train_classifier(
 
     Raises:
         OSError: if the disk is full; the state of the epoch before stays.
+        InputError: if `start` is of another network.
     """
-    run = _Run(config, pictures, recipe, out, seed, device)
+    run = _Run(config, pictures, recipe, out, seed, device, start)
     first, seconds = run.resume()
     started = time.perf_counter() - seconds
     for epoch in range(first, recipe.epochs):
@@ -80,7 +99,14 @@ class _Run:
     """One training between its epochs; arguments as `train_classifier` has them."""
 
     def __init__(
-        self, config: ClassifierConfig, pictures: Labelled, recipe: Recipe, out: Path, seed: int, device: str
+        self,
+        config: ClassifierConfig,
+        pictures: Labelled,
+        recipe: Recipe,
+        out: Path,
+        seed: int,
+        device: str,
+        start: Start | None,
     ) -> None:
         import torch
 
@@ -90,6 +116,8 @@ class _Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = build_classifier(config).to(device)
+        if start is not None:
+            load_body(model, start.state)
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         how: dict[str, Any] = {"momentum": recipe.momentum, "weight_decay": recipe.weight_decay}
         self.optimizer = torch.optim.SGD(self.model.parameters(), recipe.learning_rate, **how, nesterov=True)
@@ -102,6 +130,9 @@ class _Run:
         }
         sides, channels = (recipe.window_px, recipe.canvas_px), config.in_channels
         scale = (mean,) * channels, (std,) * channels
+        if start is not None:
+            scale = start.mean, start.std
+            provenance["start_sha256"] = start.sha256
         self.classifier = Classifier(out.name, self.model, config, config.classes, *sides, *scale, provenance)
         self.heading = {"config": asdict(config), "provenance": provenance}
         self.recipe, self.seed, self.device, self.state = recipe, seed, device, out / STATE
@@ -159,6 +190,20 @@ class _Run:
             momentum = torch.empty_like(parameter).copy_(tensors[f"momentum.{name}"])
             self.optimizer.state[parameter]["momentum_buffer"] = momentum
         return epoch, seconds
+
+
+def load_body(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Fill all of a network but its last layer, which is of other classes.
+
+    Raises:
+        InputError: naming a weight that is missing, too many, or of another shape.
+    """
+    own = {key: value for key, value in model.state_dict().items() if not key.startswith(HEADS)}
+    body = {key: value for key, value in state.items() if not key.startswith(HEADS)}
+    for key in sorted(own.keys() | body.keys()):
+        if key not in own or key not in body or own[key].shape != body[key].shape:
+            raise InputError(f"pretrained weights: {key} is not that of the network to fine-tune")
+    model.load_state_dict(body, strict=False)
 
 
 def schedule(done: float, warmup: float) -> float:

@@ -22,10 +22,9 @@ from torch import Tensor, nn
 
 from steadypix.command import version
 from steadypix.errors import InputError
+from steadypix.eval.generators.onnx_process import METADATA, REFERENCE_EVALUATOR
 from steadypix.eval.generators.programs import (
     EXPORTED,
-    METADATA,
-    REFERENCE_EVALUATOR,
     Program,
     load_onnx,
     load_program,

@@ -16,15 +16,18 @@ FORMATS = {
     "program": "a torch.export program",
     "onnx": "an ONNX model",
     "callable": "a Python callable",
+    "retrofitted": "a retrofitted network that a Python callable builds",
     "outputs": "a folder of outputs made elsewhere",
 }
-RUNS_CODE = ("program", "callable")
+RUNS_CODE = ("program", "callable", "retrofitted")
+RETROFITTED = "steadypix.retrofitted.v1"  # the format that such a file's metadata names
+HEADER_WITHIN = 1 << 20  # bytes of a header that are looked at
 # How the commands say what they take.
 KINDS = (
     "run directory, .safetensors, latest_net_G.pth, .onnx, .pt2, package.module:function, or the short "
     "name of a released generator such as facades-blur"
 )
-TRUST = "load .pt2 files and callables: they can run code"
+TRUST = "load .pt2 files and callables, and networks that one builds: they can run code"
 CALLABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
@@ -42,8 +45,10 @@ def find_format(path: Path) -> str:
         raise InputError(f"{path}: is no regular file but a pipe or a device; expected a checkpoint")
     if not path.exists():
         return "callable" if CALLABLE.fullmatch(str(path)) else "steadypix"
-    if path.suffix in (".safetensors", ".onnx"):  # protobuf, for one, has no magic number
-        return {".onnx": "onnx"}.get(path.suffix, "steadypix")
+    if path.suffix == ".onnx":  # protobuf has no magic number
+        return "onnx"
+    if path.suffix == ".safetensors":
+        return "retrofitted" if _is_retrofitted(path) else "steadypix"
     return _find_zip_format(path) if zipfile.is_zipfile(path) else _find_other_format(path)
 
 
@@ -53,6 +58,14 @@ def require_trust(path: Path, kind: str, *, trust: bool) -> None:
         raise InputError(
             f"{path}: is {FORMATS[kind]}, which can run code; give --trust if you trust its source"
         )
+
+
+def _is_retrofitted(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return RETROFITTED.encode() in file.read(HEADER_WITHIN)
+    except OSError:  # its loader will say so
+        return False
 
 
 def _find_zip_format(path: Path) -> str:

@@ -18,6 +18,8 @@ import yaml
 from steadypix.errors import CheckpointError, InputError, one_line
 from steadypix.eval.results.lead import lead_score
 from steadypix.files import write_text
+from steadypix.sizes import from_json
+from steadypix.sizes import words as size_words
 
 if TYPE_CHECKING:
     from torch import nn
@@ -236,10 +238,11 @@ def _model_card(
                 ],
             }
         ]
+        window = size_words(from_json(data["window_px"]))
         lines = [
             "## Measured",
             "",
-            f"By `eval_stability` on {data['n_images']} pictures of {data['window_px']} px ({source}).",
+            f"By `eval_stability` on {data['n_images']} pictures of {window} px ({source}).",
             "A soft picture is stable for free: read the dB beside TV.",
             "",
             "| | |",

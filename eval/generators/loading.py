@@ -60,7 +60,8 @@ def find_generator(what: str | Path) -> tuple[Path, str]:
     if kind == "steadypix":
         from steadypix.gen.weights.generators import resolve
 
-        return resolve(path), kind
+        file = resolve(path)
+        return file, kind if file == path else find_format(file)
     return path, kind
 
 
@@ -113,6 +114,10 @@ def _foreign_loader(kind: str) -> Callable[[Path, str], tuple[nn.Module, dict[st
         from steadypix.eval.generators.outputs import load_outputs
 
         return load_outputs
+    if kind == "retrofitted":
+        from steadypix.eval.generators.retrofitted import load_retrofitted
+
+        return load_retrofitted
     from steadypix.eval.generators import programs
 
     loaders = {

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from steadypix.data.pictures.sizing import RULES
 from steadypix.data.scenes.render import KINDS
 from steadypix.errors import InputError
 from steadypix.eval.generators.formats import GENERATOR_FILE, require_trust
@@ -67,9 +68,19 @@ class Model:
             "generator": generator,
             "norm_mode": NORM_MODES.get(generator.get("norm", ""), "unknown"),
             "dropout_mode": "as made elsewhere" if self.format in FROZEN else "off",
+            **getattr(self.module, "modes", {}),
+            **_ranges(self.module),
             "output_precision": PRECISIONS.get(self.format, "as computed"),
             "provenance": getattr(self.module, "provenance", {}),
         }
+
+
+def _ranges(module: nn.Module) -> dict[str, list[float]]:
+    """Return the ranges that somebody stated."""
+    ranges = getattr(module, "ranges", None)
+    if ranges is None or not ranges.stated:
+        return {}
+    return {"input_range": [*ranges.inputs], "output_range": [*ranges.outputs]}
 
 
 def find_checkpoints(root: Path = Path("checkpoints")) -> list[Path]:
@@ -117,10 +128,10 @@ def load_model(name: str, file: Path, kind: str, device: str) -> Model:
         CheckpointError: the same, of weights.
     """
     module, config = load_network(file, kind, device)
-    # A run's network that `steadypix export` wrote knows its data, too.
-    exported = kind in ("program", "onnx") and "root" in config.get("data", {})
+    # A run's network that `steadypix export` wrote knows its data, too, and so does a retrofitted one.
+    exported = kind in ("program", "onnx", "retrofitted") and "root" in config.get("data", {})
     if kind == "steadypix" or exported:
-        _check_data(file, config)
+        check_data(file, config)
     return Model(name, file, digest(file, module), module, config, kind)
 
 
@@ -193,7 +204,7 @@ def _is_generator(path: Path) -> bool:
         return False
 
 
-def _check_data(path: Path, config: dict[str, Any]) -> None:
+def check_data(path: Path, config: dict[str, Any]) -> None:
     """Refuse a file whose `data` section could not be used, before anything is made of it."""
     data = config.get("data")
     if not isinstance(data, dict):
@@ -203,7 +214,9 @@ def _check_data(path: Path, config: dict[str, Any]) -> None:
             raise InputError(f"{path}: data.{key} in its metadata is {data.get(key)!r}")
     choices: list[tuple[str, tuple[str, ...]]] = [("direction", DIRECTIONS), ("synthetic", KINDS)]
     if data.get("root") is None:
-        choices.append(("val_split", SPLITS))
+        choices.append(("val_split", (*SPLITS, "none")))
+    if "resize" in data:
+        choices.append(("resize", RULES))
     for key, known in choices:
         if data[key] not in known:
             raise InputError(

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steadypix.data.pictures.images import read_image
+from steadypix.data.pictures.images import open_picture, read_image
 from steadypix.data.pictures.transforms import to_pixels, to_tensor
 from steadypix.errors import InputError
 from steadypix.eval.shifts.offsets import Offset
-from steadypix.json_checks import WrongError, one_of, read_json, record, side, text
+from steadypix.json_checks import WrongError, one_of, read_json, record, size, text
+from steadypix.sizes import from_json, largest
 
 MANIFEST = "manifest.json"
 FORMAT = "steadypix.inputs.v1"
@@ -92,11 +93,9 @@ def load_outputs(folder: Path, device: str) -> tuple[nn.Module, dict[str, Any]]:
     Raises:
         InputError: if the manifest is of something else.
     """
-    from PIL import Image
-
     first = min(folder.glob("*.png"))
     read_image(first)  # names the file if it is none
-    with Image.open(first) as image:
+    with open_picture(first) as image:
         channels = 1 if image.mode in ("1", "L", "I;16") else 3
     config: dict[str, Any] = {"generator": {"out_channels": channels}, "data": {}}
     file = folder / MANIFEST
@@ -120,14 +119,15 @@ def _digest(x: Tensor) -> str:
 
 def _check_data(value: Any, where: str) -> None:
     _DATA(value, where)
-    if value["window_px"] > value["canvas_px"]:
+    canvas, window = (from_json(value[key]) for key in ("canvas_px", "window_px"))
+    if largest(canvas, window) != canvas:
         raise WrongError(f"{where}.window_px", "at most canvas_px", value["window_px"])
 
 
 _DATA = record(
     {
-        "canvas_px": side,
-        "window_px": side,
+        "canvas_px": size,
+        "window_px": size,
         "direction": one_of("AtoB", "BtoA"),
         "split": text,
         "source": text,

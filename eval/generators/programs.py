@@ -1,31 +1,31 @@
 """Generators that come as programs: torch.export, ONNX, and Python callables.
 
 All end up behind `Program`: a module that takes (B, C, H, W) in [-1, 1] on any device and feeds the program
-batches of the size it was made for.
+batches of the size it was made for, in its own range.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from steadypix.errors import InputError
+from steadypix.eval.generators.onnx_process import LONGEST_METADATA, METADATA, OnnxModel
+from steadypix.eval.generators.ranges import Output, Ranges, pick_output, read_range
+from steadypix.sizes import as_json, size_of, words
 
 Dims = tuple[int | None, ...]
 EXPORTED = "steadypix.exported.v1"
-REFERENCE_EVALUATOR = "onnx's reference evaluator"
-METADATA = "steadypix.json"  # under this name a file of `steadypix export` says what it is
-LONGEST_METADATA = 1 << 20  # characters
-MISSING_ONNX = "needs onnx or onnxruntime, and neither is installed; expected: pip install 'steadypix[onnx]'"
 
 
 class Program(nn.Module):
@@ -38,6 +38,8 @@ class Program(nn.Module):
 
     Attributes:
         least_px: of a side, where any size will do.
+        ranges: of what it takes and gives; [-1, 1] unless it is said.
+        output_key: which of its outputs is the picture, where there are several.
 
     Raises:
         InputError: on an input of another size than `dims`, or one that the program cannot take.
@@ -55,6 +57,8 @@ class Program(nn.Module):
         self.dims = dims
         self.runner = runner
         self.least_px = 1
+        self.ranges = Ranges()
+        self.output_key: Output | None = None
 
     @property
     def run(self) -> Callable[[Tensor], Tensor]:
@@ -64,22 +68,24 @@ class Program(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Run the program on `x`, a batch of its own size at a time."""
         self._check(x)
+        x = self.ranges.to_generator(x)
         fixed = self.dims[0] or len(x)
         outputs = []
         for chunk in x.split(fixed):
             missing = fixed - len(chunk)
             full = torch.cat([chunk, chunk[-1:].expand(missing, -1, -1, -1)]) if missing else chunk
             outputs.append(self._call(full)[: len(chunk)])
-        return torch.cat(outputs)
+        return self.ranges.from_generator(torch.cat(outputs))
 
     def _check(self, x: Tensor) -> None:
         _, channels, height, width = self.dims
         if channels not in (None, x.shape[1]):
             raise InputError(f"takes {channels} channels, but the pictures have {x.shape[1]}")
         if height not in (None, x.shape[2]) or width not in (None, x.shape[3]):
+            size = words(size_of(width or height or 0, height or width or 0))
             raise InputError(
                 f"takes {height or 'any'} x {width or 'any'} px only, but gets {x.shape[2]} x "
-                f"{x.shape[3]} px; expected --window {height or width} "
+                f"{x.shape[3]} px; expected --window {size} "
                 f"(generate: --tile {height or width} --statistics tile)"
             )
         if min(x.shape[-2:]) < self.least_px:
@@ -90,7 +96,7 @@ class Program(nn.Module):
 
     def _call(self, x: Tensor) -> Tensor:
         try:
-            y = self._run[0](x)
+            y = pick_output(self._run[0](x), self.output_key, "--output_key {}")
         except InputError:
             raise
         except Exception as error:  # whatever a foreign program raises, its user needs one line
@@ -128,10 +134,21 @@ def load_program(path: Path, device: str) -> tuple[nn.Module, dict[str, Any]]:
     return as_told(path, Program(module, dims), describe(path, dims), extra[METADATA])
 
 
-def load_callable(spec: Path, device: str) -> tuple[nn.Module, dict[str, Any]]:
-    """Call `package.module:function`, found from the current folder too, and take the module it returns.
+def call_function(
+    spec: Path | str,
+    words: Callable[[Callable[..., Any]], dict[str, Any]] = lambda _: {},
+    *,
+    plain: bool = False,
+) -> Any:
+    """Call `package.module:function`, found from the current folder too, and return the module it returns.
 
     The call runs under a fixed seed, so a network with random weights is the same every time.
+
+    Args:
+        spec: package, module and function.
+        words: says by which arguments a function is called.
+        plain: also take a function of pictures (B, C, H, W): what the name stands for, if it wants one
+            argument, or what it returns. And take a network that the name stands for.
 
     Raises:
         InputError: if there is no such function, it fails, or returns something else.
@@ -142,44 +159,73 @@ def load_callable(spec: Path, device: str) -> tuple[nn.Module, dict[str, Any]]:
             function = getattr(importlib.import_module(home), name)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                module = function()
+                module = function if plain and _is_one(function) else function(**words(function))
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise InputError(f"{spec}: cannot be called ({reason})") from error
-    if not isinstance(module, nn.Module):
-        raise InputError(f"{spec}: returned {type(module).__name__}; expected a torch.nn.Module")
-    module = module.to(device).eval()
+    if not isinstance(module, nn.Module) and not (plain and callable(module)):
+        wanted = "a torch.nn.Module" + (" or a function of pictures" if plain else "")
+        raise InputError(f"{spec}: returned {type(module).__name__}; expected {wanted}")
+    return module
+
+
+def _is_one(found: Any) -> bool:
+    """Whether what a name stands for is a generator: a network, or a function that wants one argument."""
+    if isinstance(found, nn.Module):
+        return True
+    try:
+        wanted = inspect.signature(found).parameters.values()
+    except (TypeError, ValueError):  # no function, or one that says nothing of itself
+        return False
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [each for each in wanted if each.kind in positional and each.default is each.empty]
+    return not isinstance(found, type) and len(needed) == 1
+
+
+def load_callable(spec: Path, device: str) -> tuple[nn.Module, dict[str, Any]]:
+    """Take the network, or plain function, that `call_function` returns for a generator.
+
+    Its attributes `in_channels`, `out_channels` and `data_range` are read, where there are any.
+
+    Raises:
+        InputError: as `call_function` raises it.
+    """
+    module = call_function(spec, plain=True)
     config = describe(spec, (None, None, None, None))
     for key in ("in_channels", "out_channels"):
         if isinstance(getattr(module, key, None), int):
             config["generator"][key] = getattr(module, key)
     wrapped = Program(module)
-    wrapped.module = module  # a child, so that its weights and device are seen
+    if isinstance(module, nn.Module):
+        wrapped.module = module.to(device).eval()  # a child, so that its weights and device are seen
+    if (own := getattr(module, "data_range", None)) is not None:
+        wrapped.ranges = Ranges(*read_range(own), stated=True)
     return wrapped, config
 
 
 def load_onnx(path: Path, device: str) -> tuple[nn.Module, dict[str, Any]]:
     """Load an ONNX model: through onnxruntime where it is installed, else onnx's reference evaluator.
 
+    It runs on the CPU, in a process of its own whose time and memory are bounded.
+
     Raises:
         InputError: if neither is installed, or the file is damaged or takes more than one picture.
     """
-    try:
-        backend = _onnx_backend(path)
-    except InputError:
-        raise
-    except ImportError:
-        raise InputError(f"{path}: {MISSING_ONNX}") from None
-    except Exception as error:  # protobuf, checker and runtime errors share no base class
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: is damaged or no ONNX model ({reason})") from None
+    backend = OnnxModel(path)
+    if backend.inputs != 1:
+        raise InputError(f"{path}: takes {backend.inputs} inputs; expected one, pictures (B, C, H, W)")
+    dtype = getattr(torch, backend.dtype)
+
+    def run(x: Tensor) -> Tensor:
+        return torch.from_numpy(backend(x.to(dtype).cpu().numpy())).to(x)
+
     shape, output = backend.taken, backend.given
     if len(shape) != 4:
         raise InputError(f"{path}: takes {len(shape)}-D arrays; expected pictures (B, C, H, W)")
     config = describe(path, shape)
     if len(output) == 4 and output[1] is not None:
         config["generator"]["out_channels"] = output[1]
-    return as_told(path, Program(backend.run, shape, runner=backend.name), config, backend.metadata)
+    return as_told(path, Program(run, shape, runner=backend.runner), config, backend.metadata)
 
 
 def as_told(
@@ -225,81 +271,17 @@ def as_told(
 def describe(path: Path, dims: Dims) -> dict[str, Any]:
     """Return what a program's input shape says, in the form of a checkpoint's configuration.
 
-    Raises:
-        InputError: if it takes pictures of a size that is not square.
+    Args:
+        path: the program.
+        dims: the (B, C, H, W) it takes.
     """
     _, channels, height, width = dims
-    if height and width and height != width:
-        raise InputError(f"{path}: takes {height} x {width} px only; expected a square window")
     side = height or width
+    window = as_json(size_of(width or side, height or side)) if side else None
     return {
         "generator": {"in_channels": channels} if channels else {},
-        "data": {"crop_size": side} if side else {},
+        "data": {"crop_size": window} if window else {},
     }
-
-
-class _Backend(NamedTuple):
-    """What runs an ONNX model, the shapes it takes and gives, and what it says of itself."""
-
-    name: str
-    run: Callable[[Tensor], Tensor]
-    taken: Dims
-    given: Dims
-    metadata: str
-
-
-def _onnx_backend(path: Path) -> _Backend:
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read on import: it would write files otherwise
-    try:
-        import onnxruntime
-    except ImportError:
-        return _reference_backend(path)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    _check_inputs(path, len(inputs))
-    taken, given = (
-        tuple(size if isinstance(size, int) else None for size in value.shape)
-        for value in (inputs[0], outputs[0])
-    )
-    kinds = {"tensor(float16)": torch.float16, "tensor(double)": torch.float64}
-    dtype = kinds.get(inputs[0].type, torch.float32)
-    run = _on_arrays(lambda a: session.run(None, {inputs[0].name: a})[0], dtype)
-    metadata = session.get_modelmeta().custom_metadata_map.get(METADATA, "")
-    return _Backend("onnxruntime", run, taken, given, metadata)
-
-
-def _reference_backend(path: Path) -> _Backend:
-    import onnx
-    from onnx.reference import ReferenceEvaluator
-
-    model = onnx.load(path)
-    constants = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in constants]
-    _check_inputs(path, len(inputs))
-    evaluator: Any = ReferenceEvaluator(model)  # its stated return type is wider than what it returns
-    taken, given = (
-        tuple(
-            dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim
-        )
-        for value in (inputs[0], model.graph.output[0])
-    )
-    kinds = {onnx.TensorProto.FLOAT16: torch.float16, onnx.TensorProto.DOUBLE: torch.float64}
-    dtype = kinds.get(inputs[0].type.tensor_type.elem_type, torch.float32)
-    run = _on_arrays(lambda a: evaluator.run(None, {inputs[0].name: a})[0], dtype)
-    metadata = next((entry.value for entry in model.metadata_props if entry.key == METADATA), "")
-    return _Backend(REFERENCE_EVALUATOR, run, taken, given, metadata)
-
-
-def _check_inputs(path: Path, count: int) -> None:
-    if count != 1:
-        raise InputError(f"{path}: takes {count} inputs; expected one, pictures (B, C, H, W)")
-
-
-def _on_arrays(run: Callable[[Any], Any], dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-    def on_tensors(x: Tensor) -> Tensor:
-        return torch.from_numpy(run(x.to(dtype).cpu().numpy())).to(x)
-
-    return on_tensors
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from steadypix.eval.metrics.stability import CropScores, Stability, shift_label
 from steadypix.eval.results.lead import summary_figure
 from steadypix.eval.shifts.offsets import Offset, split
 from steadypix.json_checks import FIGURE_DB, count, maybe, number, pair, record, text
+from steadypix.sizes import side_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -127,10 +128,10 @@ class ContextScores(Measure):
     def about(cls, settings: Any, conditions: Conditions) -> dict[str, Any]:
         """Return how much context there is, how much of it is real, and what it costs."""
         before, after = _sides_px(settings, conditions)
-        window, multiple = conditions.window_px, settings["multiple"]
+        window, multiple = side_of(conditions.window_px, "--context"), settings["multiple"]
         completed = -(-window // multiple) * multiple  # what a generator makes of a window without context
         scores = cls.make(settings, conditions).scores
-        edge = conditions.canvas_px - window - scores.protocol.origin_px
+        edge = side_of(conditions.canvas_px, "--context") - window - scores.protocol.origin_px
         rooms = [
             room
             for shift in itertools.chain.from_iterable(split(offset)[0] for offset in scores.moving)
@@ -189,7 +190,8 @@ class ContextScores(Measure):
 def _sides_px(settings: Any, conditions: Conditions) -> tuple[int, int]:
     from steadypix.gen.large.context import sides
 
-    return sides(conditions.window_px, settings["context_px"], settings["multiple"])
+    side_of(conditions.canvas_px, "--context")
+    return sides(side_of(conditions.window_px, "--context"), settings["context_px"], settings["multiple"])
 
 
 def _shown(sides_px: Sequence[int]) -> str:

@@ -68,10 +68,11 @@ class LocalityScores(Measure):
     checks_about: ClassVar = {"locality": record({"meaning": text, "changed_px": count})}
 
     def __post_init__(self) -> None:
-        if self.changed_px >= self.protocol.window_px:
+        width = self.protocol.window[0]
+        if self.changed_px >= width:
             raise InputError(
-                f"--locality {self.changed_px}: changes all of a window of {self.protocol.window_px} px; "
-                f"expected at most {self.protocol.window_px - 1}"
+                f"--locality {self.changed_px}: changes all of a window of {width} px; "
+                f"expected at most {width - 1}"
             )
 
     @classmethod
@@ -123,7 +124,7 @@ class LocalityScores(Measure):
     @property
     def bands(self) -> list[tuple[int, int | None]]:
         """Where bands of distance begin and end, in px; the last goes on to the window's edge."""
-        room = self.protocol.window_px - self.changed_px
+        room = self.protocol.window[0] - self.changed_px
         begins = [edge for edge in EDGES_PX if edge < room]
         return list(zip(begins, [*begins[1:], None], strict=True))
 

@@ -25,6 +25,7 @@ from steadypix.eval.metrics.measure import Column, Conditions, Label, Measure, d
 from steadypix.eval.metrics.scene import Scene, as_rgb, widest_spread
 from steadypix.eval.results.lines import table_lines
 from steadypix.json_checks import FIGURE_DB, count, listed, maybe, record, text
+from steadypix.sizes import side_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -187,7 +188,7 @@ class SeamScores(Measure):
     @classmethod
     def make(cls, settings: Any, conditions: Conditions) -> Self:
         """Return one for all sizes."""
-        return cls([Tiling(conditions.canvas_px, *tile) for tile in settings])
+        return cls([Tiling(side_of(conditions.canvas_px, "--seam"), *tile) for tile in settings])
 
     def windows(self, canvas: Tensor, index: int = 0) -> Iterator[Tensor]:
         """Yield the canvas (1, C, S, S), and its tiles of every size."""
@@ -235,7 +236,7 @@ class SeamScores(Measure):
     @classmethod
     def about(cls, settings: Any, conditions: Conditions) -> dict[str, Any]:
         """Return the meaning, and the side of the whole."""
-        return {cls.name: {"meaning": MEANING, "canvas_px": conditions.canvas_px}}
+        return {cls.name: {"meaning": MEANING, "canvas_px": side_of(conditions.canvas_px, "--seam")}}
 
     @classmethod
     def columns(cls, results: Mapping[str, Any]) -> list[Column]:
@@ -315,7 +316,9 @@ def in_strips(network: nn.Module, canvas: Tensor, tile_px: int) -> Tensor | None
     import torch
 
     from steadypix.eval.large.freezing import can_be_seen
-    from steadypix.gen.large.strips import NotInStrips, Workspace, run_in_strips
+    from steadypix.gen.large.maps import NotInStrips
+    from steadypix.gen.large.strips import run_in_strips
+    from steadypix.gen.large.workspace import Workspace
 
     if not can_be_seen(network):
         return None

@@ -48,18 +48,41 @@ def windows(stages: Sequence[Stage], plan: Plan, skipped: list[str] | None = Non
                     yield Window(f"{name}_{label.suffix}.png", name, label.protocol, label.offset, pixels)
 
 
+def _names(stages: Sequence[Stage], plan: Plan) -> list[str]:
+    """Return the files of all inputs.
+
+    Raises:
+        InputError: if two pictures have one name, so that their inputs would be the same files.
+    """
+    pairs = stages[0].pairs
+    count = plan.count(pairs)
+    seen: set[str] = set()
+    for name in map(pairs.name, range(count)):
+        if name in seen:
+            raise InputError(f"--export_inputs: two pictures are named {name}; rename one of them")
+        seen.add(name)
+    made = [plan.make(stage.names, stage.pairs) for stage in stages]
+    return [
+        f"{pairs.name(index)}_{label.suffix}.png"
+        for index in range(count)
+        for stage, measures in zip(stages, made, strict=True)
+        for label in stage.labels(measures, index)
+    ]
+
+
 def export_inputs(stages: Sequence[Stage], plan: Plan, data: dict[str, Any], out: Path) -> int:
     """Write every input and the manifest to `out`; return the number of pictures written.
 
     Raises:
         InputError: if inputs are neither grayscale nor RGB, or a picture cannot be read.
     """
-    from steadypix.data.pictures.saving import PNG_CHANNELS, save_image
+    from steadypix.data.pictures.saving import PNG_CHANNELS, refuse_foreign, save_image
 
     if data["input_channels"] not in PNG_CHANNELS:
         raise InputError(
             f"--export_inputs: writes grayscale or RGB; the inputs have {data['input_channels']} channels"
         )
+    refuse_foreign(out / name for name in _names(stages, plan))
     files = []
     for window in windows(stages, plan, skipped=[]):
         save_image(out / window.file, to_pixels(window.pixels[0]))

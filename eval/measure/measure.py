@@ -12,15 +12,14 @@ from steadypix.eval.measure.partial import Partial
 from steadypix.eval.measure.plan import Plan
 from steadypix.eval.measure.processes import Processes
 from steadypix.eval.measure.registry import MEASURES
-from steadypix.eval.measure.stage import Stage, pictures
+from steadypix.eval.measure.stage import Halves, Stage, pictures
 from steadypix.eval.metrics.decibels import Array
 from steadypix.eval.metrics.forward import run_windows
 from steadypix.eval.metrics.measure import Measure
+from steadypix.eval.repeat.floor import seeded
 from steadypix.progress import progress
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from steadypix.eval.generators.models import Model
 
 
@@ -36,17 +35,18 @@ class Measurement:
     measures: dict[str, Measure]
     images: list[int] = field(default_factory=list)
 
-    def add(self, canvases: Sequence[tuple[Tensor, Tensor]], *, index: int, batch_size: int) -> None:
-        """Measure picture number `index`: input and target (1, C, S, S) for every stage."""
+    def add(self, canvases: Sequence[Halves], *, index: int, batch_size: int) -> None:
+        """Measure picture number `index`: input and target (1, C, H, W) for every stage."""
         for stage, (source, target) in zip(self.stages, canvases, strict=True):
             inputs = stage.inputs(self.measures, source, index)
-            outputs = run_windows(self.model.module, inputs, batch_size=batch_size)
+            same_size = not all(self.measures[name].any_size for name in stage.names)
+            outputs = run_windows(self.model.module, inputs, batch_size=batch_size, same_size=same_size)
             base = next(outputs) if stage.has_base(self.measures) else None
-            if base is not None and base.shape[1] != target.shape[1]:
+            if base is not None and target is not None and base.shape[1] != target.shape[1]:
                 raise InputError(f"gives {base.shape[1]} channels, but the targets have {target.shape[1]}")
             for name in stage.names:
                 self.measures[name].look_into(self.model.module, source, index, batch_size=batch_size)
-                self.measures[name].add(base, outputs, stage.base(target), index)
+                self.measures[name].add(base, outputs, stage.target(target, base), index)
 
     def take(self) -> dict[str, Any]:
         """Give the last picture's numbers away, as plain JSON values; `put` takes them back."""
@@ -112,7 +112,8 @@ def measure(
         for index, name, canvases in progress(pictures(stages, todo, plan, skipped), len(todo)):
             for measurement in measurements:
                 try:
-                    measurement.add(canvases, index=index, batch_size=plan.batch_size)
+                    with seeded(plan.device, plan.seed, index):
+                        measurement.add(canvases, index=index, batch_size=plan.batch_size)
                 except InputError as error:
                     raise InputError(f"{measurement.model.path} on {name}: {error}") from None
             kept.add(index, [measurement.take() for measurement in measurements])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import math
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from steadypix.command import Parser, add_common_options, natural, positive
+from steadypix.data.pictures.sizing import RULES
 from steadypix.errors import InputError
 from steadypix.eval.generators.formats import TRUST
 from steadypix.eval.measure.registry import MEASURES, names_of, parse_names, read_asked
 from steadypix.eval.shifts.offsets import AXES, Shift, is_whole, parse_shifts
 from steadypix.eval.shifts.protocols import PROTOCOLS
+from steadypix.sizes import Size, parse_size
 
+PAIRINGS = ("auto", "aligned", "none")  # of `steadypix.data.pairs.opening.open_pictures`
 DESCRIPTION = """Measure the shift stability of generators: PSNR between the output for the shifted
 input and the shifted output, beside the quality of the outputs."""
 
@@ -56,10 +61,30 @@ def build_parser() -> Parser:
     )
     add("--split", help="folder name of the pairs (default: the run's validation split)")
     # Of generators made elsewhere, whose files do not know their data.
-    add("--window", type=positive, metavar="PX", help="side of what a network sees")
-    add("--canvas", type=positive, metavar="PX", help="side a picture is brought to before")
+    add("--window", type=size, metavar="PX|WxH", help="side or width x height of what a network sees")
+    add("--canvas", type=size, metavar="PX|WxH", help="side or width x height a picture is brought to before")
+    about = "of generators made elsewhere: what they take and give (or IN:OUT; default: -1,1)"
+    add("--range", metavar="0,1|-1,1|0,255", help=about)
+    add("--channels", metavar="N|IN:OUT", help="of inputs and outputs, where a generator does not tell")
+    about = "key or place of the picture where a Python network returns a dict or a tuple"
+    add("--output_key", metavar="KEY", help=about)
+    add(
+        "--pairs",
+        choices=PAIRINGS,
+        default="auto",
+        help="pictures of --data: aligned pairs, or none: each is an input without a target (default: by the "
+        "folders)",
+    )
     add("--direction", choices=("AtoB", "BtoA"), help="AtoB: the left picture is the input")
+    add("--resize", choices=RULES, help="how it gets there, of folders (default: the runs' data.resize)")
     add("--trust", action="store_true", help=TRUST)
+    about = "measure generators that answer equal inputs unequally too, beside the floor this sets"
+    add("--allow-random", action="store_true", help=about)
+    about = (
+        "run generators as pytorch-CycleGAN-and-pix2pix tests them: norms by the statistics of each picture, "
+        "dropout on; takes --allow-random along"
+    )
+    add("--published-convention", action="store_true", help=about)
     add(
         "--export_inputs",
         type=Path,
@@ -122,21 +147,51 @@ def read_options(args: Any) -> Asked:
         protocols=protocols,
         measures=read_asked(args, protocols, parse_names(args.quality, "quality")),
     )
+    layered = [name for name in ("context", "causes", "locality", "seam") if name in asked.measures]
+    if args.published_convention and layered:
+        raise InputError(
+            f"--{layered[0]}: looks into generators in eval mode; expected none beside --published-convention"
+        )
     if args.fail_under is not None:
         check_floor(args.fail_under, asked.shifts, asked.protocols)
     return asked
 
 
-def leave_out(asked: Asked, *, inputs: int, outputs: int) -> Asked:
-    """Drop, and say so on stderr, what cannot be measured of so many channels."""
+def leave_out(asked: Asked, *, inputs: int, outputs: int, targets: bool = True) -> Asked:
+    """Drop, and say so on stderr, what cannot be measured of so many channels, or without targets."""
     measures = {}
+    needy = [] if targets else [name for name in asked.measures if MEASURES[name].needs_target]
+    if needy:
+        print(f"no targets: {', '.join(needy)} left out", file=sys.stderr)
     for name, settings in asked.measures.items():
+        if name in needy:
+            continue
         kept, note = MEASURES[name].fit(settings, inputs=inputs, outputs=outputs)
         if note:
             print(f"{note}; left out", file=sys.stderr)
         if kept is not None:
             measures[name] = kept
     return dataclasses.replace(asked, measures=measures)
+
+
+def size(text: str) -> Size:
+    """Read a size, for argparse."""
+    try:
+        return parse_size(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def parse_channels(text: str) -> tuple[int, int]:
+    """Read `1`, or `4:3` (inputs, outputs), into two numbers of channels.
+
+    Raises:
+        InputError: naming the text.
+    """
+    parts = text.split(":")
+    if len(parts) > 2 or not all(re.fullmatch(r"[1-9]\d?", part, re.ASCII) for part in parts):
+        raise InputError(f"channels {text!r} not understood; expected 1, or 4:3 (inputs, outputs)")
+    return int(parts[0]), int(parts[-1])
 
 
 def parse_margins(text: str) -> list[int]:

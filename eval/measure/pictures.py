@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from steadypix.eval.results.lead import lead_score_db
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from steadypix.eval.charts.strips import Strip
     from steadypix.eval.shifts.offsets import Offset
     from steadypix.eval.shifts.protocols import Protocol
 
@@ -40,9 +42,9 @@ def draw(
     stages = measurements[0].stages
     by_name = {name: stage for stage in stages for name in stage.names}
 
-    def canvas(name: str, image: int) -> tuple[Tensor, Tensor]:
-        source, target = by_name[name].pairs.canvas(image)
-        return source[None].to(plan.device), target[None].to(plan.device)
+    def canvas(name: str, image: int) -> tuple[Tensor, Tensor | None]:
+        source, target = by_name[name].pairs.shown(image)
+        return source[None].to(plan.device), None if target is None else target[None].to(plan.device)
 
     scene = Scene(
         results=results,
@@ -83,14 +85,16 @@ def _draw_shifts(
         )
         for network, model in zip(scene.networks, scene.results["models"], strict=True)
     ]
-    bases = [rule.shared(rule.base(half), (0, 0), offsets) for half in (source, target)]
-    halves = [as_rgb(to_pixels(base[0])) for base in bases]
+    halves = [half for half in (source, target) if half is not None]
+    bases = [as_rgb(to_pixels(rule.shared(rule.base(half), (0, 0), offsets)[0])) for half in halves]
+    strips, (shown, *targets) = _of_one_size(strips, bases)
+    wanted = targets[0] if targets else None
     shifts = [offset[1] if scene.results["axis"] == "y" else offset[0] for offset in offsets]
     labels = [f"{'+' if shift > 0 else ''}{shift} px" for shift in shifts]
     draw_grid(
         out / "grid.png",
-        source=halves[0] if scene.originals else None,
-        target=halves[1] if scene.originals else None,
+        source=shown if scene.originals else None,
+        target=wanted if scene.originals else None,
         strips=strips,
         shifts=labels,
         reference=list(offsets).index((0, 0)),
@@ -98,8 +102,8 @@ def _draw_shifts(
     save_flicker(out / "flicker.webp", strips, shifts=labels)
     write_frames(
         out / "frames",
-        source=halves[0],
-        target=halves[1],
+        source=shown,
+        target=wanted,
         strips=strips,
         offsets=offsets,
         protocol=rule.name,
@@ -120,7 +124,7 @@ def strip_outputs(
         batch_size: windows in one forward pass.
 
     Returns:
-        (len(offsets), H, W, 3) uint8 over the area that all shifts share.
+        (len(offsets), H, W, 3) uint8 over the area that all shifts share, on the grid of the outputs.
     """
     from steadypix.data.pictures.transforms import to_pixels
 
@@ -128,3 +132,31 @@ def strip_outputs(
     outputs = run_windows(network, windows, batch_size=batch_size)
     pairs = zip(offsets, outputs, strict=True)
     return np.stack([as_rgb(to_pixels(rule.shared(output, offset, offsets)[0])) for offset, output in pairs])
+
+
+def _of_one_size(
+    strips: Sequence[Strip], halves: Sequence[np.ndarray]
+) -> tuple[list[Strip], list[np.ndarray]]:
+    """Return outputs, and input and target, as pictures of one size about their common centre.
+
+    What is smaller by a whole factor is enlarged by repeating px; what is larger by a border is cut.
+
+    Args:
+        strips: outputs (N, H, W, 3).
+        halves: pictures (H, W, 3).
+    """
+    stacks = [*(strip.outputs for strip in strips), *(half[None] for half in halves)]
+    largest = max(stack.shape[2] for stack in stacks)
+    stacks = [_repeated(stack, max(1, largest // stack.shape[2])) for stack in stacks]
+    height, width = (min(stack.shape[axis] for stack in stacks) for axis in (1, 2))
+    cut = []
+    for stack in stacks:
+        top, left = (stack.shape[1] - height) // 2, (stack.shape[2] - width) // 2
+        cut.append(stack[:, top : top + height, left : left + width])
+    outputs, others = cut[: len(strips)], cut[len(strips) :]
+    named = [replace(strip, outputs=own) for strip, own in zip(strips, outputs, strict=True)]
+    return named, [stack[0] for stack in others]
+
+
+def _repeated(stack: np.ndarray, factor: int) -> np.ndarray:
+    return stack if factor == 1 else stack.repeat(factor, axis=1).repeat(factor, axis=2)

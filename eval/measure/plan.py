@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from steadypix.eval.measure.registry import MEASURES
 from steadypix.eval.metrics.measure import Conditions, Measure
 from steadypix.eval.shifts.offsets import Offset
+from steadypix.sizes import Size, size_of
 
 if TYPE_CHECKING:
     from steadypix.data.pairs.base import Pairs
@@ -35,19 +36,19 @@ class Plan:
     def conditions(self, pairs: Pairs) -> Conditions:
         """Return what the measures on these pictures share."""
         return Conditions(
-            canvas_px=pairs.load_size,
-            window_px=pairs.crop_size,
+            canvas_px=size_of(*pairs.load_px),
+            window_px=size_of(*pairs.crop_px),
             offsets=self.offsets,
             map_offsets=self.map_offsets,
             margins_px=self.margins_px,
             seed=self.seed,
         )
 
-    def canvases_px(self, pairs: Pairs) -> dict[int, list[str]]:
-        """Return the measures by the side of the canvas that they need; 0 is that of `pairs`."""
-        sizes: dict[int, list[str]] = {0: []}
+    def canvases_px(self, pairs: Pairs) -> dict[Size, list[str]]:
+        """Return the measures by the size of the canvas that they need; 0 is that of `pairs`."""
+        sizes: dict[Size, list[str]] = {0: []}
         for name, settings in self.asked.items():
-            least = MEASURES[name].least_canvas_px(settings, pairs.crop_size)
+            least = MEASURES[name].least_canvas_px(settings, size_of(*pairs.crop_px))
             sizes.setdefault(least, []).append(name)
         return sizes
 

@@ -19,6 +19,7 @@ from steadypix.eval.metrics.pan import PanScores
 from steadypix.eval.metrics.perturb import PerturbationScores
 from steadypix.eval.metrics.spectrum import Checkerboard, Spectrum
 from steadypix.eval.metrics.stability import CropScores, RollScores, SubpixelScores
+from steadypix.eval.repeat.shown import floor_columns
 
 # The order is that of forward passes, of results.json, and of columns but for the protocols, which lead.
 _ALL: tuple[type[Measure], ...] = (
@@ -97,4 +98,7 @@ def gather(results: Mapping[str, Any], part: Callable[[type[Measure]], Sequence[
 
 def columns(results: Mapping[str, Any]) -> list[Column]:
     """Return the columns of the table and of the report: stability first, quality last."""
-    return gather(results, lambda measure: measure.columns(results))
+    found = gather(results, lambda measure: measure.columns(results))
+    # A floor stands beside what leads, at all its margins.
+    place = sum(column.title == found[0].title for column in found)
+    return [*found[:place], *floor_columns(results), *found[place:]]

@@ -12,13 +12,14 @@ from steadypix.errors import InputError, one_line
 from steadypix.eval.measure.plan import Plan
 from steadypix.eval.metrics.measure import Label, Measure
 from steadypix.eval.shifts.protocols import Crop
+from steadypix.sizes import Size, sides, size_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from steadypix.data.pairs.base import Pairs
 
-Halves = tuple["Tensor", "Tensor"]  # input and target
+Halves = tuple["Tensor", "Tensor | None"]  # input and target
 BASE = Label("base", (0, 0), "base")
 
 
@@ -30,8 +31,19 @@ class Stage:
     names: Sequence[str]  # of the measures
 
     def base(self, canvas: Tensor) -> Tensor:
-        """Return the unshifted window of a picture (1, C, S, S)."""
-        return Crop(self.pairs.load_size, self.pairs.crop_size).base(canvas)
+        """Return the unshifted window of a picture (1, C, H, W)."""
+        return Crop(size_of(*self.pairs.load_px), size_of(*self.pairs.crop_px)).base(canvas)
+
+    def target(self, canvas: Tensor | None, output: Tensor | None) -> Tensor | None:
+        """Return what an output should be; None where that is not known.
+
+        Of a target that is larger than the output, its middle: what valid convolutions leave.
+        """
+        if canvas is None or output is None:
+            return None if canvas is None else self.base(canvas)
+        window, (height, width) = self.base(canvas), output.shape[-2:]
+        top, left = (window.shape[-2] - height) // 2, (window.shape[-1] - width) // 2
+        return window[..., top : top + height, left : left + width] if min(top, left) >= 0 else None
 
     def inputs(self, measures: Mapping[str, Measure], canvas: Tensor, index: int) -> Iterator[Tensor]:
         """Yield all that a network must see of one picture: the unshifted window first, where wanted."""
@@ -48,7 +60,7 @@ class Stage:
         return any(measures[name].needs_base for name in self.names)
 
 
-def open_stages(plan: Plan, pairs: Pairs, reopen: Callable[[int], Pairs]) -> list[Stage]:
+def open_stages(plan: Plan, pairs: Pairs, reopen: Callable[[Size], Pairs]) -> list[Stage]:
     """Return the stages of an evaluation, that of `pairs` first.
 
     Args:
@@ -61,7 +73,8 @@ def open_stages(plan: Plan, pairs: Pairs, reopen: Callable[[int], Pairs]) -> lis
     """
     stages = []
     for least_px, names in plan.canvases_px(pairs).items():
-        wide = reopen(least_px) if least_px > pairs.load_size else pairs
+        fits = all(least <= side for least, side in zip(sides(least_px), pairs.load_px, strict=True))
+        wide = pairs if fits else reopen(least_px)
         stages.append(Stage(wide, names))
         plan.make(names, wide)
     return stages
@@ -85,7 +98,12 @@ def pictures(
     loader: DataLoader[Any] = DataLoader(decoded, batch_size=None, num_workers=plan.workers)
     for index, text, halves in loader:
         if halves is not None:
-            yield index, text, [(x[None].to(plan.device), y[None].to(plan.device)) for x, y in halves]
+            device = plan.device
+            yield (
+                index,
+                text,
+                [(x[None].to(device), None if y is None else y[None].to(device)) for x, y in halves],
+            )
         elif skipped is not None:
             tqdm.write(f"skipped {text}", file=sys.stderr)
             skipped.append(text)
@@ -106,7 +124,7 @@ class _Canvases:
         index = self.indices[place]
         try:
             # Two measures may ask for one size: it is decoded once.
-            read = {id(pairs): pairs.canvas(index) for pairs in {id(p): p for p in self.sizes}.values()}
+            read = {id(pairs): pairs.shown(index) for pairs in {id(p): p for p in self.sizes}.values()}
             return index, self.sizes[0].name(index), [read[id(pairs)] for pairs in self.sizes]
         except InputError as error:
             if self.sizes[0].on_error == "fail":

@@ -15,7 +15,7 @@ border, has no such choice. A network sees the seam within its reach of the mask
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -25,9 +25,10 @@ from steadypix.errors import InputError
 from steadypix.eval.metrics.decibels import Array, bootstrap, psnr_db
 from steadypix.eval.metrics.measure import Column, Conditions, Label, Measure, db_column, measure_alone
 from steadypix.eval.metrics.stability import shift_label, some
-from steadypix.eval.shifts.offsets import Offset, split
+from steadypix.eval.shifts.offsets import Offset, scaled, split
 from steadypix.eval.shifts.protocols import Roll, overlap
 from steadypix.json_checks import INTERVAL_DB, count, decibels, record
+from steadypix.sizes import Size, sides, words
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -38,18 +39,21 @@ DRAWS = 8  # translations an image
 SMALLEST_PX = 8  # window that any translation of 12.5 % moves
 
 
-def draw_offsets(window_px: int, *, seed: int, index: int, draws: int = DRAWS) -> list[Offset]:
+def draw_offsets(window_px: Size, *, seed: int, index: int, draws: int = DRAWS) -> list[Offset]:
     """Return the translations (dx, dy) of image `index`, in px: a function of the arguments alone.
 
     Raises:
         InputError: for a window of which 12.5 % are less than a pixel.
     """
-    if window_px < SMALLEST_PX:
-        raise InputError(f"window {window_px} px: eqt moves by 12.5 %; expected at least {SMALLEST_PX} px")
+    window = np.array(sides(window_px))
+    if window.min() < SMALLEST_PX:
+        raise InputError(
+            f"window {words(window_px)} px: eqt moves by 12.5 %; expected at least {SMALLEST_PX} px"
+        )
     rng = np.random.default_rng((seed, index))
     offsets: list[Offset] = []
     while len(offsets) < draws:
-        dx, dy = np.rint(rng.uniform(-LARGEST, LARGEST, 2) * window_px)
+        dx, dy = np.rint(rng.uniform(-LARGEST, LARGEST, 2) * window)
         if dx or dy:
             offsets.append((int(dx), int(dy)))
     return offsets
@@ -59,13 +63,14 @@ def draw_offsets(window_px: int, *, seed: int, index: int, draws: int = DRAWS) -
 class EqtScores(Measure):
     """Squared errors of one network, a picture after the other."""
 
-    canvas_px: int  # side of the pictures as loaded
-    window_px: int  # side of what the network sees, in their middle
+    canvas_px: Size  # of the pictures as loaded
+    window_px: Size  # of what the network sees, in their middle
     seed: int = 0  # of the translations
     draws: int = DRAWS  # translations an image
 
     name = "eqt"
     asked_by = "protocol"
+    any_size = True
     meaning = (
         "StyleGAN3's EQ-T: whole translations drawn uniformly from +-12.5 % of the window, the input shifted "
         "circularly, outputs compared where nothing wrapped; squared errors pooled over images, channels and "
@@ -106,7 +111,7 @@ class EqtScores(Measure):
 
     def compared(self, base: Tensor, moved: Tensor, offset: Offset) -> tuple[Tensor, Tensor]:
         """Return what `base` and `moved` show of one place, where nothing wrapped."""
-        return overlap(base, moved, split(offset)[0])
+        return overlap(base, moved, split(scaled(offset, self.protocol.scale(moved)))[0])
 
     def result(self) -> Eqt:
         """Return what was measured so far."""
@@ -200,23 +205,29 @@ def _interval(statistic: Callable[[np.ndarray], float], n_images: int, *, seed: 
 
 
 def eqt(
-    generator: nn.Module,
-    canvases: Tensor | Iterable[Tensor],
+    generator: nn.Module | Callable[[Tensor], Any],
+    canvases: Any,
     *,
-    window_px: int,
+    window_px: Size,
     seed: int = 0,
     draws: int = DRAWS,
     batch_size: int = 8,
+    data_range: Any = None,
+    input: str | int | Callable[[Any], Any] | None = None,
+    output: str | int | Callable[[Any], Any] | None = None,
 ) -> Eqt:
     """Measure EQ-T of a network.
 
     Args:
-        generator: maps (B, C, H, W) to (B, C', H, W) in [-1, 1]; given back in the mode it came in.
-        canvases: pictures (N, C, S, S) in [-1, 1], or an iterable of (B, C, S, S) batches.
-        window_px: side of the window in their middle that the network sees.
+        generator: maps (B, C, H, W) to (B, C', H', W'); see `steadypix.shift_stability`.
+        canvases: pictures (N, C, H, W), or an iterable of batches.
+        window_px: side of the window in their middle that the network sees, or (width, height).
         seed: of the translations.
         draws: translations an image.
         batch_size: windows in one forward pass.
+        data_range: of pictures and outputs; this and the next two are as in `shift_stability`.
+        input: of a batch.
+        output: of the network's.
 
     Raises:
         InputError: if the window does not fit, there are no pictures, or an output is not finite.
@@ -226,7 +237,9 @@ def eqt(
     150.0
     """
 
-    def make(canvas_px: int) -> EqtScores:
+    def make(canvas_px: Size) -> EqtScores:
         return EqtScores(canvas_px, window_px, seed=seed, draws=draws)
 
-    return measure_alone(make, generator, canvases, window_px=window_px, batch_size=batch_size).result()
+    how: dict[str, Any] = {"window_px": window_px, "batch_size": batch_size}
+    how |= {"data_range": data_range, "input": input, "output": output}
+    return measure_alone(make, generator, canvases, **how).result()

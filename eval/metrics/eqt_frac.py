@@ -19,9 +19,10 @@ import numpy as np
 from steadypix.errors import InputError
 from steadypix.eval.metrics.eqt import EQT_CHECKS, LARGEST, EqtScores
 from steadypix.eval.shifts.fractional import REACH_PX, sinc_shift
-from steadypix.eval.shifts.offsets import Offset, split
+from steadypix.eval.shifts.offsets import Offset, scaled, split
 from steadypix.eval.shifts.protocols import inner, overlap
 from steadypix.json_checks import record
+from steadypix.sizes import sides, words
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,14 +48,15 @@ class EqtFracScores(EqtScores):
         Raises:
             InputError: for a window of which the largest translation leaves nothing to compare.
         """
-        least = int(np.floor(self.window_px * (1 - LARGEST))) - 2 * REACH_PX - 1
+        window = np.array(sides(self.window_px))
+        least = int(np.floor(window.min() * (1 - LARGEST))) - 2 * REACH_PX - 1
         if least < 1:
             raise InputError(
-                f"window {self.window_px} px: eqt_frac leaves out {REACH_PX} px a side of what 12.5 % leave; "
-                "expected at least 40 px"
+                f"window {words(self.window_px)} px: eqt_frac leaves out {REACH_PX} px a side of what 12.5 % "
+                "leave; expected at least 40 px"
             )
         rng = np.random.default_rng((self.seed, index, 1))
-        drawn = np.rint(rng.uniform(-LARGEST, LARGEST, (self.draws, 2)) * self.window_px * STEPS) + 0.5
+        drawn = np.rint(rng.uniform(-LARGEST, LARGEST, (self.draws, 2)) * window * STEPS) + 0.5
         # Half a step aside, so that none is whole.
         return [(Fraction(int(2 * x), 2 * STEPS), Fraction(int(2 * y), 2 * STEPS)) for x, y in drawn]
 
@@ -70,6 +72,7 @@ class EqtFracScores(EqtScores):
 
     def compared(self, base: Tensor, moved: Tensor, offset: Offset) -> tuple[Tensor, Tensor]:
         """Return the moved base output, and `moved`, where nothing wrapped less the sinc's reach."""
-        whole, fraction = split(offset)
+        factor = self.protocol.scale(moved)
+        whole, fraction = split(scaled(offset, factor))
         first, second = overlap(sinc_shift(base.double(), fraction), moved, whole)
-        return inner(first, REACH_PX), inner(second, REACH_PX)
+        return inner(first, factor * REACH_PX), inner(second, factor * REACH_PX)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from steadypix.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+Pick = str | int | Callable[[Any], Any]
+SIZES = (
+    "expected the input's size, a whole multiple of it, or as many px less on two opposite sides (valid "
+    "convolutions)"
+)
 
 
 @contextmanager
@@ -23,30 +29,75 @@ def eval_mode(network: nn.Module) -> Iterator[None]:
         network.train(was_training)
 
 
-def one_by_one(canvases: Tensor | Iterable[Tensor], network: nn.Module) -> Iterator[Tensor]:
-    """Yield pictures (1, C, S, S) from one batch or many, on the device of the network's parameters.
+def one_by_one(canvases: Any, network: nn.Module, pick: Pick | None = None) -> Iterator[Tensor]:
+    """Yield pictures (1, C, H, W) from one batch or many, on the device of the network's parameters.
+
+    Args:
+        canvases: (B, C, H, W), or an iterable of batches, or of single pictures (C, H, W).
+        network: without parameters, pictures stay where they are.
+        pick: which of a batch is the input: a key or place, or what is called with the batch. None takes a
+            tensor, the first of a tuple or list, and of a dict `input` or its only entry.
 
     Raises:
-        InputError: for pictures that are not square.
+        InputError: for what is no picture.
     """
     import torch
 
     parameter = next(network.parameters(), None)
-    device = torch.device("cpu") if parameter is None else parameter.device
     for batch in [canvases] if isinstance(canvases, torch.Tensor) else canvases:
-        if batch.ndim != 4 or batch.shape[-1] != batch.shape[-2]:
-            raise InputError(f"pictures must be (B, C, S, S), square; got {tuple(batch.shape)}")
-        yield from batch.to(device).split(1)
+        x = _pick_input(batch, pick)
+        if not isinstance(x, torch.Tensor) or x.ndim not in (3, 4):
+            got = tuple(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__
+            raise InputError(f"pictures must be tensors (B, C, H, W); got {got}")
+        x = (x if x.ndim == 4 else x[None]).to(None if parameter is None else parameter.device)
+        yield from (x if x.is_floating_point() else x.float()).split(1)
 
 
-def run_windows(generator: nn.Module, windows: Iterable[Tensor], *, batch_size: int) -> Iterator[Tensor]:
+def _pick_input(batch: Any, pick: Pick | None) -> Any:
+    if callable(pick):
+        return pick(batch)
+    if isinstance(batch, Mapping):
+        key = pick if pick is not None else "input" if "input" in batch else next(iter(batch), None)
+        unsaid = pick is None and key != "input" and len(batch) != 1
+        if unsaid or key not in batch:
+            raise InputError(
+                f"a batch is a dict of {', '.join(map(repr, batch)) or 'nothing'}; say which is the input, "
+                "as by input='image'"
+            )
+        return batch[key]
+    if isinstance(batch, tuple | list):
+        try:
+            return batch[0 if pick is None else pick]  # type: ignore[index]
+        except (IndexError, TypeError):
+            raise InputError(f"a batch is a tuple of {len(batch)}; there is no input {pick!r}") from None
+    return batch
+
+
+def fits(taken: tuple[int, int], given: tuple[int, int]) -> bool:
+    """Whether an output of `given` px can be compared at shifts of an input of `taken` px.
+
+    It can be of the same size, larger by a whole factor, or smaller by a border that is the same on two
+    opposite sides. A whole fraction of the input is not taken for a border: networks that shrink their input
+    do that.
+    """
+    if given[0] % taken[0] == 0 and given[1] % taken[1] == 0:
+        return given[0] // taken[0] == given[1] // taken[1] >= 1
+    lost = [before - after for before, after in zip(taken, given, strict=True)]
+    shrunk = taken[0] % given[0] == 0 and taken[1] % given[1] == 0
+    return min(given) > 0 and not shrunk and all(px >= 0 and px % 2 == 0 for px in lost)
+
+
+def run_windows(
+    generator: nn.Module, windows: Iterable[Tensor], *, batch_size: int, same_size: bool = False
+) -> Iterator[Tensor]:
     """Yield a network's output for each of many (1, C, H, W) windows, a batch at a time.
 
     Windows are taken as they are needed, so memory holds one batch however many there are. A window of
     another size than the one before it begins a batch of its own.
 
     Raises:
-        InputError: if an output is not finite, or its height and width are not the input's.
+        InputError: if an output is not finite, or its size is none that `fits` takes (with `same_size`: not
+            the input's).
     """
     import torch
 
@@ -54,10 +105,11 @@ def run_windows(generator: nn.Module, windows: Iterable[Tensor], *, batch_size: 
         batch = torch.cat(chunk)
         with torch.inference_mode():
             output = generator(batch)
-        if output.shape[-2:] != batch.shape[-2:]:
+        taken, given = ((x.shape[-2], x.shape[-1]) for x in (batch, output))
+        if taken != given and (same_size or not fits(taken, given)):
             raise InputError(
-                f"the network turns {tuple(batch.shape[-2:])} px into {tuple(output.shape[-2:])} px; "
-                "expected an output of the input's size"
+                f"the network turns {taken} px into {given} px; "
+                + ("expected an output of the input's size" if same_size else SIZES)
             )
         if not torch.isfinite(output).all():
             raise InputError("the network's output is not finite (NaN or infinity)")

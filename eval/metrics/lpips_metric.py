@@ -58,9 +58,13 @@ class Lpips:
         """
         import torch
 
-        pair = [self._rgb(picture) for picture in (output, target)]
         with torch.inference_mode():
-            return {"lpips": self.network(*pair).item()}
+            return {"lpips": self.distance(output, target).item()}
+
+    def distance(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the distance of each of B pictures (B, C, H, W) in [-1, 1]; gradients reach both."""
+        distance: Tensor = self.network(self._rgb(output), self._rgb(target))
+        return distance
 
     def describe(self) -> dict[str, str]:
         """Return what a result records: the backbone and the origin of its weights."""

@@ -22,6 +22,7 @@ from steadypix.eval.metrics.forward import eval_mode, one_by_one, run_windows
 from steadypix.eval.shifts.offsets import Offset
 from steadypix.eval.shifts.protocols import Crop, Protocol
 from steadypix.json_checks import Check
+from steadypix.sizes import Size, size_of, words
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -61,8 +62,8 @@ db_column = functools.partial(Column, unit="dB", better="high", interval=True)
 class Conditions:
     """What all measures of an evaluation share."""
 
-    canvas_px: int  # side of the pictures as loaded
-    window_px: int  # side of what a network sees, in their middle
+    canvas_px: Size  # of the pictures as loaded
+    window_px: Size  # of what a network sees, in their middle
     # Shifts (dx, dy) in px along the axis; a measure leaves out those it cannot make.
     offsets: Sequence[Offset] = ()
     map_offsets: Sequence[Offset] = ()  # further shifts of the (dx, dy) map, or none
@@ -80,6 +81,9 @@ class Measure(ABC):
     asked_by: ClassVar[str] = "option"
     always: ClassVar[bool] = False  # whether it is measured unasked
     meaning: ClassVar[str] = ""  # of the protocol, in words, for results and report
+    # Whether outputs may be larger or smaller than the windows, see `eval.metrics.forward.fits`.
+    any_size: ClassVar[bool] = False
+    needs_target: ClassVar[bool] = False  # whether there is nothing to measure without targets
     needs_base: ClassVar[bool] = True  # whether `add` wants the output for the unshifted window
     described_first: ClassVar[bool] = False  # whether `about` stands before the models in results.json
     pictures: ClassVar[tuple[str, ...]] = ()  # glob patterns of the files that `draw` and `show` write
@@ -139,8 +143,8 @@ class Measure(ABC):
         return settings
 
     @classmethod
-    def least_canvas_px(cls, settings: Any, window_px: int) -> int:
-        """Return the side of the smallest picture it can be measured on; 0 takes that of the evaluation."""
+    def least_canvas_px(cls, settings: Any, window_px: Size) -> Size:
+        """Return the size of the smallest picture it can be measured on; 0 takes that of the evaluation."""
         return 0
 
     @classmethod
@@ -253,27 +257,54 @@ AnyMeasure = TypeVar("AnyMeasure", bound=Measure)
 
 
 def measure_alone(
-    make: Callable[[int], AnyMeasure],
-    generator: nn.Module,
-    canvases: Tensor | Iterable[Tensor],
+    make: Callable[[Size], AnyMeasure],
+    generator: nn.Module | Callable[[Tensor], Any],
+    canvases: Any,
     *,
-    window_px: int,
+    window_px: Size,
     batch_size: int,
+    data_range: Any = None,
+    input: Any = None,
+    output: Any = None,
+    check: Callable[[nn.Module, Tensor], object] | None = None,
 ) -> AnyMeasure:
-    """Return the numbers of one network under one measure, which `make` returns for the pictures' side in px.
+    """Return the numbers of one network under one measure, which `make` returns for the pictures' size in px.
+
+    `data_range` and `output` are those of `steadypix.eval.generators.adapted.Adapted`, `input` that of
+    `steadypix.eval.metrics.forward.one_by_one`. `check` is called with the network as it is measured and the
+    first unshifted window, before anything is measured.
 
     Raises:
-        InputError: if there are no pictures, or an output is not finite or not of the input's size.
+        InputError: if there are no pictures, or an output is not finite, leaves its range, or is of a size
+            that the measure does not take.
     """
+    from torch.nn import Module
+
+    from steadypix.eval.generators.adapted import Adapted
+
+    network = Adapted(generator, data_range=data_range, output=output)
+    # What looks into layers is shown the network itself, where nothing has to be translated.
+    plain = isinstance(generator, Module) and data_range is None and output is None
     scores: AnyMeasure | None = None
-    with eval_mode(generator):
-        for index, canvas in enumerate(one_by_one(canvases, generator)):
-            scores = scores or make(canvas.shape[-1])
-            first = [Crop(canvas.shape[-1], window_px).base(canvas)] if scores.needs_base else []
+    size: Size = 0
+    with eval_mode(network):
+        for index, picture in enumerate(one_by_one(canvases, network, input)):
+            canvas = network.ranges.from_inputs(picture)
+            found = size_of(canvas.shape[-1], canvas.shape[-2])
+            if scores is None:
+                scores, size = make(found), found
+            if found != size:
+                raise InputError(f"pictures must be of one size; got {words(size)}, then {words(found)} px")
+            first = [Crop(size, window_px).base(canvas)] if scores.needs_base else []
+            if check is not None and index == 0:
+                check(network, first[0])
             windows = itertools.chain(first, scores.windows(canvas, index))
-            outputs = run_windows(generator, windows, batch_size=batch_size)
-            scores.look_into(generator, canvas, index, batch_size=batch_size)
+            same_size = not scores.any_size
+            outputs = run_windows(network, windows, batch_size=batch_size, same_size=same_size)
+            seen: Any = generator if plain else network
+            scores.look_into(seen, canvas, index, batch_size=batch_size)
             scores.add(next(outputs) if first else None, outputs, None, index)
     if scores is None:
         raise InputError("there are no pictures to measure")
+    network.remark()
     return scores

@@ -26,7 +26,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -51,10 +51,12 @@ from steadypix.eval.shifts.offsets import (
     offsets_along,
     parse_shifts,
     plain,
+    scaled,
     split,
 )
 from steadypix.eval.shifts.protocols import Crop, Subpixel, inner
-from steadypix.json_checks import FIGURE_DB, count, listed, number, record, text
+from steadypix.json_checks import FIGURE_DB, count, listed, number, record, size, text
+from steadypix.sizes import Size, as_json, from_json, largest, sides, size_of, words
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -93,12 +95,14 @@ def pan_offsets(speed: Shift, *, n_frames: int = FRAMES, axis: str = "x") -> lis
     return offsets_along([exact(start - Fraction(speed) * frame) for frame in range(n_frames)], axis)
 
 
-def canvas_for(window_px: int, offsets: Iterable[Offset]) -> int:
-    """Return the side of the smallest canvas over which a window can pan, in px.
+def canvas_for(window_px: Size, offsets: Iterable[Offset]) -> Size:
+    """Return the size of the smallest canvas over which a window can pan, in px.
 
     It holds the path and, beyond it, the reach of the sinc: no window shows anything made up.
     """
-    return window_px + 2 * (math.ceil(max(map(longest, offsets))) + REACH_PX)
+    grown = 2 * (math.ceil(max(map(longest, offsets))) + REACH_PX)
+    width, height = sides(window_px)
+    return size_of(width + grown, height + grown)
 
 
 @dataclass(frozen=True)
@@ -109,20 +113,21 @@ class PanSpeed:
         InputError: if the path leaves the canvas, or no place is in all frames.
     """
 
-    canvas_px: int  # side of the pictures
-    window_px: int  # side of what the network sees
+    canvas_px: Size  # of the pictures
+    window_px: Size  # of what the network sees
     speed: Shift  # px a frame
     n_frames: int = FRAMES
     axis: str = "x"  # direction of the pan
 
     def __post_init__(self) -> None:
         needed, about = canvas_for(self.window_px, self.offsets), f"pan at {self.speed} px a frame"
-        if self.canvas_px < needed:
-            raise InputError(f"{about}: needs a canvas of {needed} px, not {self.canvas_px}")
+        if largest(self.canvas_px, needed) != self.canvas_px:
+            found = words(self.canvas_px)
+            raise InputError(f"{about}: needs a canvas of {words(needed)} px, not {found}")
         if min(self.region_px) < 1:
             raise InputError(
-                f"{about}: {self.n_frames} frames of {self.window_px} px share nothing but a border of "
-                f"{self.margin_px} px; expected a slower pan or fewer frames"
+                f"{about}: {self.n_frames} frames of {words(self.window_px)} px share nothing but a border "
+                f"of {self.margin_px} px; expected a slower pan or fewer frames"
             )
 
     @functools.cached_property
@@ -140,7 +145,9 @@ class PanSpeed:
         """Width and height of what is compared."""
         wholes = [split(offset)[0] for offset in self.offsets]
         spans = (max(moves) - min(moves) for moves in zip(*wholes, strict=True))
-        width, height = (self.window_px - span - 2 * self.margin_px for span in spans)
+        width, height = (
+            side - span - 2 * self.margin_px for side, span in zip(sides(self.window_px), spans, strict=True)
+        )
         return width, height
 
     def windows(self, canvas: Tensor) -> Iterator[Tensor]:
@@ -156,15 +163,28 @@ class PanSpeed:
         """
         import torch
 
-        cut = Crop(self.canvas_px, self.window_px)
-        wholes: list[Offset] = [split(offset)[0] for offset in self.offsets]
-        frames = (cut.shared(next(outputs).double(), whole, wholes) for whole in wholes)
+        shown = next(outputs)
+        factor = Crop(self.canvas_px, self.window_px).scale(shown)
+        canvas, window = (
+            size_of(*(factor * side for side in sides(size))) for size in (self.canvas_px, self.window_px)
+        )
+        cut, margin_px = Crop(canvas, window), factor * self.margin_px  # on the grid of the outputs
+        offsets = [scaled(offset, factor) for offset in self.offsets]
+        wholes: list[Offset] = [split(offset)[0] for offset in offsets]
+        places = itertools.chain([shown], itertools.islice(outputs, len(offsets) - 1))
+        frames = (cut.shared(x.double(), whole, wholes) for x, whole in zip(places, wholes, strict=True))
         first, differences = next(frames), []
-        for frame, offset in zip(itertools.chain([first], frames), self.offsets, strict=True):
+        if 2 * margin_px >= min(first.shape[-2:]):
+            height, width = first.shape[-2:]
+            raise InputError(
+                f"pan at {self.speed} px a frame: outputs share {width}x{height} px, nothing but a border of "
+                f"{margin_px} px; expected a slower pan, fewer frames or a larger window"
+            )
+        for frame, offset in zip(itertools.chain([first], frames), offsets, strict=True):
             dx, dy = split(offset)[1]
             difference = sinc_shift(frame - sinc_shift(first, (dx, dy)), (-dx, -dy))
-            differences.append(inner(difference, self.margin_px))
-        return inner(first, self.margin_px)[0], torch.cat(differences)
+            differences.append(inner(difference, margin_px))
+        return inner(first, margin_px)[0], torch.cat(differences)
 
     def score(self, outputs: Iterator[Tensor]) -> list[Any]:
         """Return the squared difference of successive frames, and the energy a temporal frequency."""
@@ -180,9 +200,10 @@ class PanScores(Measure):
 
     name = "pan"
     needs_base = False
+    any_size = True
     pictures = ("pan.png", "pan_*px.webp")
     checks: ClassVar = {"pan": listed(record({"speed_px": number, "difference_db": FIGURE_DB}))}
-    checks_about: ClassVar = {"pan": record({"meaning": text, "n_frames": count, "canvas_px": number})}
+    checks_about: ClassVar = {"pan": record({"meaning": text, "n_frames": count, "canvas_px": size})}
 
     @classmethod
     def add_options(cls, parser: Parser) -> None:
@@ -205,10 +226,10 @@ class PanScores(Measure):
         return {**settings, "speeds": list(map(str, settings["speeds"]))}
 
     @classmethod
-    def least_canvas_px(cls, settings: Any, window_px: int) -> int:
-        """Return the side of the smallest canvas that holds the path at every speed."""
+    def least_canvas_px(cls, settings: Any, window_px: Size) -> Size:
+        """Return the size of the smallest canvas that holds the path at every speed."""
         path = {key: settings[key] for key in ("n_frames", "axis")}
-        return max(canvas_for(window_px, pan_offsets(speed, **path)) for speed in settings["speeds"])
+        return largest(*(canvas_for(window_px, pan_offsets(speed, **path)) for speed in settings["speeds"]))
 
     @classmethod
     def make(cls, settings: Any, conditions: Conditions) -> Self:
@@ -259,7 +280,7 @@ class PanScores(Measure):
     def about(cls, settings: Any, conditions: Conditions) -> dict[str, Any]:
         """Return how the window pans."""
         path = {key: settings[key] for key in ("axis", "n_frames")}
-        return {cls.name: {"meaning": MEANING, **path, "canvas_px": conditions.canvas_px}}
+        return {cls.name: {"meaning": MEANING, **path, "canvas_px": as_json(conditions.canvas_px)}}
 
     @classmethod
     def columns(cls, results: Mapping[str, Any]) -> list[Column]:
@@ -289,7 +310,7 @@ class PanScores(Measure):
         if cls.name not in results:
             return []
         pan = results[cls.name]
-        frames = f"{pan['n_frames']} frames, pictures of {pan['canvas_px']} px"
+        frames = f"{pan['n_frames']} frames, pictures of {words(from_json(pan['canvas_px']))} px"
         return [(cls.name, f"{pan['meaning']}; {frames}.")]
 
     @classmethod
@@ -380,25 +401,31 @@ class Flicker:
 
 
 def pan_flicker(
-    generator: nn.Module,
-    canvases: Tensor | Iterable[Tensor],
+    generator: nn.Module | Callable[[Tensor], Any],
+    canvases: Any,
     *,
-    window_px: int,
+    window_px: Size,
     speed: Shift | float = 1,
     n_frames: int = FRAMES,
     axis: str = "x",
     batch_size: int = 8,
+    data_range: Any = None,
+    input: str | int | Callable[[Any], Any] | None = None,
+    output: str | int | Callable[[Any], Any] | None = None,
 ) -> Flicker:
     """Measure how much a network's output flickers while its window pans.
 
     Args:
-        generator: maps (B, C, H, W) to (B, C', H, W) in [-1, 1]; given back in the mode it came in.
-        canvases: pictures (N, C, S, S) in [-1, 1] that hold the path (`canvas_for`), or batches.
-        window_px: side of the window the network sees.
+        generator: maps (B, C, H, W) to (B, C', H', W'); see `steadypix.shift_stability`.
+        canvases: pictures (N, C, H, W) that hold the path (`canvas_for`), or an iterable of batches.
+        window_px: side of the window the network sees, or (width, height).
         speed: px a frame.
         n_frames: number of frames.
         axis: `x`, `y` or `diagonal`.
         batch_size: windows in one forward pass.
+        data_range: of pictures and outputs; this and the next two are as in `shift_stability`.
+        input: of a batch.
+        output: of the network's.
 
     Raises:
         InputError: if the path does not fit, there are no pictures, or an output is not finite.
@@ -409,8 +436,9 @@ def pan_flicker(
     [150.0]
     """
 
-    def make(canvas_px: int) -> PanScores:
+    def make(canvas_px: Size) -> PanScores:
         return PanScores([PanSpeed(canvas_px, window_px, exact(speed), n_frames, axis)])
 
-    scores = measure_alone(make, generator, canvases, window_px=window_px, batch_size=batch_size)
-    return scores.results()[0]
+    how: dict[str, Any] = {"window_px": window_px, "batch_size": batch_size}
+    how |= {"data_range": data_range, "input": input, "output": output}
+    return measure_alone(make, generator, canvases, **how).results()[0]

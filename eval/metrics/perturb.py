@@ -48,6 +48,7 @@ class PerturbationScores(Measure):
 
     name = "perturbations"
     described_first = True
+    any_size = True
     pictures = ("perturb.png",)
 
     @classmethod
@@ -90,7 +91,7 @@ class PerturbationScores(Measure):
     def windows(self, canvas: Tensor, index: int = 0) -> Iterator[Tensor]:
         """Yield what the network must see for one canvas (1, C, S, S): an input for every case."""
         rule = self.protocol
-        place: dict[str, int] = {"origin_px": rule.origin_px, "window_px": rule.window_px}
+        place: Any = {"origin_px": rule.origin, "window_px": rule.window}
         for name, value in self.cases:
             yield rule.base(perturbed_canvas(canvas, name, value, **place, seed=self.seed))
 
@@ -109,7 +110,7 @@ class PerturbationScores(Measure):
             actual, expected = next(outputs), base
             matrix = KINDS[name].matrix
             if matrix is not None:
-                moved = warp(base, matrix(value), window_px=self.protocol.window_px)
+                moved = warp(base, matrix(value), window_px=_size(base))
                 actual, expected = actual.clamp(-1, 1), moved.clamp(-1, 1).to(base)
             squares = (expected - actual).double().square().mean(dim=1, keepdim=True)
             row.append(squares[self._valid(name, value, base)].mean().item())
@@ -161,12 +162,12 @@ class PerturbationScores(Measure):
         """Return where outputs can be compared, (1, 1, H, W); the same for every image."""
         if (name, value) not in self._masks:
             inside = base.new_zeros(1, 1, *base.shape[-2:])
-            inner(inside, self.margin_px).fill_(1)
+            inner(inside, self.protocol.scale(base) * self.margin_px).fill_(1)
             valid = inside > 0
             matrix = KINDS[name].matrix
             if matrix is not None:
                 # A pixel is whole where all that it was interpolated from lies inside.
-                whole = warp(inside, matrix(value), window_px=self.protocol.window_px)
+                whole = warp(inside, matrix(value), window_px=_size(base))
                 valid &= (whole - 1).abs() < 1e-6
             if not valid.any():
                 raise InputError(
@@ -174,6 +175,11 @@ class PerturbationScores(Measure):
                 )
             self._masks[name, value] = valid
         return self._masks[name, value]
+
+
+def _size(picture: Tensor) -> tuple[int, int]:
+    """Return width and height. Outputs of another size than the window have the same centre."""
+    return picture.shape[-1], picture.shape[-2]
 
 
 def describe(kinds: Sequence[str], margin_px: int) -> dict[str, Any]:

@@ -27,6 +27,7 @@ import numpy as np
 
 from steadypix.errors import InputError
 from steadypix.eval.metrics.decibels import PEAK, Array
+from steadypix.sizes import Size, sides
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,7 +86,7 @@ def jpeg(canvas: Tensor, quality: float, seed: int) -> Tensor:
     file = io.BytesIO()
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     image.save(file, "JPEG", quality=int(quality), subsampling="4:2:0")
-    decoded = np.asarray(Image.open(file)).reshape(pixels.shape)
+    decoded = np.asarray(Image.open(file, formats=["JPEG"])).reshape(pixels.shape)
     return torch.from_numpy(decoded.copy()).permute(2, 0, 1)[None].to(canvas) / 255
 
 
@@ -146,15 +147,15 @@ def parse_perturbations(text: str) -> tuple[str, ...]:
 
 
 def warp(
-    picture: Tensor, matrix: Array, *, window_px: int, origin_px: int = 0, padding: str = "zeros"
+    picture: Tensor, matrix: Array, *, window_px: Size, origin_px: Size = 0, padding: str = "zeros"
 ) -> Tensor:
     """Map a picture about the centre of its window, bicubically, on the same frame.
 
     Args:
         picture: (1, C, H, W).
         matrix: (2, 2), where (x, y) less the centre goes.
-        window_px: side of the window.
-        origin_px: where the window starts in the picture, along both axes.
+        window_px: size of the window.
+        origin_px: left and top of the window in the picture; one number for both.
         padding: `zeros` or `reflection`, what lies outside.
 
     Returns:
@@ -163,7 +164,7 @@ def warp(
     import torch
     from kornia.geometry.transform import warp_affine
 
-    centre = np.full(2, origin_px + (window_px - 1) / 2)
+    centre = np.array(sides(origin_px)) + (np.array(sides(window_px)) - 1) / 2
     affine = torch.from_numpy(np.column_stack([matrix, centre - matrix @ centre])[None])
     return warp_affine(
         picture.double(),
@@ -176,7 +177,7 @@ def warp(
 
 
 def perturbed_canvas(
-    canvas: Tensor, name: str, value: float, *, origin_px: int, window_px: int, seed: int = 0
+    canvas: Tensor, name: str, value: float, *, origin_px: Size, window_px: Size, seed: int = 0
 ) -> Tensor:
     """Return T x.
 
@@ -184,14 +185,16 @@ def perturbed_canvas(
         canvas: (1, C, S, S) in [-1, 1].
         name: of `KINDS`.
         value: of the severity.
-        origin_px: where the window starts.
-        window_px: its side; the geometric kinds turn about its centre.
+        origin_px: left and top of the window; one number for both.
+        window_px: its size; the geometric kinds turn about its centre.
         seed: of the noise.
     """
     kind = KINDS[name]
     if kind.matrix is not None:
-        place = {"origin_px": origin_px, "window_px": window_px}
-        return warp(canvas, kind.matrix(value), **place, padding="reflection").clamp(-1, 1).to(canvas)
+        moved = warp(
+            canvas, kind.matrix(value), origin_px=origin_px, window_px=window_px, padding="reflection"
+        )
+        return moved.clamp(-1, 1).to(canvas)
     assert kind.photometric is not None
     changed = kind.photometric((canvas + 1) / PEAK, value, seed)
     return changed.clamp(0, 1) * PEAK - 1

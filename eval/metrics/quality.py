@@ -97,6 +97,8 @@ class Figures(Measure):
     settings: Any = None
 
     asked_by = "quality"
+    any_size = True
+    needs_target = True
     shown: ClassVar[Mapping[str, tuple[str, str, int, str]]] = {}
 
     @classmethod
@@ -108,14 +110,24 @@ class Figures(Measure):
     def figures(self, output: Tensor, target: Tensor) -> dict[str, Any]:
         """Return the figures of one output (1, C, H, W) in [-1, 1]."""
 
+    def alone(self, output: Tensor) -> dict[str, Any]:
+        """Return the same where there is no target, of figures that do not need one."""
+        raise NotImplementedError
+
     def add(self, base: Tensor | None, outputs: Iterator[Tensor], target: Tensor | None, index: int) -> None:
         """Score one picture."""
-        self.rows.append(self.figures(some(base), some(target)))
+        output = some(base)
+        self.rows.append(self.alone(output) if target is None else self.figures(output, target))
 
     def summary(self, *, seed: int) -> dict[str, Any]:
-        """Return the mean of every figure with its interval."""
+        """Return the mean of every figure with its interval; None for targets that are not there."""
         values = {key: [row[key] for row in self.rows] for key in self.rows[0]}
-        return {"quality": {key: mean_with_interval(each, seed=seed) for key, each in values.items()}}
+        return {
+            "quality": {
+                key: None if None in each else mean_with_interval(each, seed=seed)
+                for key, each in values.items()
+            }
+        }
 
     @classmethod
     def columns(cls, results: Mapping[str, Any]) -> list[Column]:
@@ -130,7 +142,7 @@ class Figures(Measure):
                 figures=[model["quality"].get(key) for model in models],
             )
             for key, (title, unit, digits, better) in cls.shown.items()
-            if key in models[0]["quality"]
+            if any(model["quality"].get(key) is not None for model in models)
         ]
 
 
@@ -183,11 +195,16 @@ class TotalVariation(Figures):
 
     name = "tv"
     always = True
+    needs_target = False
     shown: ClassVar = {"tv": ("TV", "", 4, "")}
 
     def figures(self, output: Tensor, target: Tensor) -> dict[str, Any]:
         """Return `tv` and `target_tv`."""
         return {"tv": total_variation(output), "target_tv": total_variation(target)}
+
+    def alone(self, output: Tensor) -> dict[str, Any]:
+        """Return `tv`."""
+        return {"tv": total_variation(output), "target_tv": None}
 
 
 class TvRatio(TotalVariation):
@@ -200,14 +217,17 @@ class TvRatio(TotalVariation):
 
     def summary(self, *, seed: int) -> dict[str, Any]:
         """Return the ratio; None where the targets have no detail at all."""
+        if any(row["target_tv"] is None for row in self.rows):
+            return {"quality": {"tv_ratio": None}}
         tv, target_tv = (float(np.mean([row[key] for row in self.rows])) for key in ("tv", "target_tv"))
         return {"quality": {"tv_ratio": tv / target_tv if target_tv else None}}
 
     @classmethod
     def notes(cls, results: Mapping[str, Any]) -> list[str]:
         """Return what dB have to be read beside."""
-        tv = results["models"][0]["quality"]["target_tv"]["mean"]
-        return [f"The targets' own TV is {tv:.4f}. A soft picture is stable for free: read dB beside TV."]
+        target_tv = results["models"][0]["quality"]["target_tv"]
+        own = f"The targets' own TV is {target_tv['mean']:.4f}." if target_tv else "There are no targets."
+        return [f"{own} A soft picture is stable for free: read dB beside TV."]
 
     @classmethod
     def draw(cls, out: Path, results: dict[str, Any]) -> None:

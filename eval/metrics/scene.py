@@ -22,8 +22,9 @@ class Scene:
     networks: Sequence[nn.Module]  # the generators, in the order of the results
     measures: Sequence[Mapping[str, Measure]]  # of each generator, by name
     images: Sequence[int]  # numbers of the pictures measured
-    # (name of a measure, number of a picture) -> input and target (1, C, S, S) on the device
-    canvas: Callable[[str, int], tuple[Tensor, Tensor]]
+    # (name of a measure, number of a picture) -> input and target (1, C, H, W) on the device; None for the
+    # target where there is none
+    canvas: Callable[[str, int], tuple[Tensor, Tensor | None]]
     batch_size: int  # windows in one forward pass
     originals: bool = True  # whether inputs and targets may be shown
 

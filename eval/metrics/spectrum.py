@@ -195,8 +195,13 @@ class Checkerboard(Figures):
     """How far a checkerboard pattern stands out."""
 
     name = "checkerboard"
+    needs_target = False
     shown: ClassVar = {"checkerboard_db": ("checkerboard", "dB", 1, "")}
 
     def figures(self, output: Tensor, target: Tensor) -> dict[str, Any]:
         """Return the scores of the output, and of its target, which is what to compare with."""
         return {"checkerboard_db": checkerboard(output), "target_checkerboard_db": checkerboard(target)}
+
+    def alone(self, output: Tensor) -> dict[str, Any]:
+        """Return the score of the output."""
+        return {"checkerboard_db": checkerboard(output), "target_checkerboard_db": None}

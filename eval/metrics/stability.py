@@ -9,8 +9,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,9 +19,11 @@ import numpy as np
 from steadypix.errors import InputError
 from steadypix.eval.metrics.decibels import Array, mean_with_interval, pooled_db, psnr_db
 from steadypix.eval.metrics.measure import Column, Conditions, Label, Measure, db_column, measure_alone
+from steadypix.eval.repeat.floor import Floor, find_floor, refuse
 from steadypix.eval.results.lead import margin_words, summary_figure
 from steadypix.eval.shifts.offsets import Offset, Shift, exact, is_odd, is_whole, offsets_along, plain
 from steadypix.eval.shifts.protocols import Crop, Protocol, Roll, Subpixel, inner, make_protocol
+from steadypix.sizes import Size
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -39,6 +41,7 @@ class StabilityScores(Measure):
     mapped: Sequence[Offset] = ()  # shifts of the (dx, dy) map; measured too, and reported as a map instead
 
     asked_by = "protocol"
+    any_size = True
     pictures = ("curve.png", "map.png")
 
     def __post_init__(self) -> None:
@@ -83,8 +86,15 @@ class StabilityScores(Measure):
             first, second = self.protocol.aligned(some(base), next(outputs), offset)
             # Differences of equal floats are exact; the sum of many squares wants doubles.
             squares = (first - second).double().square()
+            factor = self.protocol.scale(some(base))
             for line, margin in enumerate(self.margins_px):
-                row[line, column] = inner(squares, margin).mean().item()
+                if 2 * factor * margin >= min(squares.shape[-2:]):
+                    height, width = squares.shape[-2:]
+                    raise InputError(
+                        f"margin {margin} px: nothing is left of the {width}x{height} px that outputs share; "
+                        "expected a smaller one, or a larger window"
+                    )
+                row[line, column] = inner(squares, factor * margin).mean().item()
         self.rows.append(row.tolist())
 
     def result(self) -> Stability:
@@ -225,11 +235,13 @@ class Stability:
         protocol: the protocol's name.
         offsets: the shifts (dx, dy) in px, without (0, 0).
         errors: margin in px -> mean squared errors (images, offsets) of outputs in [-1, 1].
+        floor_db: PSNR of outputs for equal inputs, where `shift_stability` found them unequal.
     """
 
     protocol: str
     offsets: tuple[Offset, ...]
     errors: dict[int, Array]
+    floor_db: float | None = None
 
     @property
     def margins_px(self) -> tuple[int, ...]:
@@ -252,7 +264,8 @@ class Stability:
         """Return the same measurement, restricted to some of its offsets."""
         columns = [self.offsets.index(offset) for offset in offsets if offset != (0, 0)]
         kept = tuple(self.offsets[column] for column in columns)
-        return Stability(self.protocol, kept, {m: e[:, columns] for m, e in self.errors.items()})
+        errors = {margin: of_all[:, columns] for margin, of_all in self.errors.items()}
+        return replace(self, offsets=kept, errors=errors)
 
     def image_db(self, margin_px: int, *, odd_only: bool = False) -> Array:
         """Return one value an image: its mean dB over shifts, or over the odd ones alone.
@@ -313,35 +326,47 @@ class Stability:
 
 
 def shift_stability(
-    generator: nn.Module,
-    canvases: Tensor | Iterable[Tensor],
+    generator: nn.Module | Callable[[Tensor], Any],
+    canvases: Any,
     *,
-    window_px: int,
+    window_px: Size,
     shifts: Sequence[Shift | float] = tuple(range(8)),
     axis: str = "x",
     protocol: str = "crop",
     margins_px: Sequence[int] = DEFAULT_MARGINS_PX,
     batch_size: int = 8,
+    allow_random: bool = False,
+    data_range: Any = None,
+    input: str | int | Callable[[Any], Any] | None = None,
+    output: str | int | Callable[[Any], Any] | None = None,
 ) -> Stability:
     """Measure how much a network's output moves when its input moves.
 
     Args:
-        generator: maps (B, C, H, W) to (B, C', H, W) in [-1, 1]. It runs in eval mode, on the device
-            of its parameters, and is given back in the mode it came in.
-        canvases: pictures (N, C, S, S) in [-1, 1], or an iterable of (B, C, S, S) batches.
-        window_px: side of the window the network sees; `crop` needs S > window_px.
+        generator: maps (B, C, H, W) to (B, C', H', W'), of the same size, larger by a whole factor
+            (super-resolution), or smaller by a border (valid convolutions). A network runs in eval mode, on
+            the device of its parameters, and is given back in the mode it came in; any function will do.
+        canvases: pictures (N, C, H, W), or an iterable of batches (B, C, H, W), such as a loader. Of batches
+            that are tuples the first entry is the input, of dicts `input` or their only entry.
+        window_px: side of the window the network sees, or (width, height); `crop` needs larger pictures.
         shifts: px, whole or (not for `crop`) fractional; 0 is identical by definition and left out.
         axis: `x`, `y` or `diagonal`.
         protocol: `crop`, `roll` or `subpixel`, see `steadypix.eval.shifts.protocols`.
         margins_px: borders left out (not for `roll`).
         batch_size: windows in one forward pass.
+        allow_random: measure a network too that gives equal inputs unequal outputs, because it is random or
+            normalises by its batch; `floor_db` of the result says how unequal.
+        data_range: `(low, high)` of pictures and outputs, such as (0, 1), or two of these; None: both are in
+            [-1, 1], and outputs that are evidently not are warned of. Scores are on one scale under all.
+        input: key or place of the input in a batch, or what is called with the batch.
+        output: key or place of the picture among a network's outputs (`"out"`), or what is called with them.
 
     Returns:
         The squared errors and their summaries.
 
     Raises:
-        InputError: if a shift does not fit, nothing is left to compare, there are no pictures, or an
-            output is not finite or not of the input's size.
+        InputError: if a shift does not fit, nothing is left to compare, there are no pictures, an output is
+            not finite, leaves its range or is of another size, or the network is random and may not be.
 
     >>> import torch
     >>> pictures = torch.rand(2, 3, 40, 40) * 2 - 1
@@ -351,8 +376,18 @@ def shift_stability(
     """
     offsets = offsets_along([exact(shift) for shift in shifts], axis)
 
-    def make(canvas_px: int) -> StabilityScores:
+    def make(canvas_px: Size) -> StabilityScores:
         rule = make_protocol(protocol, canvas_px=canvas_px, window_px=window_px)
         return StabilityScores(rule, offsets, margins_px)
 
-    return measure_alone(make, generator, canvases, window_px=window_px, batch_size=batch_size).result()
+    floors: list[Floor] = []
+
+    def check(network: nn.Module, window: Tensor) -> None:
+        floors.append(find_floor(network, window, batches=batch_size > 1))
+        if not allow_random:
+            refuse("the network", floors[0], "allow_random=True", "batch_size=1")
+
+    how: dict[str, Any] = {"window_px": window_px, "batch_size": batch_size}
+    how |= {"data_range": data_range, "input": input, "output": output}
+    stability = measure_alone(make, generator, canvases, check=check, **how).result()
+    return replace(stability, floor_db=floors[0].db if floors[0].cause else None)

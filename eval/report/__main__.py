@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from steadypix.command import Parser, command
-from steadypix.eval.report.render import write_report
 
 DESCRIPTION = "Make report.html again from a folder that eval_stability wrote."
 
@@ -17,7 +16,11 @@ def main(argv: Sequence[str]) -> int:
     """Run the command line; return its exit code."""
     parser = Parser(prog="python -m steadypix.eval.report", description=DESCRIPTION)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("results"), help="default: %(default)s")
-    print(write_report(parser.parse(list(argv)).folder))
+    folder = parser.parse(list(argv)).folder
+
+    from steadypix.eval.report.render import write_report  # loads every measure
+
+    print(write_report(folder))
     return 0
 
 

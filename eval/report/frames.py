@@ -42,7 +42,7 @@ def write_frames(
     folder: Path,
     *,
     source: Pixels,
-    target: Pixels,
+    target: Pixels | None,
     strips: Sequence[Strip],
     offsets: Sequence[Offset],
     protocol: str,
@@ -53,7 +53,7 @@ def write_frames(
     Args:
         folder: made if it is not there.
         source: (H, W, 3) uint8, the input over the area that all shifts share.
-        target: the same of the ground truth.
+        target: the same of the ground truth; None where there is none.
         strips: the models, in the order of results.json, outputs (len(offsets), H, W, 3) uint8 moved back.
         offsets: (dx, dy) in px, with (0, 0) among them.
         protocol: name of the protocol that made the shifts.
@@ -82,15 +82,16 @@ def write_frames(
         "full_scale": _full_scale(tiles, reference),
         "cut": {"left_px": left, "top_px": top, "of_px": list(source.shape[1::-1])},
         "input": "input.webp",
-        "target": "target.webp",
+        "target": None if target is None else "target.webp",
         "models": [{"name": tile.name, "file": file} for tile, file in zip(tiles, files, strict=True)],
     }
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("model-*.webp"):
+    for old in (*folder.glob("model-*.webp"), *folder.glob("target.webp")):
         old.unlink()
-    sheets = [source[rows, columns], target[rows, columns]]
-    sheets += [tile.outputs.reshape(-1, width, 3) for tile in tiles]
-    for file, pixels in zip(["input.webp", "target.webp", *files], sheets, strict=True):
+    sheets = {"input.webp": source[rows, columns]}
+    sheets |= {} if target is None else {"target.webp": target[rows, columns]}
+    sheets |= {file: tile.outputs.reshape(-1, width, 3) for file, tile in zip(files, tiles, strict=True)}
+    for file, pixels in sheets.items():
         write_whole(folder / file, functools.partial(_save, pixels=pixels))
     words = json.dumps(index, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     write_text(folder / INDEX, words, errors="replace")
@@ -108,6 +109,8 @@ def read_frames(folder: Path) -> dict[str, Any] | None:
     frames: dict[str, Any] = read_json(index, _check_index, f"a {INDEX} of schema_version {FRAMES_VERSION}")
     width, height = frames["width_px"], frames["height_px"]
     for key in ("input", "target"):
+        if frames[key] is None:
+            continue
         frames[key] = _data_uri(folder / frames[key], (width, height))
     for model in frames["models"]:
         model["file"] = _data_uri(folder / model["file"], (width, height * len(frames["offsets_px"])))
@@ -172,7 +175,8 @@ _INDEX = want.record(
         "cut": want.record({**_CORNER, "of_px": want.pair(want.side)}),
         "closeup": want.record({**_CORNER, "size_px": want.side}),
         "full_scale": want.number,
-        **dict.fromkeys(("input", "target"), want.file_name),
+        "input": want.file_name,
+        "target": want.maybe(want.file_name),
         "models": want.listed(want.record({"name": want.text, "file": want.file_name})),
     }
 )

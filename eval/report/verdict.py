@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 from steadypix.eval.measure.registry import columns
 from steadypix.eval.metrics.decibels import IDENTICAL_DB
+from steadypix.eval.repeat.shown import floor_lines
 from steadypix.eval.results.lead import EQUALLY_SHARP, lead_figure, lead_score_db, leading, margin_words
 
 Results = Mapping[str, Any]
 NO_SHARPNESS = "The targets are flat, so sharpness cannot be compared."
+NO_TARGETS = "There are no targets, so sharpness is not known beside them: compare generators at equal TV."
 
 
 class Verdict(NamedTuple):
@@ -19,7 +21,7 @@ class Verdict(NamedTuple):
     headline: str  # one sentence, the answer
     sharpness: str  # at which sharpness, and whether that makes the comparison fair
     basis: str  # protocol, margin, shifts and number of pictures it rests on
-    others: Sequence[str] = ()  # one sentence for every further comparison
+    others: Sequence[str] = ()  # one sentence for every further comparison and every floor
 
 
 def verdict(results: Results) -> Verdict:
@@ -29,7 +31,7 @@ def verdict(results: Results) -> Verdict:
     comparisons = [row for row in results["comparisons"] if (row["protocol"], str(row["margin_px"])) == lead]
     if not comparisons:
         model = results["models"][0]
-        return Verdict(_alone(model), _keeps(model), _basis(results))
+        return Verdict(_alone(model), _keeps(model), _basis(results), floor_lines(results))
     # The one that says most: the largest lead over the reference, else the reference's smallest lead.
     first, *rest = sorted(comparisons, key=lambda row: -row["gain_db"]["mean"])
     count, gain = results["data"]["n_images"], first["gain_db"]
@@ -43,7 +45,7 @@ def verdict(results: Results) -> Verdict:
         sharpness = f"{_both(winner, loser)}{_softness(winner, loser)[1]}"
         if lead_score_db(winner) < IDENTICAL_DB:
             sharpness = f"{_interval_sentence(gain, count)} {sharpness}"
-    others = [compare_words(row, count) for row in rest]
+    others = [*(compare_words(row, count) for row in rest), *floor_lines(results)]
     return Verdict(headline, sharpness, f"{_basis(results)}, paired picture by picture", others)
 
 
@@ -108,7 +110,7 @@ def _basis(results: Results) -> str:
 def _keeps(model: Results) -> str:
     ratio = model["quality"]["tv_ratio"]
     if ratio is None:
-        return NO_SHARPNESS
+        return NO_SHARPNESS if model["quality"]["target_tv"] else NO_TARGETS
     return (
         f"It shows {_detail(ratio)} of the target’s detail (total variation). A soft picture is stable for "
         "free: compare generators at equal sharpness."
@@ -118,7 +120,7 @@ def _keeps(model: Results) -> str:
 def _both(first: Results, second: Results) -> str:
     ratios = [model["quality"]["tv_ratio"] for model in (first, second)]
     if None in ratios:
-        return NO_SHARPNESS
+        return NO_SHARPNESS if first["quality"]["target_tv"] else NO_TARGETS
     return (
         f"{first['name']} shows {_detail(ratios[0])} of the target’s detail (total variation), "
         f"{second['name']} {_detail(ratios[1])}."

@@ -7,6 +7,7 @@ from typing import Any
 
 from steadypix import json_checks as want
 from steadypix.eval.measure.registry import MEASURES
+from steadypix.eval.repeat.shown import CHECK
 from steadypix.eval.results.lead import single_scores
 from steadypix.eval.results.write import SCHEMA_VERSION
 from steadypix.json_checks import WrongError, read_json
@@ -44,7 +45,7 @@ def _figure_or_number(value: Any, where: str) -> None:
 
 def _check_quality(value: Any, where: str) -> None:
     """Want detail, which everything is read beside; whatever else stands there is a figure or a number."""
-    want.record({"tv": _FIGURE, "target_tv": _FIGURE, "tv_ratio": want.maybe(want.number)})(value, where)
+    want.record({"tv": _FIGURE, "target_tv": want.maybe(_FIGURE), "tv_ratio": want.maybe(want.number)})(value, where)
     want.mapped(_figure_or_number)(value, where)
 
 
@@ -97,6 +98,7 @@ _MODEL = want.record(
         **_texts("path", "sha256", "format", "norm_mode", "dropout_mode", "output_precision"),
         **dict.fromkeys(("generator", "provenance"), want.mapped(want.anything)),
         "map": want.mapped(_check_map),
+        "floor": CHECK,
         **_OF_MEASURES,
     },
 )
@@ -104,7 +106,7 @@ _DATA = want.record(
     {
         **_texts("source", "direction"),
         "split": want.maybe(want.text),
-        **dict.fromkeys(("canvas_px", "window_px"), want.side),
+        **dict.fromkeys(("canvas_px", "window_px"), want.size),
         "n_images": want.count,
     }
 )

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from steadypix.errors import printable
 from steadypix.eval.measure.registry import columns, gather
 from steadypix.eval.metrics.measure import Column
+from steadypix.eval.repeat.shown import floor_lines
 from steadypix.eval.results.lead import EQUALLY_SHARP
 from steadypix.eval.results.lines import table_lines, with_half
 
@@ -14,7 +16,7 @@ from steadypix.eval.results.lines import table_lines, with_half
 def to_table(results: dict[str, Any]) -> str:
     """Return the table that people read: stability with its interval, quality always beside it."""
     models = results["models"]
-    table = [("model", [model["name"] for model in models])]
+    table = [("model", [printable(model["name"]) for model in models])]
     for column in columns(results):
         heading = column.heading or f"{column.title} [{column.unit}]" if column.unit else column.title
         table.append((heading, [_cell(column, figure) for figure in column.figures]))
@@ -22,13 +24,14 @@ def to_table(results: dict[str, Any]) -> str:
         *table_lines(table),
         "",
         *_shift_note(results),
+        *floor_lines(results),
         *gather(results, lambda measure: measure.notes(results)),
         *(_comparison(row, models) for row in results["comparisons"]),
     ]
     for name, images in results.get("worst", {}).items():
         moved = ", ".join(f"{image['image']} ({image['mean_db']:.1f} dB)" for image in images)
         lines.append(f"{name} moves most on {moved}")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))  # names of models and pictures may hold anything
 
 
 def _cell(column: Column, figure: Any) -> str:

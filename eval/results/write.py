@@ -8,9 +8,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from steadypix.errors import printable
 from steadypix.files import write_text
 
 SCHEMA_VERSION = 1
+_FORMULA = ("=", "+", "-", "@")  # also behind a tab or a line end
 
 
 def write_results(results: dict[str, Any], out: Path) -> None:
@@ -27,6 +29,17 @@ def as_text(results: dict[str, Any]) -> dict[str, Any]:
 def to_json(results: dict[str, Any]) -> str:
     """Return the results as JSON text; NaN or infinity is a bug and raises ValueError."""
     return json.dumps(results, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _cell(value: Any) -> Any:
+    """Return a cell that a spreadsheet shows and does not run: text that begins like a formula gets a quote.
+
+    Figures stay figures, negative ones too. Control characters are written out, see `printable`.
+    """
+    if not isinstance(value, str):
+        return value
+    shown = printable(value)
+    return f"'{shown}" if shown.startswith(_FORMULA) or value[:1] in ("\t", "\r", "\n") else shown
 
 
 def to_csv(results: dict[str, Any]) -> str:
@@ -46,5 +59,5 @@ def to_csv(results: dict[str, Any]) -> str:
                     where = [model["name"], protocol, margin, row["dx"], row["dy"]]
                     low, high = row["ci95_db"] or ("", "")
                     score = [row["mean_db"], low, high, row["pooled_db"], row["n_identical"]]
-                    writer.writerow([*where, *score, *quality])
+                    writer.writerow(map(_cell, [*where, *score, *quality]))
     return text.getvalue()

@@ -79,6 +79,16 @@ def longest(offset: Offset) -> Shift:
     return exact(max(abs(Fraction(shift)) for shift in offset))
 
 
+def scaled(offset: Offset, factor: int) -> Offset:
+    """Return an offset in a picture that is larger by a whole factor.
+
+    >>> scaled((3, Fraction(1, 2)), 2)
+    (6, 1)
+    """
+    dx, dy = offset
+    return offset if factor == 1 else (exact(factor * dx), exact(factor * dy))
+
+
 def split(offset: Offset) -> tuple[tuple[int, int], Offset]:
     """Return the nearest whole offset, and what is left of each axis, in [-1/2, 1/2].
 

@@ -9,22 +9,31 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar
 
 from steadypix.errors import InputError
 from steadypix.eval.shifts.fractional import REACH_PX, fourier_shift, sinc_shift
-from steadypix.eval.shifts.offsets import Offset, is_whole, longest, split
+from steadypix.eval.shifts.offsets import Offset, is_whole, longest, scaled, split
+from steadypix.sizes import Size, sides, size_of, words
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Protocol(ABC):
-    """How inputs are shifted and outputs aligned. Pictures are (B, C, H, W), the canvas is square.
+    """How inputs are shifted and outputs aligned. Pictures are (B, C, H, W).
+
+    Outputs may be larger than the window by a whole factor (super-resolution): a shift of s px of the input
+    is one of factor * s px of the output, and so are margins. Or they may lack a border of the same px on
+    both sides (valid convolutions).
 
     Args:
-        canvas_px: side of the picture as loaded.
-        window_px: side of what the network sees; it sits at floor((canvas - window) / 2).
+        canvas_px: size of the picture as loaded.
+        window_px: size of what the network sees; it sits at floor((canvas - window) / 2).
+
+    Attributes:
+        canvas, window, origin: width and height of both, and left and top of the window.
     """
 
     name: ClassVar[str]
@@ -32,17 +41,49 @@ class Protocol(ABC):
     uses_margins: ClassVar[bool]
     takes_fractions: ClassVar[bool]
 
-    def __init__(self, canvas_px: int, window_px: int) -> None:
-        if not 1 <= window_px <= canvas_px:
-            raise InputError(f"window {window_px} px must lie between 1 px and the canvas of {canvas_px} px")
-        self.canvas_px = canvas_px
-        self.window_px = window_px
-        self.origin_px = (canvas_px - window_px) // 2
+    def __init__(self, canvas_px: Size, window_px: Size) -> None:
+        self.canvas, self.window = sides(canvas_px), sides(window_px)
+        if not all(1 <= inside <= side for inside, side in zip(self.window, self.canvas, strict=True)):
+            raise InputError(
+                f"window {words(window_px)} px must lie between 1 px and the canvas of {words(canvas_px)} px"
+            )
+        (width, height), (left, top) = self.window, self.canvas
+        self.origin = ((left - width) // 2, (top - height) // 2)
+
+    @property
+    def canvas_px(self) -> int:
+        """Side of a square canvas; the shorter one of a rectangle."""
+        return min(self.canvas)
+
+    @property
+    def window_px(self) -> int:
+        """Side of a square window; the shorter one of a rectangle."""
+        return min(self.window)
+
+    @property
+    def origin_px(self) -> int:
+        """Left of the window on its canvas; where both are squares, its top too."""
+        return self.origin[0]
 
     @property
     def room(self) -> range:
-        """Whole shifts along an axis, in px, at which the window lies on its canvas."""
-        return range(self.window_px + self.origin_px - self.canvas_px, self.origin_px + 1)
+        """Whole shifts along x, in px, at which the window lies on its canvas."""
+        return self.room_along(0)
+
+    def room_along(self, axis: int) -> range:
+        """Whole shifts along x (0) or y (1), in px, at which the window lies on its canvas."""
+        start = self.origin[axis]
+        return range(self.window[axis] + start - self.canvas[axis], start + 1)
+
+    def scale(self, output: Tensor) -> int:
+        """Return how many px of an output a px of the window became: 1, or the factor of super-resolution."""
+        return max(1, output.shape[-1] // self.window[0])
+
+    def _overlap_px(self, offset: Offset) -> int:
+        """Return the shorter side of what two windows share."""
+        return min(
+            side - math.ceil(abs(Fraction(shift))) for side, shift in zip(self.window, offset, strict=True)
+        )
 
     def base(self, canvas: Tensor) -> Tensor:
         """Return the unshifted window of `canvas`."""
@@ -72,8 +113,8 @@ class Protocol(ABC):
         """
 
     def _window(self, canvas: Tensor, dx: int, dy: int) -> Tensor:
-        left, top = self.origin_px - dx, self.origin_px - dy
-        return canvas[..., top : top + self.window_px, left : left + self.window_px]
+        (width, height), left, top = self.window, self.origin[0] - dx, self.origin[1] - dy
+        return canvas[..., top : top + height, left : left + width]
 
 
 class Crop(Protocol):
@@ -94,16 +135,18 @@ class Crop(Protocol):
                 f"shift {_listed(offset)} px: {self.name} slices, so it takes whole px; "
                 "expected whole shifts, or the protocol subpixel"
             )
-        for shift in offset:
-            if not self.room[0] <= shift <= self.room[-1]:
+        window, canvas = words(size_of(*self.window)), words(size_of(*self.canvas))
+        for axis, shift in enumerate(offset):
+            room = self.room_along(axis)
+            if not room[0] <= shift <= room[-1]:
                 raise InputError(
-                    f"shift {shift} px: the {self.window_px} px window would leave the {self.canvas_px} px "
-                    f"canvas; expected {self.room[0]}..{self.room[-1]}"
+                    f"shift {shift} px: the {window} px window would leave the {canvas} px canvas; expected "
+                    f"{room[0]}..{room[-1]}"
                 )
         left = self.compared_px(offset)
         if left <= 0:
             raise InputError(
-                f"window {self.window_px} px: {self.name} has nothing to compare at shift "
+                f"window {window} px: {self.name} has nothing to compare at shift "
                 f"{_listed(offset)} px; expected a window over {self.window_px - left} px"
             )
         if left <= 2 * margin_px:
@@ -114,7 +157,7 @@ class Crop(Protocol):
 
     def compared_px(self, offset: Offset) -> int:
         """Return the overlap's shorter side."""
-        return self.window_px - math.ceil(longest(offset))
+        return self._overlap_px(offset)
 
     def shifted(self, canvas: Tensor, offset: Offset) -> Tensor:
         """Return the window at (x0 - dx, y0 - dy)."""
@@ -122,11 +165,13 @@ class Crop(Protocol):
 
     def aligned(self, base: Tensor, moved: Tensor, offset: Offset) -> tuple[Tensor, Tensor]:
         """Return the overlap, as seen by `base` and by `moved`."""
-        return overlap(base, moved, split(offset)[0])
+        return overlap(base, moved, split(scaled(offset, self.scale(moved)))[0])
 
     def shared(self, picture: Tensor, offset: Offset, offsets: Sequence[Offset]) -> Tensor:
         """Return the intersection of all overlaps, as seen at `offset`."""
-        own, every = split(offset)[0], [split(other)[0] for other in offsets]
+        factor = self.scale(picture)
+        own = split(scaled(offset, factor))[0]
+        every = [split(scaled(other, factor))[0] for other in offsets]
         moved_back = overlap(picture, picture, own)[1]
         left, right = _span([dx for dx, _ in every], own[0])
         top, bottom = _span([dy for _, dy in every], own[1])
@@ -158,7 +203,7 @@ class Subpixel(Crop):
 
     def compared_px(self, offset: Offset) -> int:
         """Return the shorter side of the overlap less the filter's reach."""
-        return self.window_px - math.ceil(longest(split(offset)[0])) - 2 * REACH_PX
+        return self._overlap_px(split(offset)[0]) - 2 * REACH_PX
 
     def shifted(self, canvas: Tensor, offset: Offset) -> Tensor:
         """Return the window of the canvas moved by `offset`."""
@@ -167,15 +212,17 @@ class Subpixel(Crop):
     def aligned(self, base: Tensor, moved: Tensor, offset: Offset) -> tuple[Tensor, Tensor]:
         """Return the overlap less the filter's reach: the moved base output, and `moved`."""
         first, second = super().aligned(base, moved, offset)
-        fraction = split(offset)[1]
+        factor = self.scale(moved)
+        fraction = split(scaled(offset, factor))[1]
         if any(fraction):  # in doubles, so that the filter adds no rounding of its own
             first = sinc_shift(first.double(), fraction)
-        return inner(first, REACH_PX), inner(second, REACH_PX)
+        return inner(first, factor * REACH_PX), inner(second, factor * REACH_PX)
 
     def shared(self, picture: Tensor, offset: Offset, offsets: Sequence[Offset]) -> Tensor:
         """Return the intersection of all overlaps less the filter's reach, moved back to the base's grid."""
-        dx, dy = split(offset)[1]
-        return inner(super().shared(sinc_shift(picture, (-dx, -dy)), offset, offsets), REACH_PX)
+        factor = self.scale(picture)
+        dx, dy = split(scaled(offset, factor))[1]
+        return inner(super().shared(sinc_shift(picture, (-dx, -dy)), offset, offsets), factor * REACH_PX)
 
 
 class Roll(Protocol):
@@ -194,11 +241,12 @@ class Roll(Protocol):
 
     def check(self, offset: Offset, margin_px: int) -> None:
         """Raise InputError for a shift as long as the window."""
-        if longest(offset) >= self.window_px:
-            raise InputError(f"shift {longest(offset)} px is as large as the picture of {self.window_px} px")
+        if any(abs(Fraction(shift)) >= side for shift, side in zip(offset, self.window, strict=True)):
+            size = words(size_of(*self.window))
+            raise InputError(f"shift {longest(offset)} px is as large as the picture of {size} px")
 
     def compared_px(self, offset: Offset) -> int:
-        """Return the window's side."""
+        """Return the window's shorter side."""
         return self.window_px
 
     def shifted(self, canvas: Tensor, offset: Offset) -> Tensor:
@@ -208,6 +256,13 @@ class Roll(Protocol):
 
     def aligned(self, base: Tensor, moved: Tensor, offset: Offset) -> tuple[Tensor, Tensor]:
         """Return `base`, and `moved` rolled back; at a fraction, `base` shifted, and `moved`."""
+        factor, (width, height) = self.scale(moved), self.window
+        if moved.shape[-2:] != (factor * height, factor * width):
+            raise InputError(
+                f"roll compares everywhere, but the network makes {moved.shape[-1]}x{moved.shape[-2]} px of "
+                f"{width}x{height} px; expected --protocol crop"
+            )
+        offset = scaled(offset, factor)
         dx, dy = split(offset)[0]
         if is_whole(offset):
             return base, _rolled(moved, -dx, -dy)
@@ -216,9 +271,9 @@ class Roll(Protocol):
 
     def shared(self, picture: Tensor, offset: Offset, offsets: Sequence[Offset]) -> Tensor:
         """Return all of `picture`, shifted back."""
-        dx, dy = offset
-        if is_whole(offset):
-            return self.aligned(picture, picture, offset)[1]
+        dx, dy = scaled(offset, self.scale(picture))
+        if isinstance(dx, int) and isinstance(dy, int):
+            return _rolled(picture, -dx, -dy)
         return fourier_shift(picture, (-dx, -dy))
 
 
@@ -261,7 +316,7 @@ def inner(picture: Tensor, margin_px: int) -> Tensor:
 PROTOCOLS: dict[str, type[Protocol]] = {"crop": Crop, "roll": Roll, "subpixel": Subpixel}
 
 
-def make_protocol(name: str, *, canvas_px: int, window_px: int) -> Protocol:
+def make_protocol(name: str, *, canvas_px: Size, window_px: Size) -> Protocol:
     """Return the protocol of that name.
 
     Raises:

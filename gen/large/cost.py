@@ -6,9 +6,10 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from steadypix.gen.large.strips import Strips, Tally, Workspace, output_map
+from steadypix.gen.large.strips import Strips
+from steadypix.gen.large.workspace import Tally, Workspace
 
 # Measured on U-Nets and ResNets of ngf 32, 1024 x 1024 px, `--tile 128` to 512: about so many strips are held
 # at the same time, with the copies that layers make of them, and libraries take so much for themselves.
@@ -17,7 +18,7 @@ LIBRARIES_BYTES = 64 << 20
 
 
 def count(
-    network: nn.Module,
+    apply: Callable[[Strips], Strips],
     shape: Sequence[int],
     like: Tensor,
     *,
@@ -25,10 +26,10 @@ def count(
     keep_samples: int,
     journaled: bool,
 ) -> Tally:
-    """Return what a network would cost on a picture, without computing or reading anything of it.
+    """Return what a picture would cost, without computing or reading anything of it.
 
     Args:
-        network: maps (1, C, H, W) to (1, C', H', W'), in evaluation mode.
+        apply: makes the output (1, C', H', W') of a network from a picture, as `output_map` does.
         shape: of the picture, (1, C, H, W).
         like: a tensor of its dtype and device.
         strip_samples: see `Workspace`.
@@ -44,7 +45,9 @@ def count(
     def read(top: int, bottom: int) -> Tensor:
         return like.new_zeros(1, shape[1], bottom - top, shape[3])
 
-    tally.count(output_map(network, Strips(read, shape, like, workspace, stored=True)))
+    y = apply(Strips(read, shape, like, workspace, stored=True))
+    tally.count(y)
+    tally.output_samples = y.shape.numel()
     return tally
 
 

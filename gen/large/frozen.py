@@ -7,6 +7,7 @@ is normalised unlike its neighbour. Frozen, each is a scale and an offset a chan
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from steadypix.errors import CheckpointError, InputError
-from steadypix.gen.large.strips import Strips, of_groups
+from steadypix.gen.large.functions import of_groups
+from steadypix.gen.large.strips import Strips
 from steadypix.gen.weights.tensors import check_fit, read_tensors, write_tensors
 
 FORMAT = "steadypix.statistics"
@@ -109,7 +111,8 @@ def _channels(norm: nn.InstanceNorm2d | nn.GroupNorm, x: Tensor | Strips) -> tup
 def freeze(network: nn.Module, statistics: Mapping[str, Tensor]) -> nn.Module:
     """Put `FrozenNorm`s in the place of a network's norms, in place; return the network."""
     for name, norm in looking_norms(network).items():
-        like = norm.weight if norm.weight is not None else next(network.parameters())
+        held = itertools.chain(network.parameters(), network.buffers(), [statistics[f"{name}.mean"]])
+        like = norm.weight if norm.weight is not None else next(held)
         mean, variance = (statistics[f"{name}.{key}"].to(like) for key in ("mean", "variance"))
         network.set_submodule(name, FrozenNorm(norm, mean, variance))
     return network

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-GanMode = Literal["vanilla", "lsgan", "hinge"]
+GanMode = Literal["vanilla", "lsgan", "hinge", "relativistic"]
 GAN_MODES: tuple[str, ...] = get_args(GanMode)
 
 
@@ -20,7 +20,8 @@ def discriminator_loss(real: Tensor, fake: Tensor, *, mode: str) -> Tensor:
         real: logits of real pairs, any shape.
         fake: logits of generated pairs, any shape.
         mode: `vanilla` (Goodfellow et al. 2014, binary cross-entropy), `lsgan` (Mao et al. 2017,
-            targets 1 and 0) or `hinge` (Lim and Ye 2017).
+            targets 1 and 0), `hinge` (Lim and Ye 2017) or `relativistic` (Jolicoeur-Martineau 2019; Huang et
+            al. 2024, equation 2: each real logit against the generated one of the same input and place).
 
     Returns:
         A scalar. The half keeps the discriminator slow beside the generator (Isola et al. 2017, 3.3).
@@ -34,22 +35,29 @@ def discriminator_loss(real: Tensor, fake: Tensor, *, mode: str) -> Tensor:
         return 0.5 * ((real - 1).square().mean() + fake.square().mean())
     if mode == "hinge":
         return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
+    if mode == "relativistic":
+        return F.softplus(fake - real).mean()
     raise _unknown(mode)
 
 
-def generator_loss(fake: Tensor, *, mode: str) -> Tensor:
+def generator_loss(fake: Tensor, real: Tensor | None = None, *, mode: str) -> Tensor:
     """Return the generator's adversarial loss: how far `fake` logits are from being taken as real.
 
     Args:
         fake: logits of generated pairs, any shape.
+        real: logits of the real pairs of the same inputs, which `relativistic` asks for.
         mode: as in `discriminator_loss`; `vanilla` is the non-saturating form.
 
     Returns:
         A scalar.
 
     Raises:
-        ValueError: if `mode` is unknown.
+        ValueError: if `mode` is unknown, or `relativistic` without `real`.
     """
+    if mode == "relativistic":
+        if real is None:
+            raise ValueError("gan mode 'relativistic' compares with real logits; got none")
+        return F.softplus(real - fake).mean()
     if mode == "vanilla":
         return F.softplus(-fake).mean()
     if mode == "lsgan":

@@ -161,7 +161,7 @@ class Pix2PixStep:
                     self.reseed(seed)
                 fake = self._run(self.generator, x) if ready is None else ready
                 logits = self._run(self._bare_discriminator, self._seen(x, fake, seed))
-                loss_gan = generator_loss(logits, mode=self.gan)
+                loss_gan = generator_loss(logits, self._real_logits(x, y, seed), mode=self.gan)
                 loss_l1 = F.l1_loss(fake, y)
                 loss_g = loss_gan + self.lambda_l1 * loss_l1
                 if self.equivariance:
@@ -192,6 +192,13 @@ class Pix2PixStep:
         top, left = divmod(seed % (self.jitter_px + 1) ** 2, self.jitter_px + 1)
         height, width = (size - self.jitter_px for size in pair.shape[-2:])
         return pair[..., top : top + height, left : left + width]
+
+    def _real_logits(self, x: Tensor, y: Tensor, seed: int) -> Tensor | None:
+        """Return logits of real pairs, where the generator's loss compares with them."""
+        if self.gan != "relativistic":
+            return None
+        with torch.no_grad():
+            return self._run(self._bare_discriminator, self._seen(x, y, seed))
 
     def _judge(self, pairs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return logits for the real and the fake pairs."""

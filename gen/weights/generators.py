@@ -15,11 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from steadypix.errors import CheckpointError
+from steadypix.gen.networks.cut import CutResnetGenerator
 from steadypix.gen.networks.resnet import ResnetGenerator
 from steadypix.gen.networks.unet import UNetGenerator
 from steadypix.gen.weights.tensors import check_fit, read_tensors, write_tensors
 
-ARCHITECTURES: dict[str, type[nn.Module]] = {"unet": UNetGenerator, "resnet": ResnetGenerator}
+ARCHITECTURES: dict[str, type[nn.Module]] = {
+    "unet": UNetGenerator,
+    "resnet": ResnetGenerator,
+    "cut": CutResnetGenerator,
+}
 GENERATOR_FILE = "generator.safetensors"
 PRETRAINED_FILE = "model.safetensors"  # the same in a folder as users of Hugging Face know it
 FORMAT = "steadypix.generator.v1"
@@ -39,7 +44,7 @@ def save_generator(
         path: the file to write.
         model: the generator; its parameters and persistent buffers are stored.
         config: JSON-able; `config["generator"]` holds the arguments of the network, and which one under
-            `architecture`: `unet` (also where it says nothing) or `resnet`.
+            `architecture`: `unet` (also where it says nothing), `resnet` or `cut`.
         provenance: JSON-able facts about where the weights come from.
         dtype: store floating-point tensors in this type (for example `torch.float16`); None keeps it.
     """

@@ -14,6 +14,7 @@ import io
 import itertools
 import pickle
 import pickletools
+import re
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -38,6 +39,10 @@ BUILDERS |= {
     f"torch {kind}Storage"
     for kind in ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
 }
+# Where trainings keep the state dict, and what wrappers of networks put before its names. A compiled part of
+# a network has the second in the middle.
+WRAPPERS = ("state_dict", "model")
+PREFIXES = re.compile(r"^(?:module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.")
 # Instructions that call or import something under a name which only running them would tell.
 HIDDEN_CALLS = {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"}
 
@@ -50,8 +55,13 @@ def read_state(path: Path, expected: str) -> dict[str, Tensor]:
     """Read a pickled state dict without running anything in it, and without following what it claims.
 
     Args:
-        path: a file that `torch.save(state_dict)` wrote, of the zip or the older format.
+        path: a file that `torch.save(state_dict)` wrote, of the zip or the older format; also one that holds
+            the state dict under `state_dict` or `model`, beside plain values.
         expected: said in errors.
+
+    Returns:
+        The tensors by name, without the prefixes `module.` (a network in DataParallel) and `_orig_mod.` (a
+        compiled one).
 
     Raises:
         CheckpointError: if the file is missing, damaged, or holds anything but named tensors.
@@ -68,13 +78,25 @@ def read_state(path: Path, expected: str) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: may not be read (permission denied)") from None
     except Exception as error:  # a broken archive fails in any of the ways that zip and pickle have
         raise CheckpointError(f"{path}: is damaged or no state dict ({error}); {expected}") from None
-    state = _load(path, expected)
+    state = _unwrapped(_load(path, expected))
     if not isinstance(state, Mapping) or not state or not all(map(_is_named, state.items())):
         raise CheckpointError(f"{path}: is a pickle, but of no named tensors; {expected}")
     claimed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
     if claimed > 2 * size:  # twice, because two names may share their numbers
         raise CheckpointError(f"{path}: claims {claimed:.3g} bytes of numbers, but has {size}; {expected}")
-    return dict(state)
+    named = {PREFIXES.sub("", key): tensor for key, tensor in state.items()}
+    if len(named) < len(state):
+        raise CheckpointError(f"{path}: holds two tensors of one name, but for a prefix; {expected}")
+    return named
+
+
+def _unwrapped(state: object) -> object:
+    """Return the state dict within a training's own dict."""
+    if isinstance(state, Mapping):
+        for key in WRAPPERS:
+            if isinstance(state.get(key), Mapping):
+                return state[key]
+    return state
 
 
 def _load(path: Path, expected: str) -> object:

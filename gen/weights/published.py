@@ -1,7 +1,8 @@
 """Generators trained with pytorch-CycleGAN-and-pix2pix (`latest_net_G.pth`), under our names.
 
 Those files are pickled state dicts, read by `gen.weights.pickles`: nothing in them can run. They say nothing
-of their architecture, but their names and shapes do: U-Net or ResNet, depth, width, channels and norm.
+of their architecture, but their names and shapes do: U-Net or ResNet, depth, width, channels and norm; and
+whether it is the anti-aliased ResNet of contrastive-unpaired-translation, whose blurs lie in the file.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from steadypix.gen.weights.generators import build_generator
 from steadypix.gen.weights.pickles import read_state
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+# Taps of the blurs in contrastive-unpaired-translation, along one axis; those going up make up for the zeros
+# between samples. Powers of two in the denominator: exact in every type that a file may have.
+DOWN_TAPS = (0.25, 0.5, 0.25)
+UP_TAPS = (0.25, 0.75, 0.75, 0.25)
 EXPECTED = "expected a state dict of pytorch-CycleGAN-and-pix2pix such as latest_net_G.pth"
 
 
@@ -26,27 +31,31 @@ def load_published(path: str | Path, device: str = "cpu") -> nn.Module:
     """Load the weights of a published `unet_*` or `resnet_*` generator.
 
     Args:
-        path: a file that `torch.save(net.state_dict())` wrote, also from a wrapped (`module.`) network.
+        path: a file that `torch.save(net.state_dict())` wrote, also from a wrapped (`module.`) or compiled
+            (`_orig_mod.`) network, or within `{"state_dict": ...}` or `{"model": ...}`.
         device: where to put it.
 
     Returns:
-        The network in eval mode, float32, with `.config` attached; its sampling is `strided`.
+        The network in eval mode, float32, with `.config` attached; its sampling is `strided`, but for the
+        anti-aliased ResNet of contrastive-unpaired-translation.
 
     Raises:
         CheckpointError: if the file is missing, damaged, holds anything but tensors, is of another
             architecture, or holds numbers that are not finite.
     """
     path = Path(path)
-    state = {key.removeprefix("module."): tensor for key, tensor in read_state(path, EXPECTED).items()}
+    state = read_state(path, EXPECTED)
+    blurs = _take_blurs(path, state)
     try:
-        names, arguments = _unet(state) if "model.model.0.weight" in state else _resnet(state)
+        names, arguments = _unet(state) if "model.model.0.weight" in state else _resnet(state, blurs)
     except (KeyError, ValueError):
         raise CheckpointError(f"{path}: holds no U-Net or ResNet generator known here; {EXPECTED}") from None
     arguments["norm"] = norm = _norm(path, state, names)
     tensors = _rename(path, state, names, plain_norm=norm != "batch")
     if norm == "none":  # the published `none` has no bias where ours has one
+        transposed = () if arguments.get("upsampling") == "blur" else ("decoder",)
         for key in [key for key in tensors if key.endswith("conv.weight")]:
-            outputs = tensors[key].shape[1 if key.startswith("decoder") else 0]
+            outputs = tensors[key].shape[1 if key.startswith(transposed) else 0]
             tensors.setdefault(key.removesuffix("weight") + "bias", torch.zeros(outputs))
     model = build_generator(path, arguments, tensors)
     model.config = {"generator": arguments}  # type: ignore[assignment]
@@ -84,17 +93,28 @@ def _unet(state: Mapping[str, Tensor]) -> tuple[dict[str, str], dict[str, Any]]:
     return names, arguments
 
 
-def _resnet(state: Mapping[str, Tensor]) -> tuple[dict[str, str], dict[str, Any]]:
+def _resnet(state: Mapping[str, Tensor], blurs: Mapping[str, int]) -> tuple[dict[str, str], dict[str, Any]]:
     """Return published layer -> our layer, and the arguments. KeyError, ValueError: it is none."""
     blocks = {int(m[1]) for key in state if (m := re.match(r"model\.(\d{1,4})\.conv_block\.", key))}
-    first, count = 10, len(blocks)
+    count = len(blocks)
     names = {"model.1": "stem.conv", "model.2": "stem.norm"}
+    # Layers are numbered in a row. Going down a blur stands behind conv, norm and ReLU, going up before them.
+    place, below, above = 4, [], []
     for level in range(2):
-        names[f"model.{4 + 3 * level}"] = f"encoder.{level}.conv"
-        names[f"model.{5 + 3 * level}"] = f"encoder.{level}.norm"
-        names[f"model.{first + count + 3 * level}"] = f"decoder.{level}.conv"
-        names[f"model.{first + count + 1 + 3 * level}"] = f"decoder.{level}.norm"
-    names[f"model.{first + count + 7}"] = "head.conv"
+        names |= {f"model.{place}": f"encoder.{level}.conv", f"model.{place + 1}": f"encoder.{level}.norm"}
+        below.append(blurs.get(f"model.{place + 3}") == len(DOWN_TAPS))
+        place += 4 if below[-1] else 3
+    first = place
+    place += count
+    for level in range(2):
+        above.append(blurs.get(f"model.{place}") == len(UP_TAPS))
+        place += 1 if above[-1] else 0
+        names |= {f"model.{place}": f"decoder.{level}.conv", f"model.{place + 1}": f"decoder.{level}.norm"}
+        place += 3
+    if below[0] != below[1] or above[0] != above[1] or sum(below) + sum(above) != len(blurs):
+        raise ValueError("blurs elsewhere")
+    head = f"model.{place + 1}"
+    names[head] = "head.conv"
     # A dropout layer between the two convs of a block moves the second by one place.
     dropout = (
         f"model.{first}.conv_block.6.weight" in state and f"model.{first}.conv_block.5.weight" not in state
@@ -106,16 +126,38 @@ def _resnet(state: Mapping[str, Tensor]) -> tuple[dict[str, str], dict[str, Any]
         names[f"{block}.{7 if dropout else 6}"] = f"blocks.{place}.second.norm"
     ngf, in_channels, *_ = _shape(state, "model.1")
     arguments = {
-        "architecture": "resnet",
+        "architecture": "cut" if blurs else "resnet",
         "in_channels": in_channels,
-        "out_channels": _shape(state, f"model.{first + count + 7}")[0],
+        "out_channels": _shape(state, head)[0],
         "ngf": ngf,
         "n_blocks": count,
-        "sampling": "strided",
+        "sampling": "blur" if below[0] else "strided",
         "padding": "reflect",
         "dropout": dropout,
     }
+    if blurs:
+        arguments["upsampling"] = "blur" if above[0] else "strided"
     return names, arguments
+
+
+def _take_blurs(path: Path, state: dict[str, Tensor]) -> dict[str, int]:
+    """Take the blurs of contrastive-unpaired-translation out of a state: layer -> taps a side.
+
+    Raises:
+        CheckpointError: for taps that it has not been published with.
+    """
+    blurs = {}
+    for key in [key for key in state if key.endswith(".filt")]:
+        kernel = state.pop(key)
+        taps = {len(DOWN_TAPS): DOWN_TAPS, len(UP_TAPS): UP_TAPS}.get(kernel.shape[-1] if kernel.ndim else 0)
+        wanted = None if taps is None else torch.outer(torch.tensor(taps), torch.tensor(taps))
+        if wanted is None or kernel.shape[1:] != (1, *wanted.shape) or not (kernel == wanted).all():
+            raise CheckpointError(
+                f"{path}: {key} is no blur of contrastive-unpaired-translation; expected [1, 2, 1] going "
+                "down, [1, 3, 3, 1] going up"
+            )
+        blurs[key.removesuffix(".filt")] = len(wanted)
+    return blurs
 
 
 def _shape(state: Mapping[str, Tensor], layer: str) -> tuple[int, ...]:

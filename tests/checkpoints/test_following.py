@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import sys
+import types
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
 import train_pix2pix as trainer
-from steadypix.checkpoints.run import in_words
+from steadypix.checkpoints.run import in_words, start_tracker
+from steadypix.command import Terminated
 from steadypix.configs.resume import CHANGEABLE_KEYS, FREE_KEYS, flatten
 from steadypix.configs.schema import RunConfig, TrainConfig
 from steadypix.errors import InputError
@@ -46,10 +49,11 @@ def test_a_short_run_logs_every_epoch_and_shows_tv_beside_db(
     assert [(row["seen"], row["epoch"]) for row in rows(out, "train")] == [(6, 1), (12, 2), (18, 3)]
     (validated,) = rows(out, "val")
     assert validated["epoch"] == 3
-    assert {"val_stability_db", "val_tv", "val_target_tv"} <= validated.keys()
+    assert validated["val_tv_ratio"] == pytest.approx(validated["val_tv"] / validated["val_target_tv"])
     said = capsys.readouterr().err
     shown = f"stability {validated['val_stability_db']:.2f} dB at TV {validated['val_tv']:.4f} (targets "
     assert f"epoch 3: L1 {validated['val_l1']:.4f}, {shown}" in said
+    assert f"(targets {validated['val_target_tv']:.4f}, ratio {validated['val_tv_ratio']:.2f})" in said
     # Where an epoch has a line already, none is added; the means are of the steps since the last one.
     assert trainer.train(with_train(config, log_every_steps=2), tmp_path / "often") == 0
     assert [row["seen"] for row in rows(tmp_path / "often", "train")] == [4, 8, 12, 16]
@@ -68,11 +72,14 @@ def test_the_bar_shows_db_beside_tv(
     assert "TV" not in shown[2]
     assert shown[3]["dB"] == f"{first['val_stability_db']:.1f}"
     assert shown[3]["TV"] == f"{first['val_tv']:.3f}"
+    assert shown[3]["TV/targets"] == f"{first['val_tv'] / first['val_target_tv']:.2f}"
 
 
 def test_where_nothing_can_be_shifted_there_is_no_db() -> None:
     figures = {"val_l1": 0.1, "val_tv": 0.05, "val_target_tv": 0.1, "val_stability_db": None}
-    assert in_words(figures) == "L1 0.1000 at TV 0.0500 (targets 0.1000)"
+    assert in_words({**figures, "val_tv_ratio": 0.5}) == "L1 0.1000 at TV 0.0500 (targets 0.1000, ratio 0.50)"
+    flat = {**figures, "val_target_tv": 0.0, "val_tv_ratio": None}
+    assert in_words(flat) == "L1 0.1000 at TV 0.0500 (targets 0.0000)"
 
 
 # ---- trackers -------------------------------------------------------------------------------------------
@@ -103,6 +110,78 @@ def test_tensorboard_gets_figures_and_configuration_and_changes_no_weight(
         assert line in written.read_text()
     # A tracker may come and go between parts of a run.
     assert trainer.train(with_train(config, epochs=2), tmp_path / "run") == 0
+
+
+def test_tensorboard_forgets_what_a_killed_process_wrote_too_much(pair_folder: Path, tmp_path: Path) -> None:
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator",
+        reason="tensorboard is not installed (the extra steadypix[tensorboard])",
+    )
+    train = TrainConfig(epochs=2, log_every_steps=1, val_every=0, sample_every=0, tracker="tensorboard")
+    config, out = tiny_config(pair_folder, train=train), tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        save = trainer.Run.save
+        # Nothing is saved after the first epoch, and the process ends in the second.
+        patch.setattr(trainer.Run, "save", lambda run, progress: progress.seen > 6 or save(run, progress))
+        patch.setattr(trainer, "must_stop", lambda *_: rows(out, "train")[-1]["seen"] == 10)
+        with pytest.raises(Terminated):
+            trainer.train(config, out)
+    assert trainer.train(config, out) == 0
+    events = accumulator.EventAccumulator(str(out / "tracker" / "steadypix"))
+    events.Reload()
+    shown = [(event.step, event.value) for event in events.Scalars("train/loss_l1")]
+    assert [step for step, _ in shown] == [2, 4, 6, 8, 10, 12]
+    assert dict(shown) == pytest.approx({row["seen"]: row["loss_l1"] for row in rows(out, "train")})
+
+
+def test_mlflow_writes_below_the_run_unless_told_otherwise(
+    pair_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own default is the folder that the command was called in."""
+    said: list[str] = []
+    told = types.SimpleNamespace(is_tracking_uri_set=lambda: bool(said), set_tracking_uri=said.append)
+    monkeypatch.setitem(sys.modules, "mlflow", told)
+    started: list[dict] = []
+    accelerator = types.SimpleNamespace(
+        is_main_process=True, init_trackers=lambda name, config, init_kwargs: started.append(init_kwargs)
+    )
+    config = with_train(tiny_config(pair_folder), tracker="mlflow")
+    for _ in range(2):
+        start_tracker(accelerator, config, tmp_path / "run", 0)
+    assert said == [f"sqlite:///{tmp_path}/run/tracker/mlflow.db"]
+    assert (tmp_path / "run" / "tracker").is_dir()
+    assert started[0]["mlflow"] == {"run_name": "run", "logging_dir": str(tmp_path / "run" / "tracker")}
+
+
+@pytest.mark.filterwarnings("ignore")  # of the tracker's own dependencies
+def test_mlflow_gets_every_part_of_a_run(pair_folder: Path, tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
+    train = TrainConfig(epochs=1, log_every_steps=1, val_every=1, sample_every=0, tracker="mlflow")
+    config, out = tiny_config(pair_folder, train=train), tmp_path / "run"
+    assert trainer.train(config, out) == 0
+    assert trainer.train(with_train(config, epochs=2), out) == 0
+    client = mlflow.MlflowClient(f"sqlite:///{out}/tracker/mlflow.db")
+    runs = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    history = [client.get_metric_history(run.info.run_id, "train/loss_l1") for run in runs]
+    shown = {point.step: point.value for points in history for point in points}
+    assert shown == pytest.approx({row["seen"]: row["loss_l1"] for row in rows(out, "train")})
+    assert {run.data.params["train.learning_rate"] for run in runs} == {"0.0002"}
+    assert {run.data.metrics["val/tv_ratio"] for run in runs} == {
+        row["val_tv_ratio"] for row in rows(out, "val")
+    }
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_wandb_keeps_its_files_here_when_offline(
+    pair_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb", reason="wandb is not installed")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    train = TrainConfig(epochs=1, log_every_steps=1, val_every=1, sample_every=0, tracker="wandb")
+    assert trainer.train(tiny_config(pair_folder, train=train), tmp_path / "run") == 0
+    (written,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
+    for word in (b"train/loss_l1", b"val/tv_ratio", b"generator.ngf"):
+        assert word in written.read_bytes()
 
 
 def test_a_missing_tracker_is_named_before_anything_is_done(tmp_path: Path, capsys: Capture) -> None:

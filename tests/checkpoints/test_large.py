@@ -14,11 +14,10 @@ import pytest
 import tifffile
 from PIL import Image
 
-from steadypix.checkpoints import large
 from steadypix.checkpoints.generate import main as generate
+from steadypix.checkpoints.generation import by_rows, large
 from steadypix.data.pictures.images import read_image
-from steadypix.gen.large import cost, sampled
-from steadypix.gen.large import strips as strips_module
+from steadypix.gen.large import cost, maps, sampled
 from tests.cli import Capture, one_error_line
 from tests.conftest import REPOSITORY, tiny_config, write_checkpoint
 
@@ -28,29 +27,31 @@ SIZE = (310, 250)
 # Small pictures are made as if they were large: nothing stays in memory, and a group has two strips.
 AS_LARGE = """
 import sys
-from steadypix.checkpoints import generate, large
-from steadypix.gen.large import strips
-large.KEEP_SAMPLES, strips.GROUP_STRIPS = 0, 2
+from steadypix.checkpoints import generate
+from steadypix.checkpoints.generation import by_rows, large
+from steadypix.gen.large import maps
+by_rows.KEEP_SAMPLES = large.KEEP_SAMPLES = 0
+maps.GROUP_STRIPS = 2
 """
 KILLED = (
     AS_LARGE
     + """
 import os, signal
 limit, picture = map(int, sys.argv[1].split("/"))
-plain, translate = large.LargePictures._workspace, large.LargePictures.translate
+plain, translate = by_rows.ByRows.workspace, large.LargePictures.translate
 made = pictures = 0
-def counting(self, tile_px, journal=None, update=None):
+def counting(self, tile_px, journal=None, update=None, **how):
     def step(strips):
         global made
         made += strips
         if pictures == picture and made >= limit:
             os.kill(os.getpid(), signal.SIGKILL)
-    return plain(self, tile_px, journal, step)
+    return plain(self, tile_px, journal, step, **how)
 def next_picture(self, *args):
     global made, pictures
     made, pictures = 0, pictures + 1
     translate(self, *args)
-large.LargePictures._workspace, large.LargePictures.translate = counting, next_picture
+by_rows.ByRows.workspace, large.LargePictures.translate = counting, next_picture
 sys.exit(generate.main(sys.argv[2:]))
 """
 )
@@ -66,8 +67,9 @@ sys.exit(generate.main(sys.argv[2:]))
 
 @pytest.fixture(autouse=True)
 def as_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(large, "KEEP_SAMPLES", 0)
-    monkeypatch.setattr(strips_module, "GROUP_STRIPS", 2)
+    for module in (by_rows, large):
+        monkeypatch.setattr(module, "KEEP_SAMPLES", 0)
+    monkeypatch.setattr(maps, "GROUP_STRIPS", 2)
 
 
 @pytest.fixture

@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 
 from steadypix import load_generator
-from steadypix.checkpoints.freeze import main as statistics_command
 from steadypix.checkpoints.generate import main as generate
-from steadypix.checkpoints.sequence import STATE, STATISTICS
+from steadypix.checkpoints.generation.freeze import main as statistics_command
+from steadypix.checkpoints.generation.sequence import STATE, STATISTICS
 from steadypix.data.pictures.listing import natural_order
+from steadypix.data.pictures.saving import save_image
 from tests.cli import Capture, one_error_line
 from tests.conftest import tiny_config, write_checkpoint
 from tests.killed import Stopped, generate_killed, stop_after
@@ -210,12 +211,25 @@ def test_older_outputs_are_not_taken_for_its_own(
     assert generate(run("made", "--statistics", "first")) == 0
     expected = content(tmp_path / "made")
     for file in (tmp_path / "made").iterdir():
-        Image.fromarray(np.zeros((HEIGHT, WIDTH, 3), np.uint8)).save(file)
+        save_image(file, np.zeros((HEIGHT, WIDTH, 3), np.uint8))
     with monkeypatch.context() as patch:
         stop_after(patch, 3, ".png")
         with pytest.raises(Stopped):
             generate(run("made"))
     assert generate(run("made")) == 0
+    assert content(tmp_path / "made") == expected
+
+
+def test_outputs_of_others_are_not_replaced(
+    run: Callable[..., list[str]], tmp_path: Path, capsys: Capture
+) -> None:
+    assert generate(run("made")) == 0
+    expected = content(tmp_path / "made")
+    file = sorted((tmp_path / "made").iterdir())[-1]
+    Image.fromarray(np.zeros((HEIGHT, WIDTH, 3), np.uint8)).save(file)
+    assert generate(run("made")) == 2
+    one_error_line(capsys, file.name, "--overwrite")
+    assert generate(run("made", "--overwrite")) == 0
     assert content(tmp_path / "made") == expected
 
 

@@ -85,6 +85,10 @@ def test_yaml_round_trip(tmp_path: Path) -> None:
         (["--generator.samplin", "blur"], ["generator.samplin"]),
         (["--data.load_size", "100"], ["load_size 100", "crop_size 256"]),
         (["--train.beta1", "1.5"], ["beta1", "1.5"]),
+        (
+            ["--config", "facades", "--generator.padding", "reflect"],
+            ["padding reflect", "norm batch", "1 x 1", "num_downs 7"],
+        ),
         (["--train.decay_epochs", "300"], ["decay_epochs", "300"]),
         (["--device", "tpu"], ["device", "tpu"]),
         (["--train.capture", "true", "--train.accumulate", "2"], ["train.capture", "no train.accumulate"]),

@@ -26,6 +26,7 @@ from tests.conftest import REPOSITORY
 pytestmark = pytest.mark.slow
 
 Capture = pytest.CaptureFixture[str]
+NO_IMAGE = "not an image of PNG, JPEG, BMP, WEBP, TIFF"
 
 
 def save(path: Path, size: tuple[int, int] = (16, 8), mode: str = "RGB", seed: int = 0) -> Path:
@@ -79,7 +80,7 @@ def test_everything_odd_is_listed_in_order(odd_folder: Path) -> None:
         "train/inner: ignored",
         "train/notes.txt: ignored",
         "train/7.png: error: cannot be read as an image",
-        "train/8.jpg: error: cannot be read as an image (not an image)",
+        f"train/8.jpg: error: cannot be read as an image ({NO_IMAGE})",
         "train/9.png: error: is empty (0 bytes)",
         "train/10.png: error: width 17 px is odd",
         "train/12.jpg: remark: has mode CMYK",
@@ -124,7 +125,7 @@ def test_two_folders(tmp_path: Path) -> None:
         "trainA/5.png: error: has no partner of the same name in trainB",
         "trainB/6.png: error: has no partner of the same name in trainA",
         "trainA/2.png: error: is 16x8 px but trainB/2.jpg is 16x9 px; halves must have the same size",
-        "trainB/3.jpg: error: cannot be read as an image (not an image)",
+        f"trainB/3.jpg: error: cannot be read as an image ({NO_IMAGE})",
         "valB: error: has no partner folder valA/",
     ]
 

@@ -128,9 +128,9 @@ def test_cache_and_workers_change_nothing(pair_folder: Path) -> None:
 
 
 def test_explicit_generator_decides_the_window() -> None:
-    draws = [random_window(286, 256, flip=True, rng=np.random.default_rng(7)) for _ in range(2)]
+    draws = [random_window(286, 286, 256, flip=True, rng=np.random.default_rng(7)) for _ in range(2)]
     assert draws[0] == draws[1]
-    assert random_window(8, 8, flip=False, rng=np.random.default_rng(0)) == (0, 0, False)
+    assert random_window(8, 8, 8, flip=False, rng=np.random.default_rng(0)) == (0, 0, False)
 
 
 def test_lighting_changes_the_input_alone_and_nothing_that_is_drawn_before(pair_folder: Path) -> None:

@@ -20,16 +20,19 @@ import requests
 from steadypix.data.cli import main as steadypix_data
 from steadypix.data.download import obtain as download
 from steadypix.data.download.catalogue import DATASETS, Dataset, verify_structure
+from steadypix.data.download.fashion_mnist import URLS
 from steadypix.data.pairs.opening import open_pairs
 from steadypix.errors import InputError
 from tests.archives import TINY, archive_of, honest_members, member, picture, serving, tree
 from tests.conftest import REPOSITORY
+from tests.holder import held_elsewhere
 
 pytestmark = pytest.mark.slow
 
 Capture = pytest.CaptureFixture[str]
 PICTURES = {f"facades/train/{n}.png" for n in (1, 2, 3)} | {f"facades/test/{n}.png" for n in (1, 2)}
 HONEST = archive_of(honest_members())
+CATALOGUE = dict(DATASETS)
 
 
 @pytest.fixture(autouse=True)
@@ -346,6 +349,141 @@ def test_a_folder_in_the_way_is_never_touched(tmp_path: Path, capsys: Capture) -
     assert tree(tmp_path) == before
 
 
+# ---- what is no picture of the formats allowed ----------------------------------------------------------
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 16 8\n%%EndComments\n%%EOF\n"
+
+
+def test_a_picture_of_another_format_is_found_before_anything_is_put_into_place(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    place(tmp_path, archive_of([*honest_members()[:-1], member("facades/test/2.png", EPS)]))
+    assert run(tmp_path) == 2
+    refused(capsys, "facades.tar.gz", "2.png", "cannot be read as an image")
+    assert tree(tmp_path) == {"facades.tar.gz"}
+
+
+def test_what_is_no_picture_of_the_data_set_is_left_out(tmp_path: Path, capsys: Capture) -> None:
+    others = ["LICENSE", "run.sh", "train/evil.eps", "train/.1.png", "train/deep/4.png", "more/1.png"]
+    place(tmp_path, archive_of([*honest_members(), *(member(f"facades/{n}", picture()) for n in others)]))
+    assert run(tmp_path) == 0
+    assert tree(tmp_path) == PICTURES | {download.RECORD, "facades.tar.gz"}
+    assert {path.name for path in (tmp_path / "facades").iterdir()} == {"train", "test"}
+    said = capsys.readouterr().err
+    assert "left out, as they are no pictures of the data set: " in said
+    assert "LICENSE" in said
+    assert "and 1 more" in said
+
+
+# ---- notes, records, headers and addresses that make no sense -------------------------------------------
+
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"facades": {"sha256": 5}}',
+        '{"facades": {"sha256": ["a"]}}',
+        '{"facades": {"sha256": "abc"}}',
+        '{"facades": null}',
+        DEEP,
+        '{"facades": ' + DEEP + "}",
+        "\udcff",
+        " " * 2_000_000,
+    ],
+    ids=["number", "list", "short", "null", "deep", "deep inside", "no text", "long"],
+)
+def test_a_record_of_wrong_type_or_depth_is_named(tmp_path: Path, capsys: Capture, text: str) -> None:
+    place(tmp_path, HONEST)
+    (tmp_path / download.RECORD).write_bytes(text.encode("utf-8", "surrogateescape"))
+    assert run(tmp_path) == 2
+    refused(capsys, download.RECORD, "expected JSON")
+
+
+@pytest.mark.parametrize("name", [download.RECORD, "facades.tar.gz"])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, capsys: Capture, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    assert run(tmp_path) == 2
+    refused(capsys, name)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"total": "5"}, {"total": True}, {"validator": 7}, {"validator": ["x"]}, {"deep": 1}, {"url": None}],
+    ids=["text", "bool", "number", "list", "deep", "address"],
+)
+def test_a_note_of_wrong_type_or_depth_is_not_gone_on_with(tmp_path: Path, change: dict[str, Any]) -> None:
+    with serving(HONEST, cut_after=[700]) as server:
+        assert run(tmp_path, "--url", server.url) == 2
+        note = tmp_path / ".facades.partial" / "facades.tar.gz.part.json"
+        known = json.loads(note.read_text())
+        note.write_text(DEEP if "deep" in change else json.dumps(known | change))
+        assert run(tmp_path, "--url", server.url) == 0
+        assert server.asked == [None, None]
+
+
+@pytest.mark.parametrize("length", ["\xb2", "9" * 5000, "-5", "1e3"], ids=["superscript", "long", "minus", "e"])
+def test_a_length_that_is_no_number_is_unknown(tmp_path: Path, length: str) -> None:
+    with serving(HONEST, length=length) as server:
+        assert run(tmp_path, "--url", server.url) == 0
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://[::1",
+        "http://.example.invalid/x",
+        "http://a:b:c/x",
+        "http://127.0.0.1:99999999/x",
+        "http://" + "a" * 300 + ".invalid/x",
+        "http:///x",
+        "http://\udcff.invalid/x",
+        "x",
+        "",
+    ],
+)
+def test_malformed_addresses(tmp_path: Path, capsys: Capture, url: str) -> None:
+    assert run(tmp_path, "--url", url) == 2
+    refused(capsys, "cannot be reached")
+    assert tree(tmp_path) == set()
+
+
+def test_a_redirect_to_a_malformed_address(tmp_path: Path, capsys: Capture) -> None:
+    with serving(HONEST, moved_to="http://[::1") as server:
+        assert run(tmp_path, "--url", server.url) == 2
+    refused(capsys, server.url, "cannot be reached")
+
+
+def test_more_than_the_data_set_can_have_is_not_kept(tmp_path: Path, capsys: Capture) -> None:
+    """Whether or not the server says how much it is going to send."""
+    large = HONEST + bytes(TINY.max_bytes)
+    for length in (None, ""):
+        with serving(large, length=length) as server:
+            assert run(tmp_path, "--url", server.url) == 2
+        refused(capsys, server.url, "is larger than")
+        assert tree(tmp_path) == set()
+
+
+def test_the_encrypted_address_comes_first(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(HONEST) as server:
+        both = dataclasses.replace(TINY, url="https://127.0.0.1:9/facades.tar.gz", plain_url=server.url)
+        monkeypatch.setitem(DATASETS, "facades", both)
+        assert run(tmp_path) == 0
+        said = capsys.readouterr().err
+        assert both.url in said
+        assert "without encryption" in said
+        assert record(tmp_path)["facades"]["url"] == server.url
+    assert all(url.startswith("https:") for url in URLS[:1])
+
+
+def test_every_known_data_set_is_asked_for_over_https_first() -> None:
+    for dataset in CATALOGUE.values():
+        assert dataset.urls[0].startswith("https://")
+
+
 # ---- kills and full disks ---------------------------------------------------------------------------
 
 KILLED = """
@@ -429,16 +567,11 @@ def test_room_is_asked_for_first(tmp_path: Path, capsys: Capture, monkeypatch: p
 
 
 def test_two_at_once_are_refused(tmp_path: Path, capsys: Capture) -> None:
-    fcntl = pytest.importorskip("fcntl")
-    with serving(HONEST) as server:
-        handle = os.open(tmp_path, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            assert run(tmp_path, "--url", server.url) == 2
-        finally:
-            os.close(handle)
+    with serving(HONEST) as server, held_elsewhere(tmp_path):
+        assert run(tmp_path, "--url", server.url) == 2
         assert server.asked == []
-    refused(capsys, str(tmp_path), "another download")
+    refused(capsys, str(tmp_path), "another command (process ")
+    assert run(place(tmp_path, HONEST).parent) == 0
 
 
 # ---- usage and hints --------------------------------------------------------------------------------

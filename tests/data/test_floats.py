@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from steadypix import InputError
-from steadypix.checkpoints.freeze import main as statistics_command
 from steadypix.checkpoints.generate import main as generate
+from steadypix.checkpoints.generation.freeze import main as statistics_command
 from steadypix.data.pictures.exr import read_exr
 from steadypix.data.pictures.images import read_image
 from steadypix.data.pictures.inputs import read_input

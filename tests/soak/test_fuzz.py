@@ -16,7 +16,7 @@ from soak.readers import Reader, make_readers
 pytestmark = pytest.mark.slow
 
 NAMES = ["checkpoint", "weights", "state", "classifier", "idx", "published", "config", "results", "baseline"]
-NAMES += ["frames", "partial", "manifest", "image"]
+NAMES += ["frames", "partial", "manifest", "image", "foreign", "record"]
 
 
 @pytest.fixture(scope="module")

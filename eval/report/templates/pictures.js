@@ -172,7 +172,7 @@ const signed = (d) => (d ? (d > 0 ? "+" : "−") + Math.abs(d) : "0");
   const bar = byId("heatbar").getContext("2d"), strip = bar.createImageData(256, 1);
   report.heat.forEach((color, i) => strip.data.set([...color, 255], 4 * i));
   bar.putImageData(strip, 0, 0);
-  const wanted = [["input", frames.input], ["target", frames.target], ...frames.models.map((m, i) => [i, m.file])];
+  const wanted = [["input", frames.input], ...(frames.target ? [["target", frames.target]] : []), ...frames.models.map((m, i) => [i, m.file])];
   Promise.all(wanted.map(async ([key, uri]) => { sheets[key] = await load(uri); })).then(() => {
     show(offsets.length > reference + 1 ? reference + 1 : Math.max(0, reference - 1));
     document.documentElement.dataset.ready = "yes";

@@ -221,6 +221,43 @@ def test_a_file_s_network_is_built_for_the_published_weights(name: str) -> None:
         assert sum(p.numel() for p in module.parameters()) == published.meta["num_params"]
 
 
+@pytest.mark.parametrize(
+    ("name", "weights", "canvas", "window", "places", "resampling"),
+    [
+        ("resnet50", "IMAGENET1K_V1", 256, 224, 32, "bilinear"),
+        ("efficientnet_b0", "IMAGENET1K_V1", 256, 224, 32, "bilinear"),
+        ("inception_v3", "IMAGENET1K_V1", 342, 299, None, "bilinear"),
+        ("efficientnet_b3", "IMAGENET1K_V1", 320, 300, None, "bicubic"),
+    ],
+)
+def test_torchvision_s_networks_are_measured_as_the_author_did(
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    weights: str,
+    canvas: int,
+    window: int,
+    places: int | None,
+    resampling: str,
+) -> None:
+    """The first weights; 256 px bilinearly, 224 px at offsets 0 to 31, wherever they see 224 px."""
+    models = import_torchvision("torchvision.models")
+    asked: list[Any] = []
+
+    def get_model(name: str, weights: Any) -> nn.Module:
+        asked.append(weights)
+        return nn.Conv2d(3, 1, 1)
+
+    monkeypatch.setattr(models, "get_model", get_model)
+    found = load_any(name)
+    assert asked[0].name == weights
+    assert (found.canvas_px, found.window_px, found.places, found.resampling) == (
+        canvas,
+        window,
+        places,
+        resampling,
+    )
+
+
 def test_random_weights_are_never_taken_for_trained_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     models = import_torchvision("torchvision.models")
 

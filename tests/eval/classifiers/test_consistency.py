@@ -159,6 +159,35 @@ def test_diagonal_curves_against_single_windows(pictures: Labelled) -> None:
     assert summary == {"mean_step": 0.375, "mean_range": 0.5, "n_images": 2}
 
 
+def test_fewer_places_start_at_the_canvas_s_left_and_top() -> None:
+    """The author's 32 of the 33 places of 224 px on 256: windows start at 0 to 31."""
+    protocol = make_protocol("crop", canvas_px=256, window_px=224)
+    drawn = np.array([draw_pair(protocol, 0, index, 0, places=32) for index in range(2000)])
+    starts = protocol.origin_px - drawn
+    assert sorted(set(starts.ravel().tolist())) == list(range(32))
+    every = np.array([draw_pair(protocol, 0, index, 0) for index in range(2000)])
+    assert sorted(set((protocol.origin_px - every).ravel().tolist())) == list(range(33))
+
+
+def test_files_are_resampled_as_the_network_asks(tmp_path: Path) -> None:
+    """Bilinear as torchvision's Resize and CenterCrop do it."""
+    from PIL import Image
+
+    from steadypix.eval.classifiers.loading import open_pictures
+    from steadypix.eval.torchvision_shim import import_torchvision
+
+    transforms = import_torchvision("torchvision.transforms")
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    (tmp_path / "a").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "a" / "one.png")
+    network = dataclasses.replace(classifier(), mean=(0.5,) * 3, std=(0.5,) * 3, resampling="bilinear")
+    found = open_pictures(network, str(tmp_path), "test").canvas(0, 40).permute(1, 2, 0).numpy()
+    resized = transforms.CenterCrop(40)(transforms.Resize(40)(Image.fromarray(pixels)))
+    np.testing.assert_array_equal(found, np.asarray(resized))
+    sharp = open_pictures(dataclasses.replace(network, resampling="lanczos"), str(tmp_path), "test")
+    assert not np.array_equal(sharp.canvas(0, 40).permute(1, 2, 0).numpy(), found)
+
+
 # ---- the command ------------------------------------------------------------------------------------
 
 

@@ -152,7 +152,8 @@ def test_what_cannot_run_in_strips_has_no_such_figure() -> None:
     assert set(db(scores)) == {"cropped", "blended", "overlap"}
     assert scores.summary(seed=0)["seam"][0]["strips_db"] is None
     odd = nn.Sequential(nn.ZeroPad2d(0), nn.Softmax(1))  # a function that strips do not know
-    assert set(db(seams(odd, (32, 4)))) == {"cropped", "blended", "overlap"}
+    with pytest.warns(UserWarning, match=r"outputs lie within \[0, 1\]"):
+        assert set(db(seams(odd, (32, 4)))) == {"cropped", "blended", "overlap"}
 
 
 def test_the_picture_shows_where(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from steadypix import ResnetGenerator, UNetGenerator
 from steadypix.gen.large.context import WithContext, mirrored, sides, size_multiple, with_context
 from steadypix.gen.large.frozen import freeze, gather
-from steadypix.gen.large.strips import Strips, Workspace, run_in_strips
+from steadypix.gen.large.strips import Strips, run_in_strips
+from steadypix.gen.large.workspace import Workspace
 
 PADS = st.tuples(st.integers(0, 20), st.integers(0, 20))
 

@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from steadypix import CheckpointError, InputError, ResnetGenerator, UNetGenerator
-from steadypix.checkpoints.freeze import main as statistics_command
 from steadypix.checkpoints.generate import main as generate
+from steadypix.checkpoints.generation.freeze import main as statistics_command
 from steadypix.gen.large.frozen import (
     freeze,
     gather,
@@ -21,7 +21,8 @@ from steadypix.gen.large.frozen import (
     looking_norms,
     save_statistics,
 )
-from steadypix.gen.large.strips import Strips, Workspace, run_in_strips
+from steadypix.gen.large.strips import Strips, run_in_strips
+from steadypix.gen.large.workspace import Workspace
 from tests.cli import Capture, one_error_line
 from tests.published_nets import PublishedUnet
 
@@ -88,6 +89,17 @@ def test_frozen_networks_run_in_strips() -> None:
     strips = list(run_in_strips(network, x, Workspace(strip_samples=4000, keep_samples=0)))
     assert len(strips) > 1
     torch.testing.assert_close(torch.cat(strips, dim=2), expected, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_without_moments_the_output_is_the_same(frozen: bool) -> None:
+    """Frozen norms ask for none; others read their map again."""
+    network, x = networks()["U-Net"], picture(96)
+    if frozen:
+        freeze(network, gather(network, [x]))
+    ways = (Workspace(strip_samples=4000, keep_samples=0, moments=moments) for moments in (True, False))
+    expected, found = (torch.cat(list(run_in_strips(network, x, way)), dim=2) for way in ways)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", networks())

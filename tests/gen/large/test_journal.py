@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from steadypix import ResnetGenerator, UNetGenerator
-from steadypix.gen.large import strips as strips_module
+from steadypix.gen.large import maps
 from steadypix.gen.large.cost import available_bytes, count, largest_that_fits, memory_bytes, resident_bytes
 from steadypix.gen.large.frozen import blank_statistics, freeze, gather, looking_norms, with_frozen
 from steadypix.gen.large.journal import Journal, Record
 from steadypix.gen.large.sampled import SHARE, mosaic, sample_places, window_for
-from steadypix.gen.large.strips import Strips, Workspace, output_map, run_in_strips
+from steadypix.gen.large.strips import Strips, output_map, run_in_strips
+from steadypix.gen.large.workspace import Workspace
 
 STRIP, KEEP = 6000, 4000
 
@@ -66,7 +68,7 @@ def make(name: str) -> nn.Module:
 def test_interrupted_anywhere_the_output_is_the_same_to_the_bit(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(strips_module, "GROUP_STRIPS", 2)
+    monkeypatch.setattr(maps, "GROUP_STRIPS", 2)
     network, x = make(name), picture()
     expected, total = run(network, x, tmp_path / "whole")
     assert not list((tmp_path / "whole").glob("*.map")), "maps that nobody needs are removed"
@@ -83,18 +85,18 @@ def test_interrupted_again_and_again_it_comes_to_an_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is made is not made again, but for the group that was cut."""
-    monkeypatch.setattr(strips_module, "GROUP_STRIPS", 2)
+    monkeypatch.setattr(maps, "GROUP_STRIPS", 2)
     network, x = make("blur"), picture()
     expected, total = run(network, x, tmp_path / "whole")
     convolved = 0
-    plain = strips_module.Moments.add
+    plain = maps.Moments.add
 
-    def counting(self: strips_module.Moments, rows: Tensor) -> None:
+    def counting(self: maps.Moments, rows: Tensor) -> None:
         nonlocal convolved
         convolved += 1
         plain(self, rows)
 
-    monkeypatch.setattr(strips_module.Moments, "add", counting)
+    monkeypatch.setattr(maps.Moments, "add", counting)
     found = None
     for stop in range(4, total + 8, 4):
         try:
@@ -138,7 +140,8 @@ def test_the_cost_is_known_before(name: str, tmp_path: Path) -> None:
 
     workspace.made = step
     y = output_map(network, Strips.of(x, workspace))
-    expected = count(network, x.shape, x[0], strip_samples=STRIP, keep_samples=KEEP, journaled=True)
+    apply = functools.partial(output_map, network)
+    expected = count(apply, x.shape, x[0], strip_samples=STRIP, keep_samples=KEEP, journaled=True)
     assert expected.strips == strips + len(list(y.strips()))
     assert expected.disk_bytes == most
     assert (expected.memory_bytes > 0) == (name != "resnet")  # whose maps are all large
@@ -150,7 +153,14 @@ def test_the_cost_of_more_is_more() -> None:
 
     def cost(strip: int, height: int) -> int:
         like = torch.zeros(1)
-        tally = count(network, (1, 3, height, 256), like, strip_samples=strip, keep_samples=0, journaled=True)
+        tally = count(
+            functools.partial(output_map, network),
+            (1, 3, height, 256),
+            like,
+            strip_samples=strip,
+            keep_samples=0,
+            journaled=True,
+        )
         return memory_bytes(tally, like)
 
     costs = [cost(strip, 512) for strip in (10_000, 100_000, 1_000_000)]

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from steadypix import ResnetGenerator, UNetGenerator
-from steadypix.gen.large.strips import Moments, NotInStrips, Strips, Workspace, run_in_strips
+from steadypix.gen.large.maps import NotInStrips
+from steadypix.gen.large.strips import Strips, run_in_strips
+from steadypix.gen.large.workspace import Moments, Workspace
 from steadypix.gen.layers.resample import PADDINGS
 from steadypix.gen.networks.levels import SAMPLINGS
 from tests.published_nets import PublishedResnet, PublishedUnet
@@ -156,7 +158,7 @@ def test_no_row_is_made_twice(monkeypatch: pytest.MonkeyPatch) -> None:
             made.append(y.shape[2])
         return y
 
-    monkeypatch.setattr("steadypix.gen.large.strips.F.conv2d", counting)
+    monkeypatch.setattr("steadypix.gen.large.functions.F.conv2d", counting)
     in_strips(Counted(), picture(64, 8), strip=3 * 8 * 4, keep=0)
     assert sum(made) == 2 * 64
 
@@ -202,7 +204,8 @@ def test_what_is_not_known_is_refused_by_name(network: nn.Module, name: str) -> 
 def test_a_full_disk_says_where(tmp_path: Path) -> None:
     script = """
 import resource, sys, torch
-from steadypix.gen.large.strips import Strips, Workspace
+from steadypix.gen.large.strips import Strips
+from steadypix.gen.large.workspace import Workspace
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 workspace = Workspace(sys.argv[1], strip_samples=1000, keep_samples=0)
 torch.relu(Strips.of(torch.zeros(1, 3, 200, 50), workspace)).store()

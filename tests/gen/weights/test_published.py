@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from steadypix import CheckpointError, UNetGenerator, load_weights, save_generator
+from steadypix.gen.weights.generators import load_generator
 from steadypix.gen.weights.published import load_published
+from tests.cut_net import cut_resnet, cut_weights
 from tests.published_nets import PublishedResnet, PublishedUnet, liven
 
 
@@ -95,6 +97,74 @@ def test_published_weights_start_an_anti_aliased_network(tmp_path: Path) -> None
     assert torch.isfinite(retrofit(picture())).all()
 
 
+@pytest.mark.parametrize("dropout", [False, True])
+@pytest.mark.parametrize("norm", ["instance", "batch", "none"])
+@pytest.mark.parametrize(("down", "up"), [(True, True), (True, False), (False, True)])
+def test_the_anti_aliased_resnet_of_cut(
+    tmp_path: Path, down: bool, up: bool, norm: str, dropout: bool
+) -> None:
+    weights = cut_weights(norm=norm, dropout=dropout, down=down, up=up)
+    torch.save(weights, tmp_path / "w.pth")
+    loaded = load_published(tmp_path / "w.pth")
+    x = picture(size=(24, 20)).double()
+    expected = cut_resnet({key: value.double() for key, value in weights.items()}, x, dropout=dropout)
+    assert expected.std() > 0.1
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.double()(x), expected, rtol=0, atol=1e-12)
+    generator = loaded.config["generator"]
+    assert generator["architecture"] == "cut"
+    assert (generator["sampling"], generator["upsampling"]) == tuple(
+        "blur" if blurred else "strided" for blurred in (down, up)
+    )
+    assert (generator["norm"], generator["dropout"], generator["n_blocks"]) == (norm, dropout, 2)
+
+
+def test_cut_as_a_file_of_ours(tmp_path: Path) -> None:
+    torch.save(cut_weights(n_blocks=1), tmp_path / "w.pth")
+    loaded = load_published(tmp_path / "w.pth")
+    save_generator(tmp_path / "w.safetensors", loaded, config=loaded.config)
+    with torch.no_grad():
+        assert torch.equal(load_generator(tmp_path / "w.safetensors")(picture()), loaded(picture()))
+
+
+@pytest.mark.parametrize("taps", [[1.0, 1.0], [1.0, 1.0, 1.0], [1.0, 4.0, 6.0, 4.0, 1.0]])
+def test_other_blurs_than_published_are_refused(tmp_path: Path, taps: list[float]) -> None:
+    weights = cut_weights(n_blocks=1)
+    line = torch.tensor(taps) / sum(taps)
+    weights["model.7.filt"] = torch.outer(line, line)[None, None].repeat(6, 1, 1, 1)
+    refused(tmp_path / "w.pth", weights, r"model\.7\.filt is no blur")
+    refused(tmp_path / "w.pth", {**cut_weights(), "model.8.filt": torch.zeros(())}, r"model\.8\.filt is no")
+    refused(
+        tmp_path / "w.pth", {**cut_weights(), "model.30.filt": cut_weights()["model.7.filt"]}, "known here"
+    )
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
+def test_wrapped_and_compiled_networks(tmp_path: Path, prefix: str, wrapper: str | None) -> None:
+    published = liven(PublishedUnet())
+    state: object = {prefix + key: value for key, value in published.state_dict().items()}
+    if wrapper:
+        state = {"epoch": 3, "lr": [1e-4], wrapper: state, "optimizer": {"step": torch.tensor(5)}}
+    torch.save(state, tmp_path / "w.pth")
+    assert_equal(published, tmp_path / "w.pth", picture())
+
+
+def test_a_compiled_part_of_a_network(tmp_path: Path) -> None:
+    published = liven(PublishedResnet(n_blocks=1))
+    state = {
+        key.replace(".conv_block.", "._orig_mod.conv_block."): v for key, v in published.state_dict().items()
+    }
+    torch.save(state, tmp_path / "w.pth")
+    assert_equal(published, tmp_path / "w.pth", picture())
+
+
+def test_names_that_differ_by_a_prefix_alone_are_refused(tmp_path: Path) -> None:
+    state = PublishedUnet().state_dict()
+    key = next(iter(state))
+    refused(tmp_path / "w.pth", {**state, f"module.{key}": state[key]}, "two tensors of one name")
+
+
 class Bomb:
     """A pickle that leaves a file behind if it is ever run."""
 
@@ -147,7 +217,7 @@ def test_other_weights_are_refused(tmp_path: Path, network: type[nn.Module]) -> 
     refused(path, bare, "scales but no statistics")
     discriminator = nn.Sequential(nn.Conv2d(6, 4, 4), nn.LeakyReLU(), nn.Conv2d(4, 1, 4))
     refused(path, nn.ModuleDict({"model": discriminator}).state_dict(), "known here")
-    for foreign in ([], {}, {"epoch": 3}, {"state_dict": state}, torch.zeros(2)):
+    for foreign in ([], {}, {"epoch": 3}, {"state_dict": {}}, {"state_dict": {"epoch": 3}}, torch.zeros(2)):
         refused(path, foreign, "of no named tensors")
 
 

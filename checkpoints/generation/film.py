@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from steadypix.checkpoints.sequence import Translator, Unfinished, options_of, stamp, versions
+from steadypix.checkpoints.generation.sequence import Translator, Unfinished, options_of, stamp, versions
 from steadypix.data.pictures import video
 from steadypix.data.pictures.images import Picture, read_image
 from steadypix.errors import InputError

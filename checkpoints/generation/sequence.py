@@ -85,7 +85,7 @@ class Translator:
             freeze(self.generator, load_statistics(kept, self.generator))
 
     def _named(self, where: str, work: Callable[[], Any]) -> Any:
-        from steadypix.gen.large.strips import NotInStrips
+        from steadypix.gen.large.maps import NotInStrips
 
         try:
             return work()
@@ -289,7 +289,7 @@ def translate_folder(
     Raises:
         InputError: naming the first frame that cannot be read or is of another size; what is written stays.
     """
-    from steadypix.data.pictures.saving import save_image
+    from steadypix.data.pictures.saving import refuse_foreign, save_image
 
     folder: Path = args.inputs[0]
     frames = collect(args.inputs)
@@ -297,6 +297,8 @@ def translate_folder(
         raise InputError(f"--out {args.out}: holds the frames themselves; expected another folder")
     _name_left_out(folder, list(frames.values()))
     outputs = {args.out / f"{stem}{suffix}": file for stem, file in frames.items()}
+    if not args.overwrite:
+        refuse_foreign(outputs)
     same = {"generator": digest, "options": options_of(args, device), "versions": versions()}
     state = Unfinished(args.out, same, [(file.name, stamp(file)) for file in outputs.values()])
     done = [place for place, out in enumerate(outputs) if state.done(out)]

@@ -1,0 +1,1 @@
+"""The command `steadypix retrofit`: a trained generator made anti-aliased, and fine-tuned."""

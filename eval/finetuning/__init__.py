@@ -1,0 +1,1 @@
+"""Fine-tuning of pretrained classifiers, plain and anti-aliased: the experiment of the article."""

@@ -1,0 +1,175 @@
+"""Two writers at once, over and over: `python -m soak.two --pairs 50`.
+
+Of two commands that write to one folder at the same time one does its work, and the other must say who is
+there (exit code 2, one line) or, if it came late, find the work done. Afterwards the folder must hold what
+the command leaves that runs alone, and no lock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.server
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from steadypix.command import positive
+
+TRAIN = ["--data.load_size=40", "--data.crop_size=32", "--generator.ngf=4", "--generator.num_downs=3"]
+TRAIN += ["--discriminator.ndf=4", "--discriminator.n_layers=1", "--data.synthetic_count=2", "--device=cpu"]
+TRAIN += ["--train.epochs=1", "--train.val_every=0", "--train.sample_every=0"]
+NAMES = ("train", "eval", "generate", "synthetic", "download")
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class Mixed(RuntimeError):
+    """Two writers did what they must not."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command that writes to a folder.
+
+    Attributes:
+        module: what `python -m` runs.
+        argv: its arguments, but for the folder, which comes last behind `--out`.
+        again: whether it may be run again on what it left.
+    """
+
+    module: str
+    argv: Sequence[str]
+    again: bool = True
+
+
+def make_cases(work: Path, names: Sequence[str]) -> dict[str, Case]:
+    """Make what the commands need; return them by name."""
+    run, pictures, made = work / "run", work / "pictures", {}
+    if {"eval", "generate"} & set(names):
+        _alone(Case("train_pix2pix", TRAIN), run)
+    pairs = ["synthetic", "facades", "--size", "32", "--train", "3", "--test", "2"]
+    if {"generate"} & set(names):
+        _alone(Case("steadypix.data.cli", pairs), pictures)
+    measured = [str(run), "--shifts", "0..2", "--limit", "2", "--device", "cpu"]
+    made["train"] = Case("train_pix2pix", TRAIN)
+    made["eval"] = Case("steadypix.eval.eval_stability", measured)
+    translated = [str(run), str(pictures / "test"), "--device", "cpu"]
+    made["generate"] = Case("steadypix.checkpoints.generate", translated)
+    made["synthetic"] = Case("steadypix.data.cli", pairs, again=False)
+    made["download"] = Case("soak.two", ["download"])
+    return {name: made[name] for name in names}
+
+
+def start(case: Case, out: Path) -> subprocess.Popen[str]:
+    """Start the command."""
+    words = [sys.executable, "-m", case.module, *case.argv, "--out", str(out)]
+    return subprocess.Popen(
+        words, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+def _alone(case: Case, out: Path) -> None:
+    process = start(case, out)
+    _, said = process.communicate()
+    if process.returncode:
+        raise Mixed(f"alone: {said.strip()}")
+
+
+def tree(out: Path) -> set[str]:
+    """Return what lies in a folder."""
+    return {path.relative_to(out).as_posix() for path in out.rglob("*")}
+
+
+def try_pair(case: Case, out: Path, expected: set[str]) -> bool:
+    """Start a command twice at once; return whether the second was refused.
+
+    Raises:
+        Mixed: saying what is wrong with what they left or said.
+    """
+    both = [start(case, out) for _ in range(2)]
+    said = [process.communicate()[1] for process in both]
+    codes = [process.returncode for process in both]
+    refused = [text for text, code in zip(said, codes, strict=True) if code]
+    late = "pairs already" if not case.again else "is being written"
+    for text in refused:
+        line = text.strip().splitlines()[-1] if text.strip() else ""
+        if "Traceback" in text or not (
+            "is being written by another command (process " in line or late in line
+        ):
+            raise Mixed(f"codes {codes}: {text.strip()}")
+    if len(refused) == 2 or not set(codes) <= {0, 2}:
+        raise Mixed(f"codes {codes}: {' / '.join(refused)}")
+    if tree(out) != expected:
+        raise Mixed(f"left {sorted(tree(out) ^ expected)}")
+    return bool(refused)
+
+
+def two(work: Path, names: Sequence[str], pairs: int, say: Callable[[str], None]) -> None:
+    """Start every command so many times twice at once.
+
+    Raises:
+        Mixed: at the first pair that is wrong.
+    """
+    for name, case in make_cases(work, names).items():
+        _alone(case, work / f"{name}-alone")
+        expected = tree(work / f"{name}-alone")
+        refused = 0
+        for number in range(pairs):
+            try:
+                refused += try_pair(case, work / f"{name}-{number}", expected)
+            except Mixed as error:
+                raise Mixed(f"{name}, pair {number}: {error}") from None
+        say(f"{name}: {pairs} pairs, {refused} times the second was refused, nothing mixed")
+
+
+def download(out: Path) -> int:
+    """Bring a tiny data set from a server of this process's own."""
+    from steadypix.data.cli import main as steadypix_data
+    from steadypix.data.download.catalogue import DATASETS
+    from tests.archives import TINY, archive_of, honest_members
+
+    content = archive_of(honest_members())
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    DATASETS["facades"] = TINY
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/facades.tar.gz"
+        # The record names the address, which is another one every time; what is compared are names.
+        code = steadypix_data(["download", "facades", "--url", url, "--out", str(out)])
+        server.shutdown()
+    return code
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return 0 if nothing was mixed, else 1."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:2] == ["download", "--out"]:
+        return download(Path(words[2]))
+    parser = argparse.ArgumentParser(prog="soak.two", description="Two writers at once, over and over.")
+    parser.add_argument("--pairs", type=positive, default=50, metavar="N", help="of every command")
+    parser.add_argument("--command", choices=NAMES, action="append", help="this one alone; may be repeated")
+    args = parser.parse_args(words)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            two(Path(folder), args.command or NAMES, args.pairs, lambda line: print(line, flush=True))
+        except Mixed as error:
+            print(f"soak.two: {error}", file=sys.stderr)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
