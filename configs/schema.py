@@ -279,8 +279,8 @@ class RunConfig:
             # The innermost map is one sample; any padding but zeros makes a constant of it, with no variance.
             raise ValueError(
                 f"generator.padding {generator.padding} leaves generator.norm {generator.norm} nothing to "
-                f"measure where {self.data.crop_size} px come down to 1 x 1 and batch_size is 1; expected zeros, "
-                f"generator.num_downs {generator.num_downs - 1}, or a larger batch"
+                f"measure where {self.data.crop_size} px come down to 1 x 1 and batch_size is 1; expected "
+                f"zeros, generator.num_downs {generator.num_downs - 1}, or a larger batch"
             )
         if self.train.capture:
             for key, value in (

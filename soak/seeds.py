@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import io
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,8 @@ def foreign_images(folder: Path) -> Seeds:
     for form in sorted(set(Image.SAVE) - {*FORMATS, "MPO"}):
         buffer = io.BytesIO()
         # Some need a library or a palette; Pillow writes a few that are the JPEGs or TIFFs they contain.
-        with contextlib.suppress(OSError, ValueError, KeyError, AttributeError):
+        with contextlib.suppress(OSError, ValueError, KeyError, AttributeError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of formats that Pillow is going to drop
             colour.convert("P" if form == "GIF" else "RGB").save(buffer, format=form)
             if not buffer.getvalue().startswith((b"\xff\xd8\xff", b"II*", b"BM")):
                 (folder / f"{form.lower()}.png").write_bytes(buffer.getvalue())

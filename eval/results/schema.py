@@ -45,7 +45,8 @@ def _figure_or_number(value: Any, where: str) -> None:
 
 def _check_quality(value: Any, where: str) -> None:
     """Want detail, which everything is read beside; whatever else stands there is a figure or a number."""
-    want.record({"tv": _FIGURE, "target_tv": want.maybe(_FIGURE), "tv_ratio": want.maybe(want.number)})(value, where)
+    beside = {"target_tv": want.maybe(_FIGURE), "tv_ratio": want.maybe(want.number)}
+    want.record({"tv": _FIGURE, **beside})(value, where)
     want.mapped(_figure_or_number)(value, where)
 
 

@@ -423,7 +423,9 @@ def test_a_note_of_wrong_type_or_depth_is_not_gone_on_with(tmp_path: Path, chang
         assert server.asked == [None, None]
 
 
-@pytest.mark.parametrize("length", ["\xb2", "9" * 5000, "-5", "1e3"], ids=["superscript", "long", "minus", "e"])
+@pytest.mark.parametrize(
+    "length", ["\xb2", "9" * 5000, "-5", "1e3"], ids=["superscript", "long", "minus", "e"]
+)
 def test_a_length_that_is_no_number_is_unknown(tmp_path: Path, length: str) -> None:
     with serving(HONEST, length=length) as server:
         assert run(tmp_path, "--url", server.url) == 0
