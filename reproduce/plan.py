@@ -26,12 +26,6 @@ STEADY = (
     "late_both_batch_filter_published-0",
     "late_both_batch_ema_published-0",
     "late_both_batch_lighting_published-0",
-    "late_both_batch_reflect_published-0",
-    "late_both_batch_reflect_published-1",
-    "late_both_batch_reflect_lighting_published-0",
-    "late_both_batch_reflect_lighting_published-1",
-    "late_both_reflect_published-0",
-    "late_both_reflect_published-1",
     "strided_both_published-0",
     "baseline_published-0",
     "bin5_both_published-0",
@@ -182,7 +176,6 @@ VARIANTS = {
     ),
 }
 TEXTURE, HEAD = ("--generator.texture", "anchored"), ("--generator.head", "16")
-REFLECT = ("--generator.padding", "reflect")
 # The generator of the recipes `facades` and `maps`.
 STEADY_GENERATOR = (*LATE, *TEXTURE, *HEAD, "--generator.norm", "batch")
 # The recipe `maps`.
@@ -197,11 +190,6 @@ VARIANTS |= {
         ("late_texture", "`blur_late`, texture", (*LATE, *TEXTURE)),
         ("late_both", "`blur_late`, texture and head", (*LATE, *TEXTURE, *HEAD)),
         ("late_both_batch", "`blur_late`, texture and head, batch norm", STEADY_GENERATOR),
-        (
-            "late_both_reflect",
-            "`blur_late`, texture and head, reflecting borders",
-            (*LATE, *TEXTURE, *HEAD, *REFLECT),
-        ),
         (
             "late_both_renorm",
             "`blur_late`, texture and head, batch renorm",
@@ -233,12 +221,6 @@ VARIANTS |= {
                 ("filter", "Bin-5 in the discriminator", ("--discriminator.filter", "bin5")),
                 ("ema", "averaged weights", ("--train.ema", "0.999")),
                 ("lighting", "inputs' lighting varied", ("--data.lighting", "0.2")),
-                ("reflect", "reflecting borders", REFLECT),
-                (
-                    "reflect_lighting",
-                    "reflecting borders, inputs' lighting varied",
-                    (*REFLECT, "--data.lighting", "0.2", "--train.ema", "0.999"),
-                ),
             )
         ),
     )

@@ -76,7 +76,8 @@ def copy_sources(to: Path) -> None:
 def _built_or_trained(folder: str, names: Iterable[str]) -> set[str]:
     ignored = {name for name in names if name == "__pycache__" or name.endswith(".so")}
     if Path(folder) == REPOSITORY / "checkpoints":
-        ignored |= {name for name in names if (Path(folder) / name).is_dir() and name != "released"}
+        runs = (name for name in names if (Path(folder) / name).is_dir() and name != "released")
+        ignored |= {name for name in runs if not (Path(folder) / name / "__init__.py").exists()}
     return ignored
 
 

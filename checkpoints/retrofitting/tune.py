@@ -198,7 +198,7 @@ def tune(
 
 def hash_seed(*parts: int) -> int:
     """Mix integers into one 63-bit seed."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0]) >> 1
 
 
 def _plain(row: Row) -> dict[str, float]:

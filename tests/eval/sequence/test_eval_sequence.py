@@ -235,7 +235,7 @@ def test_videos_that_cannot_be_measured(folders: list[Path], tmp_path: Path, cap
     refused(capsys, "source: has 12 frames", "long.mkv has more",
             argv=[source, str(write_video(tmp_path / "long.mkv", [*steady(), *steady()]))])  # fmt: skip
     (tmp_path / "text.mp4").write_text("not a video")
-    refused(capsys, "text.mp4: cannot be read as a video", argv=[source, str(tmp_path / "text.mp4")])
+    refused(capsys, "text.mp4: cannot be read as a film", argv=[source, str(tmp_path / "text.mp4")])
 
 
 def test_without_the_extras_they_are_named(
