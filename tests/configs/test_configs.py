@@ -208,3 +208,16 @@ def test_options_import_and_read_nothing(
     (tmp_path / "evil.yaml").write_text("ngf: 3\n")
     with pytest.raises(InputError, match="is no option"):
         read(*words)
+
+
+def test_an_option_that_went_is_answered_and_old_files_load(tmp_path: Path) -> None:
+    for argv in (["--train.tensorboard", "true"], ["--train.tensorboard=false"]):
+        with pytest.raises(InputError, match=r"--train\.tensorboard.*done by: --train\.tracker tensorboard"):
+            read(*argv)
+    old = tmp_path / "config.yaml"
+    text = to_yaml(RunConfig(seed=5)).replace("train:\n", "train:\n  tensorboard: false\n")
+    old.write_text(text)
+    assert read("--config", str(old)) == RunConfig(seed=5)
+    old.write_text(text.replace("tensorboard: false", "tensorboard: true"))
+    with pytest.raises(InputError, match=r"config\.yaml: train\.tensorboard: .*--train\.tracker tensorboard"):
+        read("--config", str(old))

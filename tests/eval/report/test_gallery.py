@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +98,14 @@ def test_it_works_from_a_folder_on_a_wide_and_on_a_narrow_screen(
     assert page.evaluate(order) == sorted(L1)
     page.select_option("#order", "name")
     assert page.evaluate(order) == L1
+
+
+def test_help_of_the_report_loads_no_measure() -> None:
+    script = (
+        "import sys, contextlib\nfrom steadypix.eval.report.__main__ import main\n"
+        "with contextlib.suppress(SystemExit): main(['--help'])\n"
+        "loaded = {'numpy', 'jinja2', 'steadypix.eval.measure.registry'} & set(sys.modules)\n"
+        "assert not loaded, loaded\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr

@@ -462,7 +462,7 @@ def test_exports_and_pickles_have_the_blurs() -> None:
     model = Stages().eval()
     antialias(model)
     x = picture(1, 3, 16, 16)
-    program = torch.export.export(model, (x,))
+    program = torch.export.export(model, (x,), strict=False)  # torch 2.6 is strict by itself
     torch.testing.assert_close(program.module()(x), model(x))
     kept = io.BytesIO()
     torch.save(model, kept)
