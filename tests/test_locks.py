@@ -73,7 +73,8 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
 
 def test_a_worker_that_outlives_its_parent_holds_nothing(tmp_path: Path) -> None:
     script = SCRIPT.replace(
-        'print("held"', 'import os\nif not os.fork(): sys.stdin.read(); os._exit(0)\nprint("held"'
+        'print("held"',
+        'import os\nif os.fork(): os.wait()\nprint("held"',  # the worker says it, once it runs
     )
     argv = [sys.executable, "-c", script, str(tmp_path)]
     with subprocess.Popen(
