@@ -27,6 +27,18 @@ TRAINING += ["--discriminator.ndf=4", "--discriminator.n_layers=1", "--train.val
 EVALUATION = ["--shifts=0..2", "--margins=0", "--limit=2", "--device=cpu", "--data=synthetic", "--window=32"]
 PAIRS = ["--train=1", "--test=1", "--size=32"]
 VERSION = PROJECT["project"]["version"]
+# A measurement from Python needs torch and NumPy; each of these is imported only by what uses it.
+MEASURING = """
+import sys
+import torch
+from steadypix import shift_stability
+pictures = torch.rand(1, 3, 40, 40) * 2 - 1
+result = shift_stability(torch.nn.Tanh(), pictures, window_px=32, shifts=range(3), margins_px=[0])
+assert result.mean_db(0) == 150
+heavy = {"accelerate", "imagecodecs", "jsonargparse", "kornia", "lpips", "matplotlib", "pooch", "requests"}
+heavy |= {"PIL", "scipy", "skimage", "tifffile", "torchmetrics", "torchvision"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+"""
 # Every public name; a layer, a generator and a measurement at work. Arguments: a run, the version.
 API = """
 import sys
@@ -153,6 +165,10 @@ def test_every_script_says_how_it_is_used(script: str, installed: Path, foreign:
     assert "usage:" in run(foreign, installed / script, "--help")
     assert VERSION in run(foreign, installed / script, "--version")
     assert sorted(foreign.rglob("*")) == before
+
+
+def test_measuring_from_python_imports_torch_and_numpy_alone(installed: Path, foreign: Path) -> None:
+    run(foreign, installed / "python", "-c", MEASURING)
 
 
 @pytest.mark.parametrize("way", ["installed", "editable"])

@@ -133,8 +133,8 @@ def translate_split(
         f"windows of {data['window_px']} px",
         file=sys.stderr,
     )
-    for remark in data["remarks"]:
-        print(printable(remark), file=sys.stderr)
+    for remark in data["remarks"]:  # the second half of which names options of eval_stability
+        print(printable(remark.partition(";")[0]), file=sys.stderr)
     names = _distinct([pairs.name(index) for index in range(len(pairs))])
     if not args.overwrite:
         _refuse_foreign(args.out, names, suffix)

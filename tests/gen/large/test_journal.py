@@ -225,8 +225,8 @@ def test_statistics_of_a_sample_are_nearly_those_of_the_whole() -> None:
     network = make("blur")
     x = torch.rand(1, 3, 1024, 1024, generator=torch.Generator().manual_seed(1))
     whole = x[0].permute(1, 2, 0).numpy()
-    places = sample_places(1024, 1024, window_px=128, multiple=8)
-    sample = mosaic(lambda top, bottom: whole[top:bottom], places, window_px=128)
+    places = sample_places(1024, 1024, window_px=window_for(8), multiple=8)
+    sample = mosaic(lambda top, bottom: whole[top:bottom], places, window_px=window_for(8))
     with torch.no_grad():
         exact = network(x)
         freeze(network, gather(network, [torch.from_numpy(sample).permute(2, 0, 1)[None]]))
