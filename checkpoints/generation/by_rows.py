@@ -305,8 +305,8 @@ def tile_words(tiles: Tiles, found: Findings | None, height: int, width: int) ->
         if found.neighbours_mse:
             apart = f", here by {10 * math.log10(4 / found.neighbours_mse):.1f} dB in their middle"
         lines.append(
-            f"its norms go by each tile alone, so neighbours differ{apart}; only a checkpoint or frozen "
-            "norms have no such seams"
+            f"its norms go by each tile alone, or its layers reach across one, so neighbours differ{apart}; "
+            "a checkpoint, which runs in strips, has no such seams"
         )
     if found.reach_px > tiles.halo_px:
         lines.append(

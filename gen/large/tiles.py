@@ -22,7 +22,7 @@ from steadypix.gen.large.strips import Strips
 LEAST_PX = 32  # of a tile's side
 UNKNOWN_GRID = 32  # px, of a network that takes any size and does not say what its grid is
 MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # that a network's sides may have to be of
-THRESHOLD = 1e-3  # root mean squared change of a column on [-1, 1] that counts as none: 66 dB
+THRESHOLD = 2e-4  # root mean squared change of a column on [-1, 1] that counts as none: 80 dB
 ABOVE_FLOOR = 2.0  # where all of a window changes, the reach ends where a column changes this much more
 
 
@@ -201,7 +201,7 @@ def measure(network: nn.Module, window: Tensor, output: Tensor, multiple: int) -
         changed[..., :half] = torch.where(window[..., :half] > 0, -1.0, 1.0).to(window)
     apart = run_whole(network, changed, multiple) - output
     by_column = apart[..., half:].double().square().mean((0, 1, 2)).sqrt()
-    floor = float(by_column[half // 2 :].median())
+    floor = float(by_column[-max(1, half // 8) :].median())  # as far away as the window allows
     is_local = floor <= THRESHOLD
     beyond = by_column > (THRESHOLD if is_local else ABOVE_FLOOR * floor)
     reach = int(beyond.nonzero().max()) + 1 if beyond.any() else 0
