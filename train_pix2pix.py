@@ -18,6 +18,7 @@ from steadypix.checkpoints.setup import (
     build_step,
     count_samples,
     describe_data,
+    hash_seed,
     make_accelerator,
     number_format,
     open_data,
@@ -219,13 +220,6 @@ def on_device(
     if "shift" in batch:
         moved["shift"] = [(dx, dy) for dx, dy in batch["shift"].tolist()]
     return moved
-
-
-def hash_seed(*parts: int) -> int:
-    """Mix integers into one 63-bit seed; near inputs give unrelated streams."""
-    import numpy as np
-
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
 
 
 def must_stop(stop: StopRequest, accelerator: Accelerator) -> bool:

@@ -1,8 +1,9 @@
 """What other projects compute for the same tensors: `python -m benchmarks.calibration`.
 
 Needs the peers where Python finds them: antialiased-cnns, piq, torchmetrics, lpips, scikit-image from the
-package index; StyleGAN3 and pytorch-CycleGAN-and-pix2pix, which are not there, from folders of these names in
-`--peers`. A row whose peer is missing says so. Everything runs on the CPU in double precision where it can.
+package index; StyleGAN3 and pytorch-CycleGAN-and-pix2pix, which are not there, as excerpts of one file each
+(`EXCERPTS`) in `--peers`. A row whose peer is missing says so. Everything runs on the CPU, in double
+precision where it can.
 """
 
 from __future__ import annotations
@@ -30,6 +31,16 @@ from steadypix.files import write_text
 from tests.published_nets import liven
 
 PIX2PIX, STYLEGAN3 = "pytorch-CycleGAN-and-pix2pix", "stylegan3"
+COMMAND = "python -m benchmarks.calibration --peers DIR --lpips FILE --out docs/calibration.md"
+EXCERPTS = (
+    "StyleGAN3 and pytorch-CycleGAN-and-pix2pix are not on the package index and are not run whole. What "
+    "runs of them are excerpts of one file each: of StyleGAN3's `metrics/equivariance.py` the score of "
+    "translations by whole pixels, with stand-ins for what that file imports from its project; of "
+    "pytorch-CycleGAN-and-pix2pix's `models/networks.py` the U-Net and the PatchGAN. The latter's training "
+    "step does not run here: in the row of losses its networks are trained by our rewrite of that step "
+    "(`benchmarks/step/reference.py`), beside our own networks and step. That row says nothing of where the "
+    "rewrite departs from the original."
+)
 
 
 class MissingError(Exception):
@@ -311,7 +322,7 @@ class _Generator(nn.Module):
 
 
 def eqt(peers: Peers) -> Iterator[Row]:
-    """EQ-T of one network for the same translations, their metric run as it is."""
+    """EQ-T of one network for the same translations, by the excerpt of their metric."""
     from steadypix.eval.metrics.eqt import EqtScores
 
     for name in ("torch_utils.ops", "torch_utils.ops.upfirdn2d"):  # not used by whole translations
@@ -347,11 +358,11 @@ def eqt(peers: Peers) -> Iterator[Row]:
         outputs = (network(window) for window in scores.windows(picture, 0))
         scores.add(network(picture), outputs, None, 0)
     on = f"a random U-Net, 64 px, 8 translations; {expected:.2f} dB"
-    yield Row("EQ-T", "StyleGAN3", version, on, difference(scores.result().db, expected), "dB")
+    yield Row("EQ-T", "StyleGAN3 (excerpt)", version, on, difference(scores.result().db, expected), "dB")
 
 
 def published(peers: Peers) -> Iterator[Row]:
-    """The networks of pix2pix from their state dicts, and one update of both networks."""
+    """The networks of pix2pix from their state dicts, and three updates by our rewrite of its step."""
     import tempfile
 
     from benchmarks.step.both import make_step, pairs
@@ -359,6 +370,7 @@ def published(peers: Peers) -> Iterator[Row]:
     from steadypix.gen.weights.published import load_published
 
     theirs, version = peers.source(PIX2PIX, "models/networks.py")
+    peer = f"{PIX2PIX} (excerpt)"
     torch.manual_seed(0)
     generator = liven(theirs.UnetGenerator(3, 3, 5, ngf=8))
     judge = theirs.NLayerDiscriminator(6, ndf=8).apply(draw_weights)
@@ -380,10 +392,10 @@ def published(peers: Peers) -> Iterator[Row]:
             generator.train(batch_norm)
             how = "the batch's statistics" if batch_norm else "running statistics"
             found = difference(loaded(x), generator(x))
-            yield Row(f"U-Net of a state dict, {how}", PIX2PIX, version, on, found)
+            yield Row(f"U-Net of a state dict, {how}", peer, version, on, found)
         pair = torch.cat([x, y], 1)
         found = difference(our_judge.train()(pair), judge.train()(pair))
-        yield Row("PatchGAN", PIX2PIX, version, "1 x 6 x 64 x 64", found)
+        yield Row("PatchGAN", peer, version, "1 x 6 x 64 x 64", found)
     reference = ReferenceStep(generator.train(), judge.train())
     step = make_step(ours.train(), our_judge.train(), together=False)
     worst_loss = 0.0
@@ -392,7 +404,7 @@ def published(peers: Peers) -> Iterator[Row]:
         found_losses = step([{"input": x, "target": y}], [seed])
         worst_loss = max(worst_loss, *(difference(found_losses[key], expected[key]) for key in expected))
     name = "losses of three training steps"
-    yield Row(name, f"{PIX2PIX}'s networks, step of `benchmarks/step/reference.py`", version, on, worst_loss)
+    yield Row(name, f"{peer}: its networks in our rewrite of its step", version, on, worst_loss)
 
 
 COMPARISONS: dict[str, Callable[[Peers], Iterator[Row]]] = {
@@ -419,8 +431,8 @@ def compare(peers: Peers) -> list[Row]:
     return rows
 
 
-def page(rows: list[Row], command: str) -> str:
-    """Return the page as Markdown."""
+def page(rows: list[Row], torch_version: str) -> str:
+    """Return the page as Markdown, of rows that were made with a version of torch."""
     alike = [row for row in rows if row.largest is not None and not row.why]
     other = [row for row in rows if row.largest is not None and row.why]
     missing = [row for row in rows if row.largest is None]
@@ -439,7 +451,8 @@ def page(rows: list[Row], command: str) -> str:
         "# Calibration: the same tensors through other projects",
         "A layer, a network or a measure of ours, beside what another project computes for the same fixed "
         "tensors, and the largest difference of any two numbers. Made by "
-        f"`{command}`; torch {torch.__version__}, one thread, no code of those projects is part of this one.",
+        f"`{COMMAND}`; torch {torch_version}, one thread, no code of those projects is part of this one.",
+        EXCERPTS,
         "## Equal",
         f"What means the same is the same: the largest difference of {len(alike)} rows is {worst:.1e}. "
         "Rounding of doubles is some 1e-15 of a value; LPIPS, the published networks and training steps are "
@@ -461,7 +474,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.calibration", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--peers", type=Path, metavar="DIR", help=f"holds {STYLEGAN3}/ and {PIX2PIX}/")
+    about = f"holds {STYLEGAN3}/ and {PIX2PIX}/, excerpts of them"
+    parser.add_argument("--peers", type=Path, metavar="DIR", help=about)
     parser.add_argument(
         "--lpips", type=Path, metavar="FILE", help="torchvision's squeezenet1_1 as a state dict"
     )
@@ -471,7 +485,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     rows = compare(Peers(options.peers, options.lpips))
-    text = page(rows, "python -m benchmarks.calibration --peers DIR --lpips FILE --out docs/calibration.md")
+    text = page(rows, torch.__version__)
     print(text, end="")
     if options.out is not None:
         write_text(options.out, text)

@@ -187,13 +187,13 @@ def check_outputs(outputs: dict[Path, Path], *, overwrite: bool) -> None:
     Raises:
         InputError: naming a file that would be lost.
     """
-    from steadypix.data.pictures.saving import refuse_foreign
+    from steadypix.data.pictures.saving import OVERWRITE, refuse_foreign
 
     for out, file in outputs.items():
         if out.resolve() == file.resolve():
             raise InputError(f"{file}: would be overwritten by its own output; expected another --out")
     if not overwrite:
-        refuse_foreign(outputs)
+        refuse_foreign(outputs, expected=OVERWRITE)
 
 
 def translate_large(

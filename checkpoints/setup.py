@@ -99,6 +99,13 @@ def open_data(config: RunConfig) -> tuple[Pairs, Pairs | None]:
     return pairs, validation if len(validation) else None
 
 
+def hash_seed(*parts: int) -> int:
+    """Mix integers into one 63-bit seed, of a step; near inputs give unrelated streams."""
+    import numpy as np
+
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
+
+
 def describe_data(config: RunConfig, pairs: Pairs, validation: Pairs | None) -> str:
     """Return in one line how pictures become windows, and what is validated on."""
     from steadypix.data.pairs.folders import HELD_OUT, PairedImages

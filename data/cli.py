@@ -59,8 +59,9 @@ def main(argv: Sequence[str]) -> int:
     if args.verb == "synthetic":
         prepare_output(args.out)
         splits = {split: count for split, count in (("train", args.train), ("test", args.test)) if count}
-        for split in splits:
-            make_room(args.out / split, overwrite=args.overwrite)
+        old = [path for split in splits for path in replaceable(args.out / split, overwrite=args.overwrite)]
+        for path in old:  # once it is known that all of them may go
+            path.unlink()
         for split, count in splits.items():
             write_pairs(args.kind, split, args.out, count=count, size=args.size, seed=args.seed)
         return 0
@@ -70,22 +71,22 @@ def main(argv: Sequence[str]) -> int:
 
         if args.out.suffix != ".png":
             raise InputError(f"--out {args.out}: expected a name that ends in .png")
-        refuse_foreign([args.out], hint="its removal")
+        refuse_foreign([args.out], expected="another --out")
         pixels = contact_sheet(args.kind, count=args.count, size=args.size, seed=args.seed)
         save_image(args.out, pixels)
         return 0
     return check_pairs(args.root, args.split, workers=args.workers, as_json=args.json)
 
 
-def make_room(folder: Path, *, overwrite: bool) -> None:
-    """See that a split's folder holds no pictures, so that two data sets do not mix.
+def replaceable(folder: Path, *, overwrite: bool) -> list[Path]:
+    """Return the pictures in a split's folder, which have to go so that two data sets do not mix.
 
     Args:
         folder: of the split; it may be missing.
-        overwrite: remove those that this command wrote.
+        overwrite: whether those that this command wrote may go.
 
     Raises:
-        InputError: naming a picture that may not be removed.
+        InputError: naming a picture, or the folder, if they may not.
     """
     from steadypix.data.pictures.listing import list_images
     from steadypix.data.pictures.saving import is_ours
@@ -98,8 +99,7 @@ def make_room(folder: Path, *, overwrite: bool) -> None:
         raise InputError(
             f"{folder}: holds {len(found)} pairs already; expected another --out, or --overwrite"
         )
-    for path in found:
-        path.unlink()
+    return found
 
 
 def write_pairs(kind: str, split: str, out: Path, *, count: int, size: int, seed: int) -> None:

@@ -8,11 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from steadypix.command import Parser, command, natural, pick_device, positive, version
-from steadypix.data.labelled.fashion_mnist import NAME
-from steadypix.data.labelled.named import DATASETS, open_data
-from steadypix.errors import InputError
+from steadypix.command import Parser, command, pick_device, version
+from steadypix.data.labelled.named import open_data
 from steadypix.eval.results.write import to_json
+from steadypix.eval.study_options import add_study_options, shown_command
 from steadypix.files import prepare_output, write_text
 
 DESCRIPTION = """Train plain and anti-aliased classifiers on few pictures of Fashion-MNIST; measure accuracy,
@@ -24,28 +23,17 @@ def build_parser() -> Parser:
     """Return the command line."""
     parser = Parser(prog="eval_classifiers", description=DESCRIPTION)
     add = parser.add_argument
-    about = f"holds Fashion-MNIST's idx files; {NAME} downloads them to {DATASETS / NAME} (default)"
-    add("--data", default=NAME, metavar="DIR", help=about)
-    add("--out", type=Path, default=Path("results/classifiers"), metavar="DIR")
-    for name, default, what in (
+    numbers = (
         ("seeds", 3, "trainings of each network"),
         ("epochs", 10, "passes over the training pictures"),
-        ("width", 16, "channels of the first stage"),
         ("train_limit", 3900, "training pictures"),
         ("limit", 5000, "test pictures"),
-    ):
-        about = f"{what} (default: %(default)s)"
-        add(f"--{name}", type=positive, default=default, metavar="N", help=about)
+    )
+    add_study_options(parser, out="results/classifiers", width=16, numbers=numbers)
     add("--networks", default="resnet18,vgg11_bn", metavar="NAME,...", help="default: %(default)s")
     about = "of rect2, tri3, bin5, gated; none is always among them (default: all)"
     add("--filters", metavar="NAME,...", help=about)
-    about = "of corruptions: ImageNet-C's own, scaled to the pictures, or milder ones (default: %(default)s)"
-    add("--severities", choices=("imagenet-c", "own"), default="imagenet-c", help=about)
     add("--random_shifts", action="store_true", help="train on windows from anywhere on the canvas")
-    add("--document", type=Path, metavar="FILE.md", help="write the page there too, its pictures beside it")
-    add("--threads", type=natural, default=0, metavar="N", help="of torch; 0 leaves it to torch")
-    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to run")
-    add("--version", action="version", version=f"steadypix {version()}")
     return parser
 
 
@@ -53,8 +41,6 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return its exit code."""
     args = build_parser().parse(argv)
-    if args.width % 8:
-        raise InputError(f"--width {args.width}: expected a multiple of 8")
 
     from steadypix.eval.classifiers.study import ROWS, Settings, Study, chosen, runs, summarise
     from steadypix.eval.classifiers.training import Recipe
@@ -101,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
     results = {
         "schema_version": SCHEMA_VERSION,
         "steadypix": version(),
-        "command": "eval_classifiers " + " ".join(_shown(argv)),
+        "command": shown_command("eval_classifiers", argv),
         "minutes": sum(sum(filter(None, m["seconds"].values())) for m in measures) / 60,
         "threads": torch.get_num_threads(),
         "settings": asdict(settings),
@@ -130,12 +116,6 @@ def write_study(
         for file in {file for part in parts for file, _ in part.pictures}:
             save_smaller(file, document.with_suffix("") / file.name)
         write_text(document, to_markdown(TITLE, parts, Path(document.stem)))
-
-
-def _shown(argv: Sequence[str]) -> list[str]:
-    """Return the options as they are said to a reader: folders of this machine are named by their place."""
-    places = {"--data": "DIR", "--out": "DIR", "--document": "FILE.md"}
-    return [places.get(before, word) for before, word in zip(["", *argv], argv, strict=False)]
 
 
 if __name__ == "__main__":

@@ -221,10 +221,12 @@ def heading(models: Sequence[Model], data: dict[str, Any], plan: Plan) -> dict[s
     modes = [getattr(model.module, "modes", {}) for model in models]
     described = [model.describe() for model in models]
     ranges = [[each[key] for key in ("input_range", "output_range") if key in each] for each in described]
+    keys = [getattr(model.module, "output_key", None) for model in models]
     return {
         "models": [model.sha256 for model in models],
         **({"modes": modes} if any(modes) else {}),
         **({"ranges": ranges} if any(ranges) else {}),
+        **({"output_keys": keys} if any(keys) else {}),
         "data": data,
         "measures": {name: MEASURES[name].identity(own) for name, own in plan.asked.items()},
         "offsets": [[plain(dx), plain(dy)] for dx, dy in sorted({*plan.offsets, *plan.map_offsets})],

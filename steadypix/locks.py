@@ -102,6 +102,9 @@ def _take(path: Path, folder: Path) -> Callable[[], None]:
             who = _read(handle)
             os.close(handle)
             raise InputError(_said(folder, who)) from None
+        except OSError:
+            os.close(handle)
+            raise
         if not locked:
             os.close(handle)
             return _take_by_file(path, folder)
@@ -109,8 +112,12 @@ def _take(path: Path, folder: Path) -> Callable[[], None]:
         if _is_at(handle, path):
             break
         os.close(handle)
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, _about_us(), 0)
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, _about_us(), 0)
+    except OSError:  # a full disk, or something that is no file: it is nobody's then
+        os.close(handle)
+        raise
 
     _handles.append(handle)
 

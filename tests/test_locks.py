@@ -108,6 +108,19 @@ def test_what_lies_at_the_locks_name(tmp_path: Path, name: str) -> None:
     assert other.read_text() == "mine"
 
 
+def test_a_lock_that_cannot_be_written_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        with pytest.raises(InputError, match="No space left"):
+            locks.hold(tmp_path / "out")
+    with locks.alone(tmp_path / "out"):
+        pass
+    assert locks.held() == 0
+
+
 def test_without_flock_the_file_is_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on Windows and some network disks."""
     monkeypatch.setattr(locks, "_flock", lambda handle: False)

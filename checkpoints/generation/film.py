@@ -111,8 +111,9 @@ def _begin(
 
 def _remove_half_written(out: Path) -> None:
     """Remove what a kill left of a film that was being encoded."""
+    half_written = re.compile(rf"\.{re.escape(out.stem)}\.\d+\.tmp{re.escape(out.suffix)}")  # see TEMPORARY
     for file in out.parent.iterdir():
-        if TEMPORARY.fullmatch(file.name) and file.name.startswith(f".{out.stem}."):
+        if half_written.fullmatch(file.name):  # and not of `out.b.mp4`, which another command may be at
             file.unlink()
 
 

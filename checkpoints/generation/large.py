@@ -71,8 +71,9 @@ class LargePictures:
         self._outputs = outputs
         self._said: set[tuple[Any, ...]] = set()
         self._first: Statistics | None = None
-        same = json.dumps([self._same(next(iter(outputs.values()))), args.tile])
-        self._first_name = f"first-{hashlib.sha256(same.encode()).hexdigest()[:16]}.safetensors"
+        out, file = next(iter(outputs.items()))
+        same = hashlib.sha256(json.dumps([self._same(file), args.tile]).encode()).hexdigest()
+        self._first_file = out.parent / FOLDER / f"first-{same[:16]}.safetensors"
 
     def open(self, file: Path) -> PictureRows:
         """Open a picture: a TIFF by rows where that is possible, else all of it is decoded.
@@ -105,14 +106,14 @@ class LargePictures:
             if not cost.disk_bytes and cost.output_samples <= KEEP_SAMPLES:  # of no use to go on with
                 self._translate_small(file, rows, out, asked)
                 return
-            with Work(out.parent / FOLDER / out.name, self._same(file)) as work:
-                if not work.finished_as(out):
-                    tile_px = self._choose(file, out, rows, work)
-                    try:
-                        self._make(file, out, rows, work, tile_px)
-                    except InputError:  # no later run would come further
-                        work.remove()
-                        raise
+            work = Work(out.parent / FOLDER / out.name, self._same(file))
+            if not work.finished_as(out):
+                tile_px = self._choose(file, out, rows, work)
+                try:
+                    self._make(file, out, rows, work, tile_px)
+                except InputError:  # no later run would come further
+                    work.remove()
+                    raise
 
     def finish(self) -> None:
         """Remove what only an unfinished command needs."""
@@ -120,10 +121,9 @@ class LargePictures:
             folder = out.parent / FOLDER / out.name
             if (folder / STATE).is_file() and json.loads((folder / STATE).read_text()).get("finished"):
                 shutil.rmtree(folder)
-        for root in {out.parent / FOLDER for out in self._outputs}:
-            (root / self._first_name).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # another command's pictures, or nothing
-                root.rmdir()
+        self._first_file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another command's pictures, or nothing
+            self._first_file.parent.rmdir()
 
     # ---- before anything is computed ---------------------------------------------------------------
 
@@ -226,14 +226,12 @@ class LargePictures:
         is_first = self.args.statistics == "first"
         if is_first and self._first is not None:
             return self._first
-        kept = None
-        if work is not None:
-            kept = work.folder.parent / self._first_name if is_first else work.folder / STATISTICS
-        if kept is not None and kept.is_file():
+        kept = self._first_file if is_first else work.folder / STATISTICS if work is not None else None
+        if kept is not None and kept.is_file():  # the first picture's, too, whatever the size of this one
             found = load_statistics(kept, self._by_rows.generator)
         else:
             found = self._gather(file, rows if is_first else self._by_rows.sample(rows), work, tile_px)
-            if kept is not None:
+            if kept is not None and work is not None:  # a small picture is made anew, and they with it
                 save_statistics(kept, found, pictures=1)
         if is_first:
             self._first = found

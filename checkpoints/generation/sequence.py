@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,7 +131,7 @@ class Unfinished:
         self.size = tuple(size)
         self._write()
 
-    def go_on(self, done: Sequence[int]) -> None:
+    def go_on(self, done: Collection[int]) -> None:
         """Check that what is done is of the same inputs, and write down what the others are now.
 
         Args:
@@ -150,7 +150,7 @@ class Unfinished:
         if before != names:
             changed = sorted(set(map(str, before)) ^ set(map(str, names))) or ["another order"]
             raise self._other(f"other inputs ({changed[0]})")
-        for place in done:
+        for place in sorted(done):
             if self._found["inputs"][place] != self._inputs[place]:
                 raise self._other(f"{names[place]} as it was before it changed")
         for file in self.folder.iterdir():  # what a kill left half-written
@@ -289,7 +289,7 @@ def translate_folder(
     Raises:
         InputError: naming the first frame that cannot be read or is of another size; what is written stays.
     """
-    from steadypix.data.pictures.saving import refuse_foreign, save_image
+    from steadypix.data.pictures.saving import OVERWRITE, refuse_foreign, save_image
 
     folder: Path = args.inputs[0]
     frames = collect(args.inputs)
@@ -298,10 +298,10 @@ def translate_folder(
     _name_left_out(folder, list(frames.values()))
     outputs = {args.out / f"{stem}{suffix}": file for stem, file in frames.items()}
     if not args.overwrite:
-        refuse_foreign(outputs)
+        refuse_foreign(outputs, expected=OVERWRITE)
     same = {"generator": digest, "options": options_of(args, device), "versions": versions()}
     state = Unfinished(args.out, same, [(file.name, stamp(file)) for file in outputs.values()])
-    done = [place for place, out in enumerate(outputs) if state.done(out)]
+    done = {place for place, out in enumerate(outputs) if state.done(out)}
     first = next(iter(outputs.values()))
     if done:
         state.go_on(done)
@@ -313,7 +313,7 @@ def translate_folder(
         if args.statistics == "first":
             translator.freeze_by(pixels, str(first), state.statistics)
         state.begin(pixels.shape[:2], list(outputs))
-    missing = [item for place, item in enumerate(outputs.items()) if place not in set(done)]
+    missing = [item for place, item in enumerate(outputs.items()) if place not in done]
     for out, file in progress(missing, len(missing), unit="frame"):
         picture = read_input(file, translator.channels)
         if picture.pixels.shape[:2] != state.size:
@@ -327,8 +327,9 @@ def translate_folder(
 
 
 def _name_left_out(folder: Path, frames: Sequence[Path]) -> None:
-    others = sorted(path.name for path in folder.iterdir() if path.is_file() and path not in set(frames))
+    names = {frame.name for frame in frames}
+    others = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name not in names)
     if others:
         more = f" and {len(others) - MOST_NAMES} more" if len(others) > MOST_NAMES else ""
-        names = printable(", ".join(others[:MOST_NAMES]))
-        print(f"generate: left out, as they are no pictures: {names}{more}", file=sys.stderr)
+        shown = printable(", ".join(others[:MOST_NAMES]))
+        print(f"generate: left out, as they are no pictures: {shown}{more}", file=sys.stderr)

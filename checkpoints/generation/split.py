@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from steadypix.data.pictures.sizing import RULES, rule_words
 from steadypix.errors import InputError, one_line, printable
+from steadypix.json_checks import LARGEST_PX
 
 if TYPE_CHECKING:
     import argparse
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from steadypix.eval.generators.models import Model
     from steadypix.eval.report.gallery import Shown
 
-MAX_SIDE_PX = 16_384
 TITLES = ("input", "output", "target")
 BY_ORDER = ("tile", "sequence", "film")  # what takes pictures as they are
 
@@ -206,29 +206,28 @@ def _as_model(checkpoint: str, generator: nn.Module) -> Model:
 
 def _refuse_foreign(out: Path, names: Sequence[str], suffix: str) -> None:
     """Refuse to write over what is not ours: pictures, or a page."""
-    from steadypix.data.pictures.saving import refuse_foreign
+    from steadypix.data.pictures.saving import OVERWRITE, refuse_foreign
     from steadypix.eval.report.gallery import GALLERY, MARK
 
-    refuse_foreign(out / f"{name}{suffix}" for name in names)
-    refuse_foreign(out / title / f"{name}.png" for title in TITLES for name in names)
+    refuse_foreign((out / f"{name}{suffix}" for name in names), expected=OVERWRITE)
+    shown = (out / title / f"{name}.png" for title in TITLES for name in names)
+    refuse_foreign(shown, expected=OVERWRITE)
     page = out / GALLERY
     if page.exists() and MARK not in page.read_text(encoding="utf-8", errors="replace"):
-        raise InputError(
-            f"{page}: is there, and is no page of generate; expected another --out, or --overwrite"
-        )
+        raise InputError(f"{page}: is there, and is no page of generate; expected {OVERWRITE}")
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
     """Return the names, numbered where one returns: two pictures may differ in their suffix alone."""
-    distinct: list[str] = []
+    distinct: dict[str, None] = {}
     for name in names:
         number, free = 1, name
         while free in distinct:
             number += 1
             free = f"{name}-{number}"
-        distinct.append(free)
-    return distinct
+        distinct[free] = None
+    return list(distinct)
 
 
 def _is_side(value: object) -> bool:
-    return type(value) is int and 1 <= value <= MAX_SIDE_PX
+    return type(value) is int and 1 <= value <= LARGEST_PX

@@ -1,4 +1,4 @@
-"""The folder of a picture that is not finished: what it is of, and the lock of the command at work on it."""
+"""The folder of a picture that is not finished: what it is of, and what is done of it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ FOLDER, STATE = ".unfinished", "state.json"
 
 
 class Work:
-    """The folder of an unfinished picture. As a context, it is locked: no two commands write one picture.
+    """The folder of an unfinished picture. The lock of the outputs' folder keeps other commands away.
 
     Args:
         folder: is made when the work begins.
         same: JSON values that must be the same to go on.
+
+    Raises:
+        InputError: if what an earlier run wrote down is damaged, or of something else.
     """
 
     def __init__(self, folder: Path, same: dict[str, Any]) -> None:
@@ -30,20 +33,11 @@ class Work:
         self.went_on = False
         self._same: dict[str, Any] = json.loads(json.dumps(same))
         self._finished: list[int] = []
-        self._lock: Any = None
-
-    def __enter__(self) -> Work:
         if (self.folder / STATE).is_file():
-            try:
-                self._find()
-            except InputError:
-                self.__exit__()
-                raise
-        return self
+            self._find()
 
     def _find(self) -> None:
         """Read what an earlier run wrote down."""
-        self._take_lock()
         try:
             found = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
             before, self.tile_px, self._finished = found["same"], int(found["tile"]), found["finished"]
@@ -53,10 +47,6 @@ class Work:
             if before.get(key) != self._same[key]:
                 raise self.other(f"{key} {before.get(key)}, now {self._same[key]}")
         self.went_on = not self._finished
-
-    def __exit__(self, *_: object) -> None:
-        if self._lock is not None:
-            self._lock.close()
 
     def other(self, what: str) -> InputError:
         """Return the error that says that something else lies here."""
@@ -76,7 +66,6 @@ class Work:
         if self.went_on:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._take_lock()
         self._clear()  # what is there is of an output that was removed since, or of nobody knows what
         self.tile_px = tile_px
         self._write()
@@ -106,20 +95,9 @@ class Work:
         for path in self.folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
-            elif path.name not in (STATE, "lock"):
+            elif path.name != STATE:
                 path.unlink()
 
     def _write(self) -> None:
         state = {"same": self._same, "tile": self.tile_px, "finished": self._finished}
         write_text(self.folder / STATE, json.dumps(state) + "\n")
-
-    def _take_lock(self) -> None:
-        try:
-            import fcntl
-        except ImportError:  # no POSIX system
-            return
-        self._lock = self._lock or open(self.folder / "lock", "w")  # noqa: SIM115 (closed at the end)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{self.folder}: another command is at work on this picture") from None

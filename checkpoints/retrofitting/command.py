@@ -135,6 +135,7 @@ def main(argv: Sequence[str]) -> int:
     run = Run(args.out, asked, rewritten, networks, optimizers, row)
     run.restore()
     if not run.rows:
+        run.save_state()  # before there is a generator: one without a state is not gone on with
         _try_file(run, pictures, device, trust=args.trust)
         _say(run, pictures, steps, device)
         run.rows.append({"name": "before", "step": 0, **row(rewritten.teacher)})

@@ -79,6 +79,8 @@ def open_pictures(
     defaults = DataConfig()
     keys = ("direction", "crop_size", "load_size", "train_split", "val_split", "resize")
     known = {key: told[key] for key in keys if type(told.get(key)) is type(getattr(defaults, key))}
+    if known.get("val_split") == "none":  # it was trained without validation, and is measured here
+        del known["val_split"]
     known |= {key: value for key, value in given.items() if value is not None}
     window = known.setdefault("crop_size", 256)
     if "load_size" not in known or (given.get("crop_size") and not given.get("load_size")):

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from steadypix.checkpoints.retrofitting.pictures import Pictures
 from steadypix.checkpoints.retrofitting.rewrite import Rewritten
 from steadypix.checkpoints.retrofitting.table import Row, as_table
 from steadypix.checkpoints.run_directory import STATE_FILE, RunDirectory
+from steadypix.checkpoints.setup import hash_seed
 from steadypix.checkpoints.stop import StopRequest
 from steadypix.command import version
 from steadypix.data.pairs.sampler import EpochSampler
@@ -93,6 +93,10 @@ class Run:
     def save(self) -> None:
         """Write the network, then the state to go on from. Each file is replaced in one instant."""
         self.rewritten.save(self.out / GENERATOR_FILE, self.provenance())
+        self.save_state()
+
+    def save_state(self) -> None:
+        """Write the state to go on from."""
         self.directory.save_state(
             pack_state(self.networks, self.optimizers), {"rows": self.rows, "seen": self.seen}
         )
@@ -194,11 +198,6 @@ def tune(
                     saved_at = time.monotonic()
                 if run.seen == last:
                     break
-
-
-def hash_seed(*parts: int) -> int:
-    """Mix integers into one 63-bit seed."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0]) >> 1
 
 
 def _plain(row: Row) -> dict[str, float]:

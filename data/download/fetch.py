@@ -181,8 +181,7 @@ def _ask(url: str, have: int, known: dict[str, Any], by_hand: str) -> requests.R
     if not response.ok:
         response.close()
         raise UnreachableError(
-            f"{url}: the server answers {response.status_code} {response.reason}, not the file; "
-            f"give another address with --url, or {by_hand}"
+            f"{url}: the server answers {response.status_code} {response.reason}, not the file; {by_hand}"
         )
     return response
 

@@ -21,7 +21,7 @@ from typing import Any
 from steadypix.data.download.archive import unpack
 from steadypix.data.download.catalogue import DATASETS, Dataset, leave_out_the_rest, verify_structure
 from steadypix.data.download.fashion_mnist import download_fashion_mnist
-from steadypix.data.download.fetch import fetch_first
+from steadypix.data.download.fetch import UnreachableError, fetch_first
 from steadypix.data.labelled.fashion_mnist import NAME as FASHION_MNIST
 from steadypix.errors import InputError, printable
 from steadypix.files import prepare_output, write_text
@@ -116,7 +116,10 @@ def obtain(
                 raise InputError(f"{archive}: is no regular file; expected an archive, or none")
             source = None if archive == by_hand else urls[0]
         else:
-            source = fetch_first(urls, archive, place=by_hand, max_bytes=dataset.max_bytes)
+            try:
+                source = fetch_first(urls, archive, place=by_hand, max_bytes=dataset.max_bytes)
+            except UnreachableError as error:
+                raise InputError(f"{error}, or give another address with --url") from None
         digest = _verified(archive, sha256 or dataset.sha256 or record.get(dataset.name, {}).get("sha256"))
         with _unpacked(dataset, archive, work) as pictures:
             # Only the hash of an archive that turned out sound is held against later ones.

@@ -18,7 +18,7 @@ from steadypix.data.pairs.base import Pairs
 from steadypix.data.pictures.images import MAX_CHANNELS, Picture, decode, read_image
 from steadypix.data.pictures.listing import NO_IMAGES, list_images, natural_order, no_folder
 from steadypix.data.pictures.sizing import RULES
-from steadypix.data.pictures.transforms import cover, resize
+from steadypix.data.pictures.transforms import to_load_size
 from steadypix.errors import InputError
 
 TRAIN = "train"
@@ -105,11 +105,8 @@ class PairedImages(Pairs):
                     f"{paths[0]}: is {_size(first)} but {paths[1]} is {_size(second)}; "
                     "the halves of a pair must have the same size"
                 )
-        if self.load_px[0] != self.load_px[1] and self.resize != "none":
-            first, second = (cover(half, self.load_px) for half in halves)
-            return first, second
         self._check_size(paths[0], halves[0])
-        first, second = (resize(half, self.load_size, self.resize) for half in halves)
+        first, second = (to_load_size(half, self.load_px, self.resize) for half in halves)
         return first, second
 
     def _check_size(self, path: Path, half: np.ndarray) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from steadypix.data.pairs.base import Pairs
 from steadypix.data.pictures.images import read_image
 from steadypix.data.pictures.listing import NO_IMAGES, list_images
-from steadypix.data.pictures.transforms import cover, resize
+from steadypix.data.pictures.transforms import to_load_size
 from steadypix.errors import InputError
 
 LOOKED_AT = 8  # pictures of a folder whose middle is looked at
@@ -26,7 +26,7 @@ class SinglePictures(Pairs):
         folder: holds the pictures.
         input_channels: 3 for RGB, 1 for grayscale, converted as Pillow does it; any other number must be the
             files' own.
-        resize: how pictures are brought to the load size, see `steadypix.data.pictures.transforms.RULES`.
+        resize: how pictures are brought to the load size, see `steadypix.data.pictures.sizing.RULES`.
         **options: see `Pairs`; the direction means nothing here.
 
     Raises:
@@ -57,11 +57,7 @@ class SinglePictures(Pairs):
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Read and resize a picture, which stands in for both halves."""
         path = self._files[index]
-        pixels = read_image(path, self._channels)
-        if self.load_px[0] != self.load_px[1] and self.resize != "none":
-            pixels = cover(pixels, self.load_px)
-        else:
-            pixels = resize(pixels, self.load_size, self.resize)
+        pixels = to_load_size(read_image(path, self._channels), self.load_px, self.resize)
         (height, width), (wide, tall) = pixels.shape[:2], self.load_px
         if width < wide or height < tall:
             raise InputError(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from steadypix.data.pictures.tiff import SOFTWARE
 from steadypix.errors import InputError
 
 SUFFIX = ".exr"
@@ -72,7 +73,7 @@ def write_exr(path: Path, pixels: np.ndarray, alpha: np.ndarray | None = None) -
     planes = {name: np.ascontiguousarray(pixels[..., place]) for place, name in enumerate(names)}
     if alpha is not None:
         planes["A"] = np.ascontiguousarray(alpha)
-    header = {"compression": exr.ZIP_COMPRESSION, "type": exr.scanlineimage, "software": "steadypix"}
+    header = {"compression": exr.ZIP_COMPRESSION, "type": exr.scanlineimage, "software": SOFTWARE}
     try:
         exr.File(header, planes).write(str(path))
     except Exception as error:  # the library does not hand on the system's number

@@ -15,14 +15,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from steadypix.data.pictures.tiff import tiff_bytes
+from steadypix.data.pictures.tiff import SOFTWARE, tiff_bytes
 from steadypix.errors import InputError
 from steadypix.files import write_whole
 
 SUFFIXES = {"png": ".png", "tiff": ".tif", "exr": ".exr"}
 PNG_CHANNELS = (1, 3)
 PNG_HEAD = 33  # bytes of signature and IHDR, which every PNG begins with
-SOFTWARE = "steadypix"
+
+
+OVERWRITE = "another --out, or --overwrite to replace it"  # for `refuse_foreign`, where there is the option
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
@@ -55,8 +57,12 @@ def is_ours(path: Path) -> bool:
     return False
 
 
-def refuse_foreign(paths: Iterable[Path], *, hint: str = "--overwrite") -> None:
+def refuse_foreign(paths: Iterable[Path], *, expected: str = "another folder") -> None:
     """Refuse to write over files that `save_image` did not write.
+
+    Args:
+        paths: what would be written.
+        expected: what the message asks for, in the words of the command's options.
 
     Raises:
         InputError: naming the first of them.
@@ -65,7 +71,7 @@ def refuse_foreign(paths: Iterable[Path], *, hint: str = "--overwrite") -> None:
         if path.exists() and not is_ours(path):
             raise InputError(
                 f"{path}: is there, and was not written by steadypix, or by an earlier version; expected "
-                f"another --out, or {hint} to replace it"
+                f"{expected}"
             )
 
 

@@ -21,8 +21,9 @@ _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _COMPRESSIONS = {1: "none", 5: "LZW", 8: "Deflate", 32946: "Deflate", 32773: "PackBits", 50000: "Zstandard"}
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK = 0, 1, 2, 5
 _PHOTOMETRIC = (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK)
-_ALPHA = (1, 2)  # ExtraSamples: associated, unassociated
+ALPHA = (1, 2)  # ExtraSamples: associated, unassociated
 MAX_BYTES = 1 << 30
+SOFTWARE = "steadypix"  # what pictures of any format say that wrote them, see `saving.is_ours`
 
 # What is wrong with a file becomes one line of ours; tifffile would log more of them on stderr.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -58,17 +59,13 @@ def read_tiff(
     with open(path, "rb") as file:
         try:
             with tifffile.TiffFile(file) as tiff:
-                pages = [tiff.pages.first]
-                if channels > 1 and pages[0].samplesperpixel == 1 and len(tiff.pages) == channels:
-                    stack = [tiff.pages[number].aspage() for number in range(channels)]
-                    if len({(page.samplesperpixel, page.shaped, str(page.dtype)) for page in stack}) == 1:
-                        pages = stack
+                pages = pages_of(tiff, channels)
                 for page in pages:
                     _check(page, path.stat().st_size, len(pages), floats)
                 pixels = np.concatenate([_pixels(page) for page in pages], axis=2)
                 upright = turn_upright(pixels, pages[0].tags.valueof(274, 1))
                 alpha = has_alpha(pages[0])
-                if alpha and not filler and int(pages[0].extrasamples[-1]) not in _ALPHA:
+                if alpha and not filler and int(pages[0].extrasamples[-1]) not in ALPHA:
                     upright, alpha = upright[..., :-1], False
                 return np.ascontiguousarray(upright), alpha
         except OSError:
@@ -76,6 +73,16 @@ def read_tiff(
         except Exception as error:
             # A library that parses hostile bytes fails in any way: struct, index, type, codec errors.
             raise ValueError(str(error) or type(error).__name__) from None
+
+
+def pages_of(tiff: Any, channels: int) -> list[Any]:
+    """Return the pages of an open file that make a picture: the first, or one a channel; see `read_tiff`."""
+    first = tiff.pages.first
+    if channels > 1 and first.samplesperpixel == 1 and len(tiff.pages) == channels:
+        stack = [tiff.pages[number].aspage() for number in range(channels)]
+        if len({(page.samplesperpixel, page.shaped, str(page.dtype)) for page in stack}) == 1:
+            return stack
+    return [first]
 
 
 def tiff_bytes(pixels: np.ndarray, *, alpha: bool = False) -> bytes:
@@ -103,7 +110,7 @@ def tiff_options(channels: int, *, alpha: bool) -> dict[str, Any]:
         "compression": "zlib",
         "predictor": True,
         "metadata": None,
-        "software": "steadypix",
+        "software": SOFTWARE,
     }
 
 
@@ -171,7 +178,7 @@ def has_alpha(page: Any) -> bool:
     """Whether the last sample is alpha, or the filler beside RGB that Pillow drops as well."""
     colours = 3 if int(page.photometric) == _RGB else 1
     extra = tuple(map(int, page.extrasamples))
-    return page.samplesperpixel == colours + 1 and (colours == 3 or extra[-1:] in ((1,), (2,)))
+    return page.samplesperpixel == colours + 1 and (colours == 3 or any(kind in ALPHA for kind in extra[-1:]))
 
 
 def _kind(page: Any) -> str:

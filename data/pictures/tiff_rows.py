@@ -13,11 +13,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from steadypix.data.pictures.images import Picture
-from steadypix.data.pictures.tiff import black_at_zero, check_page, has_alpha, is_tiff
+from steadypix.data.pictures.tiff import ALPHA, black_at_zero, check_page, has_alpha, is_tiff, pages_of
 from steadypix.errors import InputError
 
 _RGB = 2
-_ALPHA = (1, 2)  # ExtraSamples: associated, unassociated
 _MIRRORED = (2, 3)  # Orientation: columns from right to left
 _FROM_BELOW = (3, 4)  # rows from bottom to top
 
@@ -32,10 +31,7 @@ class PictureRows:
     Attributes:
         shape: (H, W, C).
         has_alpha: whether there is alpha beside the channels.
-        whole: whether all of it lies in memory.
     """
-
-    whole = True
 
     def __init__(self, pixels: np.ndarray, alpha: np.ndarray | None = None) -> None:
         self.shape: tuple[int, ...] = pixels.shape
@@ -68,8 +64,6 @@ class TiffRows(PictureRows):
         channels: that are asked for.
     """
 
-    whole = False
-
     def __init__(self, path: Path, file: BinaryIO, pages: list[Any], channels: int) -> None:
         self.path = path
         self._file = file
@@ -80,7 +74,7 @@ class TiffRows(PictureRows):
         planes, _, height, width, samples = page.shaped
         found = planes * samples * len(pages)
         self._last_is_alpha = has_alpha(page)
-        declared = self._last_is_alpha and int(page.extrasamples[-1]) in _ALPHA
+        declared = self._last_is_alpha and int(page.extrasamples[-1]) in ALPHA
         self.has_alpha = declared and found != channels
         Picture(path, np.empty((0, 1, found), page.dtype), self._last_is_alpha).with_channels(channels)
         self.shape = (height, width, channels)
@@ -184,12 +178,7 @@ def open_rows(path: Path, channels: int) -> TiffRows | None:
     file = open(path, "rb")  # noqa: SIM115 (closed below, or by the rows)
     rows = None
     try:
-        tiff = tifffile.TiffFile(file)
-        pages = [tiff.pages.first]
-        if channels > 1 and pages[0].samplesperpixel == 1 and len(tiff.pages) == channels:
-            stack = [tiff.pages[number].aspage() for number in range(channels)]
-            if len({(page.samplesperpixel, page.shaped, str(page.dtype)) for page in stack}) == 1:
-                pages = stack
+        pages = pages_of(tifffile.TiffFile(file), channels)
         size = path.stat().st_size
         for page in pages:
             check_page(page, size)

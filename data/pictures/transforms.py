@@ -33,6 +33,16 @@ def cover(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return resize_to(pixels, max(size[1], round(factor * height)), max(size[0], round(factor * width)))
 
 
+def to_load_size(pixels: np.ndarray, load_px: tuple[int, int], rule: str) -> np.ndarray:
+    """Bring (H, W, C) to the load size, a width and height in px.
+
+    By a rule of `sizing`; a rectangle is covered, unless the rule is `none`.
+    """
+    if load_px[0] != load_px[1] and rule != "none":
+        return cover(pixels, load_px)
+    return resize(pixels, min(load_px), rule)
+
+
 def resize_to(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resize (H, W, C) to so many px, as `resize` does."""
     if pixels.shape[:2] == (height, width):

@@ -47,6 +47,8 @@ class Film:
         rates: what else the rate may be, the likeliest first.
         end: of the last frame, in ticks.
         left_out: streams that are neither the video nor sound, in words.
+        colour: tags of colour by their names in PyAV, as numbers.
+        pixel_aspect: width of an upright pixel over its height; None where the file does not say.
     """
 
     path: Path

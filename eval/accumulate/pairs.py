@@ -37,7 +37,11 @@ def pair_db(
     if moved_output.shape != shifted_output.shape or moved_output.ndim != 4:
         sizes = f"{tuple(moved_output.shape)} and {tuple(shifted_output.shape)}"
         raise InputError(f"outputs are {sizes}; expected two of one size (B, C, H, W)")
-    first, second = (inner(output, margin_px) for output in (moved_output, shifted_output))
+    first, second = (
+        # Whole numbers of 8 bits have no difference below 0.
+        output if output.is_floating_point() else output.float()
+        for output in (inner(moved_output, margin_px), inner(shifted_output, margin_px))
+    )
     if len(first) and not first.numel():
         raise InputError(
             f"margin {margin_px} px: nothing is left of outputs of {tuple(moved_output.shape[-2:])} px"

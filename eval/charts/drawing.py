@@ -5,6 +5,7 @@ Pillow and NumPy only, so that pictures can be drawn where there is no torch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
 
@@ -83,6 +84,16 @@ def heat(values: NDArray[np.float64]) -> Pixels:
     position = np.clip(values, 0, 1) * (len(_HEAT) - 1)
     channels = [np.interp(position, range(len(_HEAT)), channel) for channel in zip(*_HEAT, strict=True)]
     return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+
+
+def full_scale(changes: NDArray[np.float64]) -> int:
+    """Return the change in levels of 255 that gets the hottest colour; 0.5 % of all may saturate."""
+    return min(255, max(8, 8 * math.ceil(np.quantile(changes, 0.995) / 8)))
+
+
+def heat_bar(width: int, height: int) -> Image.Image:
+    """Return all heat colours from left to right."""
+    return Image.fromarray(heat(np.linspace(0, 1, width)[None].repeat(height, axis=0)))
 
 
 def outline(image: Image.Image, box: tuple[int, int, int, int]) -> None:

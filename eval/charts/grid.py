@@ -15,7 +15,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from steadypix.eval.charts.drawing import GREY, Pixels, blank, heat, magnify, outline, scaled, stack, write
+from steadypix.eval.charts.drawing import (
+    GREY,
+    Pixels,
+    blank,
+    full_scale,
+    heat,
+    heat_bar,
+    magnify,
+    outline,
+    scaled,
+    stack,
+    write,
+)
 from steadypix.eval.charts.strips import Strip, _outputs, _rgb, find_region
 from steadypix.files import write_whole
 
@@ -71,8 +83,7 @@ def draw_grid(
     tall, wide = crops[0].shape[1:3]
     factor = max(1, cell // max(tall, wide))
     changes = [np.abs(crop.astype(float) - crop[reference]).mean(axis=3)[columns] for crop in crops]
-    # The change in levels that gets the hottest colour; 0.5 % of all may saturate.
-    full_scale = min(255, max(8, 8 * math.ceil(np.quantile(np.stack(changes), 0.995) / 8)))
+    hottest = full_scale(np.stack(changes))
 
     titles = [*wholes, *(strip.name for strip in strips)]
     pictures = [*wholes.values(), *(pixels[reference] for pixels in outputs)]
@@ -80,11 +91,11 @@ def draw_grid(
     header = _header(titles, pictures, (left, top, left + wide, top + tall), width)
     note = f"Close-ups of the marked square, enlarged {factor} times. "
     note += f"Below each, its difference to the output at {shifts[reference]}."
-    bands = [header, _legend(note, full_scale, width)]
+    bands = [header, _legend(note, hottest, width)]
     headings = [(shifts[index], index == reference) for index in columns]
     for index, (strip, crop, change) in enumerate(zip(strips, crops, changes, strict=True)):
         heads = headings if index % 4 == 0 else []  # again further down a long page
-        bands.append(_rows(strip, crop[columns], heat(change / full_scale), factor, heads))
+        bands.append(_rows(strip, crop[columns], heat(change / hottest), factor, heads))
     page = stack(bands, gap=18, edge=EDGE_PX)
     buffer = io.BytesIO()
     page.save(buffer, format="PNG")
@@ -109,12 +120,12 @@ def _header(
     return band
 
 
-def _legend(note: str, full_scale: int, width: int) -> Image.Image:
+def _legend(note: str, hottest: int, width: int) -> Image.Image:
     """Return the line that explains the rows, with the colour bar at its right end."""
     band = blank(width, 46)
-    write(band, (width, 8), f"{full_scale} of 255", size=15, width=84, fill=GREY, anchor="ra")
+    write(band, (width, 8), f"{hottest} of 255", size=15, width=84, fill=GREY, anchor="ra")
     left = width - 84 - 200
-    band.paste(magnify(heat(np.linspace(0, 1, 200)[None].repeat(14, axis=0)), 1), (left, 10))
+    band.paste(heat_bar(200, 14), (left, 10))
     write(band, (left - 8, 8), "0", size=15, width=20, fill=GREY, anchor="ra")
     write(band, (0, 8), note, size=15, width=left - 48, fill=GREY, lines=2)
     return band

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from steadypix.eval.charts.drawing import GREY, Pixels, blank, heat, magnify, scaled, stack, write
+from steadypix.eval.charts.drawing import (
+    GREY,
+    Pixels,
+    blank,
+    full_scale,
+    heat,
+    heat_bar,
+    scaled,
+    stack,
+    write,
+)
 from steadypix.files import write_whole
 
 CELL_PX = 320
@@ -41,17 +50,15 @@ def draw_seams(path: str | os.PathLike[str], rows: Sequence[Seams]) -> None:
     """
     if not rows:
         raise ValueError("no tiles to draw; expected at least one row")
-    everything = np.concatenate([change.ravel() for row in rows for _, change in row.changes])
-    # The change in levels that gets the hottest colour; 0.5 % of all may saturate.
-    full_scale = min(255, max(8, 8 * math.ceil(np.quantile(everything, 0.995) / 8)))
-    bands = [_row(row, full_scale) for row in rows]
-    page = stack([_legend(full_scale, bands[0].width), *bands], gap=16, edge=24)
+    hottest = full_scale(np.concatenate([change.ravel() for row in rows for _, change in row.changes]))
+    bands = [_row(row, hottest) for row in rows]
+    page = stack([_legend(hottest, bands[0].width), *bands], gap=16, edge=24)
     write_whole(Path(path), functools.partial(page.save, format="PNG"))
 
 
-def _row(row: Seams, full_scale: float) -> Image.Image:
+def _row(row: Seams, hottest: int) -> Image.Image:
     pictures = [("whole", row.whole), ("tiles, cropped", row.tiled)]
-    pictures += [(heading, heat(change / full_scale)) for heading, change in row.changes]
+    pictures += [(heading, heat(change / hottest)) for heading, change in row.changes]
     factor = CELL_PX / max(row.whole.shape[:2])
     cells = [(heading, scaled(pixels, factor)) for heading, pixels in pictures]
     band = blank(len(cells) * (CELL_PX + GAP_PX) - GAP_PX, 48 + cells[0][1].height)
@@ -63,9 +70,9 @@ def _row(row: Seams, full_scale: float) -> Image.Image:
     return band
 
 
-def _legend(full_scale: float, width: int) -> Image.Image:
+def _legend(hottest: int, width: int) -> Image.Image:
     band = blank(width, 20)
     write(band, (0, 0), "Difference to the whole, mean over channels:  0", size=15, width=360, fill=GREY)
-    band.paste(magnify(heat(np.linspace(0, 1, 200)[None].repeat(14, axis=0)), 1), (364, 2))
-    write(band, (572, 0), f"{full_scale:g} of 255 or more", size=15, width=width - 572, fill=GREY)
+    band.paste(heat_bar(200, 14), (364, 2))
+    write(band, (572, 0), f"{hottest} of 255 or more", size=15, width=width - 572, fill=GREY)
     return band

@@ -12,13 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from steadypix.errors import InputError
-from steadypix.eval.classifiers.file import LEAST_STD, Classifier, floats
+from steadypix.eval.classifiers.file import (
+    CANVAS_PX,
+    LEAST_STD,
+    PLACES,
+    WINDOW_PX,
+    Classifier,
+    check_sides,
+    floats,
+)
 from steadypix.eval.generators.programs import call_function
 
-# What nearly all networks for ImageNet see, and how Zhang's (2019) consistency shifts it: by 0 to 31 px.
-WINDOW_PX, CANVAS_PX, PLACES = 224, 256, 32
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-LARGEST_PX = 1 << 14
 HOW = "give the network the attributes window_px, canvas_px, mean and std to say otherwise"
 
 
@@ -90,7 +95,7 @@ def _pictures(spec: str, module: nn.Module) -> tuple[dict[str, Any], list[str]]:
     Raises:
         InputError: naming one that cannot be.
     """
-    told = _timm(getattr(module, "pretrained_cfg", None))
+    told = _timm(spec, getattr(module, "pretrained_cfg", None))
     for name in ("window_px", "canvas_px", "mean", "std"):
         value = getattr(module, name, None)
         if value is not None and not isinstance(value, Tensor | nn.Module):
@@ -106,21 +111,19 @@ def _pictures(spec: str, module: nn.Module) -> tuple[dict[str, Any], list[str]]:
     try:
         for name, least in (("mean", 0.0), ("std", LEAST_STD)):
             shown[name] = floats(name, [*shown[name]], len(shown["mean"]), least)
-        sizes = shown["window_px"], shown["canvas_px"]
-        if not all(type(size) is int and 0 < size <= LARGEST_PX for size in sizes) or sizes[0] > sizes[1]:
-            raise ValueError(f"window_px and canvas_px {sizes}")
+        check_sides(shown["window_px"], shown["canvas_px"])
     except (TypeError, ValueError) as error:
         raise InputError(f"{spec}: what it says of its pictures cannot be used ({error}); {HOW}") from None
     return shown, assumed
 
 
-def _timm(config: Any) -> dict[str, Any]:
+def _timm(spec: str, config: Any) -> dict[str, Any]:
     """Return what timm's description of weights says; nothing where there is none."""
     if not isinstance(config, Mapping) or not {"input_size", "crop_pct", "mean", "std"} <= {*config}:
         return {}
     _, height, width = config["input_size"]
     if height != width:
-        raise InputError(f"its window is {width} x {height} px; expected a square one")
+        raise InputError(f"{spec}: its window is {width} x {height} px; expected a square one")
     canvas_px = max(width, math.floor(width / config["crop_pct"]))
     told = {"window_px": width, "canvas_px": canvas_px, "mean": config["mean"], "std": config["std"]}
     resampling = config.get("interpolation")

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 FILE = "classifier.safetensors"
 FORMAT = "steadypix.classifier.v1"
 LEAST_STD = 1e-6  # what is divided by stays a number in float32
+LARGEST_PX = 1 << 14
+# What most networks for ImageNet see, and how Zhang's (2019) released code shifts it: by 0 to 31 px.
+WINDOW_PX, CANVAS_PX, PLACES = 224, 256, 32
 
 
 @dataclass(frozen=True)
@@ -107,8 +110,7 @@ def load_classifier(path: str | Path, device: str = "cpu", *, name: str | None =
         mean = floats("mean", pictures["mean"], built.in_channels, 0)
         std = floats("std", pictures["std"], built.in_channels, LEAST_STD)
         sizes = pictures["window_px"], pictures["canvas_px"]
-        if not all(type(size) is int and 0 < size <= 1 << 14 for size in sizes) or sizes[0] > sizes[1]:
-            raise ValueError(f"sizes {[*sizes]}")
+        check_sides(*sizes)
     except InputError as error:
         raise CheckpointError(f"{path}: {error}") from None
     except (TypeError, KeyError, ValueError) as error:
@@ -121,6 +123,13 @@ def load_classifier(path: str | Path, device: str = "cpu", *, name: str | None =
     origin = origin if isinstance(origin, dict) else {}
     name = name or (path.parent.name if path.name == FILE else path.stem)
     return Classifier(name, module.to(device).eval(), built, built.classes, *sizes, mean, std, origin)
+
+
+def check_sides(window_px: Any, canvas_px: Any) -> None:
+    """Raise ValueError unless these are sides of a window and of a canvas that holds it."""
+    sides = window_px, canvas_px
+    if not all(type(side) is int and 0 < side <= LARGEST_PX for side in sides) or window_px > canvas_px:
+        raise ValueError(f"window_px and canvas_px {sides}")
 
 
 def floats(name: str, values: Any, count: int, least: float) -> tuple[float, ...]:

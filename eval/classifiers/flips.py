@@ -11,7 +11,7 @@ in noise, whose frames have no order, from the first frame, which is the clean p
 | zoom blur | the mean of enlargements by 1 + 0.004 j, j from 0 to i |
 | snow | flakes in a wind of 4 i - 150 degrees |
 | brightness | 0.02 (i - 15) is added |
-| translate | the window lies 1 px further right on the canvas; a frame for each place |
+| translate | the window lies 1 px further left on the canvas; a frame for each place |
 | rotate | by i - 15 degrees |
 | tilt | by i - 15 degrees about both axes, seen from as far as the canvas's diagonal |
 | scale | by 0.4 + 0.025 i |

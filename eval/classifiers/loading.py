@@ -11,11 +11,10 @@ from typing import Any
 
 from steadypix.data.labelled.labelled import Labelled, open_labelled
 from steadypix.errors import InputError, printable
-from steadypix.eval.classifiers.file import FILE, Classifier, load_classifier
+from steadypix.eval.classifiers.file import CANVAS_PX, FILE, PLACES, WINDOW_PX, Classifier, load_classifier
 from steadypix.eval.generators.formats import CALLABLE, require_trust
 from steadypix.eval.torchvision_shim import import_torchvision
 
-WINDOW_PX, CANVAS_PX, PLACES = 224, 256, 32  # of Zhang (2019), as his released code evaluates
 # A part of a dense layer as torchvision's own files name it: `norm.1.weight`, of what is now `norm1`.
 DENSE_PART = re.compile(r"(.*\bdenselayer\d+\.(?:norm|relu|conv))\.([12]\..+)")
 

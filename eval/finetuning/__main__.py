@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from steadypix.command import Parser, command, natural, pick_device, positive, version
-from steadypix.data.labelled.fashion_mnist import NAME
-from steadypix.data.labelled.named import DATASETS, open_data
-from steadypix.errors import InputError
+from steadypix.command import Parser, command, pick_device, version
+from steadypix.data.labelled.named import open_data
 from steadypix.eval.results.write import to_json
+from steadypix.eval.study_options import add_study_options, shown_command
 from steadypix.files import prepare_output, write_text
 
 DESCRIPTION = """Fine-tune a pretrained ResNet, plain and anti-aliased, on few pictures of five classes of
@@ -25,31 +24,21 @@ def build_parser() -> Parser:
     """Return the command line."""
     parser = Parser(prog="python -m steadypix.eval.finetuning", description=DESCRIPTION)
     add = parser.add_argument
-    about = f"holds Fashion-MNIST's idx files; {NAME} downloads them to {DATASETS / NAME} (default)"
-    add("--data", default=NAME, metavar="DIR", help=about)
-    add("--out", type=Path, default=Path("results/finetuning"), metavar="DIR")
+    numbers = (
+        ("seeds", 5, "fine-tunings of each network"),
+        ("epochs", 5, "passes over the pictures to fine-tune on"),
+        ("pretrain_epochs", 3, "passes over the pictures to pretrain on"),
+        ("train_limit", 3900, "pictures to fine-tune on"),
+        ("limit", 5000, "test pictures"),
+        ("corrupted", 300, "of them, for corruptions"),
+    )
+    add_study_options(parser, out="results/finetuning", width=8, numbers=numbers)
     about = (
         "a run of eval_classifiers, resnet18 (torchvision's weights), resnet18=FILE; default: pretrained here"
     )
     add("--pretrained", default="here", metavar="NETWORK", help=about)
     about = "none is always among them (default: %(default)s)"
     add("--filters", default="bin5", metavar="NAME,...", help=about)
-    for name, default, what in (
-        ("seeds", 5, "fine-tunings of each network"),
-        ("epochs", 5, "passes over the pictures to fine-tune on"),
-        ("pretrain_epochs", 3, "passes over the pictures to pretrain on"),
-        ("width", 8, "channels of the first stage of a network that is pretrained here"),
-        ("train_limit", 3900, "pictures to fine-tune on"),
-        ("limit", 5000, "test pictures"),
-        ("corrupted", 300, "of them, for corruptions"),
-    ):
-        add(f"--{name}", type=positive, default=default, metavar="N", help=f"{what} (default: %(default)s)")
-    about = "of corruptions: ImageNet-C's own, scaled to the pictures, or milder ones (default: %(default)s)"
-    add("--severities", choices=("imagenet-c", "own"), default="imagenet-c", help=about)
-    add("--document", type=Path, metavar="FILE.md", help="write the page there too")
-    add("--threads", type=natural, default=0, metavar="N", help="of torch; 0 leaves it to torch")
-    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to run")
-    add("--version", action="version", version=f"steadypix {version()}")
     return parser
 
 
@@ -57,19 +46,17 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return its exit code."""
     args = build_parser().parse(argv)
-    if args.width % 8:
-        raise InputError(f"--width {args.width}: expected a multiple of 8")
 
     import torch
 
     from steadypix.eval.classifiers.study import chosen
-    from steadypix.eval.classifiers.training import Recipe
     from steadypix.eval.finetuning.experiment import BASELINE, FineTuning, Settings, summarise
     from steadypix.gen.layers.filters import FILTERS
 
     filters = chosen("--filters", f"{BASELINE},{args.filters}", (BASELINE, *FILTERS))
     if args.threads:
         torch.set_num_threads(args.threads)
+    usual = Settings()
     settings = Settings(
         pretrained=args.pretrained,
         filters=tuple(filters),
@@ -79,8 +66,8 @@ def main(argv: Sequence[str]) -> int:
         test_images=args.limit,
         corrupted_images=min(args.corrupted, args.limit),
         severities=args.severities,
-        pretraining=Recipe(epochs=args.pretrain_epochs, batch_size=64),
-        tuning=Recipe(epochs=args.epochs, learning_rate=Settings().tuning.learning_rate),
+        pretraining=replace(usual.pretraining, epochs=args.pretrain_epochs),
+        tuning=replace(usual.tuning, epochs=args.epochs),
     )
     train, test = open_data(args.data)
     device = pick_device(args.device)
@@ -107,7 +94,7 @@ def main(argv: Sequence[str]) -> int:
         results = {
             "schema_version": SCHEMA_VERSION,
             "steadypix": version(),
-            "command": "python -m steadypix.eval.finetuning " + " ".join(_shown(argv)),
+            "command": shown_command("python -m steadypix.eval.finetuning", argv),
             "settings": {**asdict(settings), "pretrained": Path(args.pretrained).name},
             "classes": {"pretraining": experiment.base.classes, "tuning": experiment.train.classes},
             "n_pretraining": len(experiment.base),
@@ -131,12 +118,6 @@ def _write(results: dict[str, Any], out: Path, document: Path | None) -> None:
     for path in (out / "finetuning.md", document):
         if path is not None:
             write_text(path, to_markdown(TITLE, parts))
-
-
-def _shown(argv: Sequence[str]) -> list[str]:
-    """Return the options as they are said to a reader: places on this machine are named by what they are."""
-    places = {"--data": "DIR", "--out": "DIR", "--document": "FILE.md"}
-    return [places.get(before, word) for before, word in zip(["", *argv], argv, strict=False)]
 
 
 if __name__ == "__main__":

@@ -226,7 +226,7 @@ def interval(values: Sequence[float]) -> dict[str, Any]:
     half = None
     if count > 1:
         half = float(t.ppf(0.975, count - 1) * np.std(values, ddof=1) / math.sqrt(count))
-    return {"mean": float(np.mean(values)), "std": half, "n": count}
+    return {"mean": float(np.mean(values)), "half_ci95": half, "n": count}
 
 
 def summarise(measures: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

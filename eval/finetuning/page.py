@@ -99,17 +99,17 @@ def _finding(rows: list[Results]) -> list[str]:
     """Say which differences are clear, whatever the figures are."""
     said = []
     for row in rows:
-        if "accuracy_gain" not in row or row["accuracy_gain"]["std"] is None:
+        if "accuracy_gain" not in row or row["accuracy_gain"]["half_ci95"] is None:
             continue
         parts = []
         for key, name in FIGURES.items():
             gain = row[f"{key}_gain"]
-            clear = abs(gain["mean"]) > gain["std"]
+            clear = abs(gain["mean"]) > gain["half_ci95"]
             word = ("higher" if gain["mean"] > 0 else "lower") if clear else "not told apart"
             parts.append(f"{name.replace(' [%]', '')} {word}")
         mce = row["mce"]
-        if mce is not None and mce["std"] is not None:
-            clear = abs(mce["mean"] - 1) > mce["std"]
+        if mce is not None and mce["half_ci95"] is not None:
+            clear = abs(mce["mean"] - 1) > mce["half_ci95"]
             word = ("above" if mce["mean"] > 1 else "below") if clear else "not told apart from"
             parts.append(f"mCE {word} 1")
         said.append(f"{LABELS.get(row['filter'], row['filter'])} against none: {'; '.join(parts)}.")
@@ -122,4 +122,4 @@ def _signed(figure: Results) -> str:
 
 
 def _plain(figure: Results | None) -> str:
-    return "–" if figure is None else plus_minus(figure["mean"], figure["std"], 3)
+    return "–" if figure is None else plus_minus(figure["mean"], figure["half_ci95"], 3)

@@ -33,6 +33,7 @@ from steadypix.files import write_whole
 from steadypix.gen.networks.any_size import for_any_size, sizes_open
 from steadypix.gen.networks.resnet import ResnetGenerator
 from steadypix.gen.networks.unet import UNetGenerator
+from steadypix.sizes import from_json, side_of
 
 TOLERANCE = 1e-4  # on [-1, 1]; rounding alone makes about 1e-6
 LEAST_PX = 32
@@ -81,13 +82,14 @@ def export_generator(
         exporter: for ONNX: `dynamo`, `torchscript` (torch's older one), None: dynamo where onnxscript is.
 
     Raises:
-        InputError: if it cannot be written down, a package is missing, or the file's outputs leave [-1, 1]
-            or differ from the network's by more than 1e-4. No file is left then.
+        InputError: if it cannot be written down, takes rectangles alone, a package is missing, or the
+            file's outputs leave [-1, 1] or differ from the network's by more than 1e-4. No file is left then.
     """
     config: dict[str, Any] = generator.config  # type: ignore[assignment]
     ours = isinstance(generator, UNetGenerator | ResnetGenerator)
     network = for_any_size(generator) if ours else _bare(generator, name)
-    window_px = size_px or config.get("data", {}).get("crop_size") or DEFAULT_WINDOW_PX
+    known = from_json(config.get("data", {}).get("crop_size") or DEFAULT_WINDOW_PX)
+    window_px = size_px or side_of(known, "steadypix export")
     channels = config["generator"].get("in_channels", 3)
     if format == "onnx":
         _require_onnx()

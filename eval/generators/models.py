@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from steadypix.data.pictures.sizing import RULES
 from steadypix.data.scenes.render import KINDS
 from steadypix.errors import InputError
-from steadypix.eval.generators.formats import GENERATOR_FILE, require_trust
+from steadypix.eval.generators.formats import GENERATOR_FILE, HEADER_WITHIN, require_trust
 from steadypix.eval.generators.loading import find_generator, load_network
 from steadypix.eval.generators.released import RELEASED
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 MARK = b"steadypix.generator"
-MARK_WITHIN = 1 << 20  # bytes of a header that are looked at
 MAX_CANVAS_PX = 16_384
 DIRECTIONS = ("AtoB", "BtoA")
 SPLITS = ("train", "val", "test")  # of procedural pictures; a folder's may have any name
@@ -199,7 +198,7 @@ def _is_generator(path: Path) -> bool:
     try:
         with open(path, "rb") as file:
             # The header is JSON with our format's name in its metadata; tensors follow it.
-            return MARK in file.read(MARK_WITHIN)
+            return MARK in file.read(HEADER_WITHIN)
     except OSError:
         return False
 

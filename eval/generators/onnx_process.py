@@ -134,6 +134,7 @@ class OnnxModel:
             if "shape" in said:
                 count = math.prod(said["shape"])
                 if count > most_numbers:
+                    self._end()  # what it still has to say would be taken for its next answer
                     raise InputError(f"{where}makes {count} numbers of {most_numbers // MOST_TIMES}; refused")
                 dtype = np.dtype(said["dtype"])
                 data = _read_all(stdout, count * dtype.itemsize)

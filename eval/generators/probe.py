@@ -56,12 +56,12 @@ def state(models: Sequence[Model], *, ranges: str | None, output_key: str | None
 
 
 def learn(models: Sequence[Model], window_px: Size, channels: tuple[int, int] | None) -> int:
-    """Find how many channels foreign generators take and give, and how large their outputs are.
+    """Find how many channels programs take and give, and how large their outputs are.
 
     Each sees one picture of noise. What it did not say of its channels is written into its configuration.
 
     Args:
-        models: all generators.
+        models: all generators; those of ours and folders of outputs are passed over.
         window_px: what they will see.
         channels: of inputs and outputs, as the user says; None tries 3, 1 and 4.
 
@@ -72,7 +72,10 @@ def learn(models: Sequence[Model], window_px: Size, channels: tuple[int, int] | 
         InputError: naming a generator that takes none of these.
     """
     factor = 1
-    for model, program in foreign(models):
+    for model in models:
+        program = _program(model.module)
+        if program is None:
+            continue
         own = model.config["generator"].get("in_channels")
         tried = (own,) if own else TRIED if channels is None else channels[:1]
         output, taken = _first_that_runs(model, program, window_px, tried)
@@ -101,7 +104,7 @@ def _first_that_runs(
             noise = torch.rand(1, count, height, width, generator=torch.Generator().manual_seed(0)) * 2 - 1
             try:
                 with torch.inference_mode():
-                    return program(noise.to(_device(program))), count
+                    return model.module(noise.to(_device(program))), count
             except UnknownOutput as error:
                 raise InputError(f"{model.path}: {error}") from None
             except InputError as error:

@@ -86,7 +86,7 @@ class Program(nn.Module):
             raise InputError(
                 f"takes {height or 'any'} x {width or 'any'} px only, but gets {x.shape[2]} x "
                 f"{x.shape[3]} px; expected --window {size} "
-                f"(generate: --tile {height or width} --statistics tile)"
+                f"(generate: --tile {height or width})"
             )
         if min(x.shape[-2:]) < self.least_px:
             raise InputError(
@@ -131,7 +131,7 @@ def load_program(path: Path, device: str) -> tuple[nn.Module, dict[str, Any]]:
     if len(inputs) != 1 or len(shapes) != 1 or len(shapes[0]) != 4:
         raise InputError(f"{path}: takes {len(inputs)} inputs; expected one, pictures (B, C, H, W)")
     dims = tuple(size if isinstance(size, int) else None for size in shapes[0])
-    return as_told(path, Program(module, dims), describe(path, dims), extra[METADATA])
+    return as_told(path, Program(module, dims), describe(dims), extra[METADATA])
 
 
 def call_function(
@@ -191,7 +191,7 @@ def load_callable(spec: Path, device: str) -> tuple[nn.Module, dict[str, Any]]:
         InputError: as `call_function` raises it.
     """
     module = call_function(spec, plain=True)
-    config = describe(spec, (None, None, None, None))
+    config = describe((None, None, None, None))
     for key in ("in_channels", "out_channels"):
         if isinstance(getattr(module, key, None), int):
             config["generator"][key] = getattr(module, key)
@@ -222,7 +222,7 @@ def load_onnx(path: Path, device: str) -> tuple[nn.Module, dict[str, Any]]:
     shape, output = backend.taken, backend.given
     if len(shape) != 4:
         raise InputError(f"{path}: takes {len(shape)}-D arrays; expected pictures (B, C, H, W)")
-    config = describe(path, shape)
+    config = describe(shape)
     if len(output) == 4 and output[1] is not None:
         config["generator"]["out_channels"] = output[1]
     return as_told(path, Program(run, shape, runner=backend.runner), config, backend.metadata)
@@ -268,11 +268,10 @@ def as_told(
     return program, {**config, **{name: {**sections[name], **seen[name]} for name in sections}}
 
 
-def describe(path: Path, dims: Dims) -> dict[str, Any]:
+def describe(dims: Dims) -> dict[str, Any]:
     """Return what a program's input shape says, in the form of a checkpoint's configuration.
 
     Args:
-        path: the program.
         dims: the (B, C, H, W) it takes.
     """
     _, channels, height, width = dims

@@ -87,7 +87,9 @@ def load_retrofitted(path: Path, device: str) -> tuple[nn.Module, dict[str, Any]
         raise CheckpointError(f"{path}: its metadata holds no generator and data sections")
     program, _ = load_callable(Path(builder), "cpu")
     assert isinstance(program, Program)
-    network: Any = program.module
+    network: Any = program.run
+    if not isinstance(network, nn.Module):
+        raise InputError(f"{path}: {builder} gives a function of pictures; expected a torch.nn.Module")
     try:
         rewrite(network, options)
     except ValueError as error:

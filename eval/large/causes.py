@@ -46,6 +46,7 @@ class CauseScores(Measure):
     _frozen: Iterator[Tensor] = field(default_factory=lambda: iter(()), repr=False)
 
     name = "causes"
+    looks_inside = True
     checks: ClassVar = {
         "causes": record({"over": text, **{f"{part}_db": FIGURE_DB for part in PARTS}}),
     }
@@ -182,11 +183,7 @@ class CauseScores(Measure):
     @classmethod
     def words(cls, results: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Return the meaning, and a line a generator."""
-        if not cls.was_measured(results):
-            return []
-        about = results[cls.name]
-        lines = [f"{line}." for line in cls.notes(results)]
-        return [(cls.name, " ".join([f"{about['meaning']}; margin {about['margin_px']} px.", *lines]))]
+        return cls.meaning_and_notes(results, "margin {margin_px} px")
 
     @classmethod
     def outline(cls, model: Mapping[str, Any]) -> Any:

@@ -43,6 +43,7 @@ class ContextScores(Measure):
     sides_px: tuple[int, int]  # context before and after
 
     name = "context"
+    looks_inside = True
     needs_base = False
     checks: ClassVar = {"context": record({"mean_db": FIGURE_DB, "odd_mean_db": maybe(FIGURE_DB)})}
     checks_about: ClassVar = {

@@ -45,6 +45,7 @@ class LocalityScores(Measure):
     _frozen: tuple[Tensor, Tensor] | None = None  # outputs with frozen norms: without the change and with it
 
     name = "locality"
+    looks_inside = True
     pictures = ("locality.png",)
     checks: ClassVar = {
         "locality": record(
@@ -200,11 +201,7 @@ class LocalityScores(Measure):
     @classmethod
     def words(cls, results: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Return the meaning, and a line a generator."""
-        if not cls.was_measured(results):
-            return []
-        about = results[cls.name]
-        lines = [f"{line}." for line in cls.notes(results)]
-        return [(cls.name, " ".join([f"{about['meaning']}; {about['changed_px']} px change.", *lines]))]
+        return cls.meaning_and_notes(results, "{changed_px} px change")
 
     @classmethod
     def outline(cls, model: Mapping[str, Any]) -> Any:

@@ -158,6 +158,7 @@ class SeamScores(Measure):
     _strips: list[Tensor | None] = field(default_factory=list, repr=False)  # the whole in strips, a tiling
 
     name = "seam"
+    looks_inside = True
     needs_base = False
     pictures = ("seam.png",)
     checks: ClassVar = {

@@ -147,10 +147,10 @@ def read_options(args: Any) -> Asked:
         protocols=protocols,
         measures=read_asked(args, protocols, parse_names(args.quality, "quality")),
     )
-    layered = [name for name in ("context", "causes", "locality", "seam") if name in asked.measures]
-    if args.published_convention and layered:
+    inside = [name for name in asked.measures if MEASURES[name].looks_inside]
+    if args.published_convention and inside:
         raise InputError(
-            f"--{layered[0]}: looks into generators in eval mode; expected none beside --published-convention"
+            f"--{inside[0]}: looks into generators in eval mode; expected none beside --published-convention"
         )
     if args.fail_under is not None:
         check_floor(args.fail_under, asked.shifts, asked.protocols)

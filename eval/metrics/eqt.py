@@ -25,7 +25,7 @@ from steadypix.errors import InputError
 from steadypix.eval.metrics.decibels import Array, bootstrap, psnr_db
 from steadypix.eval.metrics.measure import Column, Conditions, Label, Measure, db_column, measure_alone
 from steadypix.eval.metrics.stability import shift_label, some
-from steadypix.eval.shifts.offsets import Offset, scaled, split
+from steadypix.eval.shifts.offsets import Offset, plain, scaled, split
 from steadypix.eval.shifts.protocols import Roll, overlap
 from steadypix.json_checks import INTERVAL_DB, count, decibels, record
 from steadypix.sizes import Size, sides, words
@@ -105,6 +105,12 @@ class EqtScores(Measure):
         squares, counts = [], []
         for offset in self.offsets(index):
             first, second = self.compared(some(base), next(outputs), offset)
+            if not first.numel():
+                dx, dy = map(plain, offset)
+                raise InputError(
+                    f"{self.name}: outputs share nothing at a translation by {dx:g}, {dy:g} px; expected a "
+                    "larger window"
+                )
             squares.append((first - second).double().square().sum().item())
             counts.append(first.numel())
         self.rows.append([squares, counts])

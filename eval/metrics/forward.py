@@ -83,8 +83,10 @@ def fits(taken: tuple[int, int], given: tuple[int, int]) -> bool:
     if given[0] % taken[0] == 0 and given[1] % taken[1] == 0:
         return given[0] // taken[0] == given[1] // taken[1] >= 1
     lost = [before - after for before, after in zip(taken, given, strict=True)]
+    if min(given) < 1 or any(px < 0 or px % 2 for px in lost):
+        return False
     shrunk = taken[0] % given[0] == 0 and taken[1] % given[1] == 0
-    return min(given) > 0 and not shrunk and all(px >= 0 and px % 2 == 0 for px in lost)
+    return not shrunk
 
 
 def run_windows(

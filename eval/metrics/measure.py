@@ -85,6 +85,7 @@ class Measure(ABC):
     any_size: ClassVar[bool] = False
     needs_target: ClassVar[bool] = False  # whether there is nothing to measure without targets
     needs_base: ClassVar[bool] = True  # whether `add` wants the output for the unshifted window
+    looks_inside: ClassVar[bool] = False  # whether it looks into generators, which are in eval mode for that
     described_first: ClassVar[bool] = False  # whether `about` stands before the models in results.json
     pictures: ClassVar[tuple[str, ...]] = ()  # glob patterns of the files that `draw` and `show` write
     # What results.json must hold in a model's entry, where measured
@@ -238,6 +239,20 @@ class Measure(ABC):
     def words(cls, results: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Return heading and text for the report's section on how things were measured."""
         return []
+
+    @classmethod
+    def meaning_and_notes(cls, results: Mapping[str, Any], under: str) -> list[tuple[str, str]]:
+        """Return `words` of the meaning that `about` gives and the notes; nothing where it was not measured.
+
+        Args:
+            results: as results.json holds them.
+            under: a condition, with `{}` around the keys of what `about` gives.
+        """
+        if not cls.was_measured(results):
+            return []
+        about = results[cls.name]
+        notes = [f"{line}." for line in cls.notes(results)]
+        return [(cls.name, " ".join([f"{about['meaning']}; {under.format(**about)}.", *notes]))]
 
     @classmethod
     def outline(cls, model: Mapping[str, Any]) -> Any:

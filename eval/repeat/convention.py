@@ -58,6 +58,8 @@ class PublishedConvention(nn.Module):
     def _one(self, picture: Tensor) -> Tensor:
         try:
             output: Tensor = self.network(picture)
+        except InputError:
+            raise
         except ValueError as error:  # a batch norm that sees a single sample
             raise InputError(f"cannot be run in training mode on one picture ({error})") from None
         finally:
@@ -80,4 +82,6 @@ def by_convention(model: Model) -> Model:
         )
     module = PublishedConvention(model.module)
     module.provenance = getattr(model.module, "provenance", {})  # type: ignore[assignment]
+    for name in ("ranges", "output_key"):  # of programs
+        setattr(module, name, getattr(model.module, name, None))
     return replace(model, module=module)

@@ -58,13 +58,13 @@ def find_floor(generator: nn.Module, window: Tensor, *, seed: int = 0, batches: 
     """Run a generator on a picture twice, and once more beside the same picture at half its contrast.
 
     Args:
-        generator: maps (B, C, H, W) to (B, C', H, W) in [-1, 1]; in the mode in which it is measured.
+        generator: maps (B, C, H, W) to (B, C', H', W') in [-1, 1]; in the mode in which it is measured.
         window: (1, C, H, W).
         seed: of torch's random numbers, which are as before afterwards.
         batches: False leaves the third run out, for a generator that never sees more than one picture.
 
     Raises:
-        InputError: if an output is not finite or not of the input's size.
+        InputError: if an output is not finite, or of a size that `run_windows` does not take.
     """
     with seeded(window.device, seed):
         first, second = run_windows(generator, [window, window], batch_size=1)

@@ -20,7 +20,7 @@ from PIL import Image
 
 from steadypix import json_checks as want
 from steadypix.errors import InputError
-from steadypix.eval.charts.drawing import Pixels
+from steadypix.eval.charts.drawing import Pixels, full_scale
 from steadypix.eval.charts.strips import Strip, find_region
 from steadypix.eval.shifts.offsets import Offset, plain
 from steadypix.files import write_text, write_whole
@@ -69,6 +69,7 @@ def write_frames(
     shorter = min(width, height)
     size = min(shorter, max(8, shorter // 3))
     close_left, close_top = find_region(tiles, size=size, reference=reference, margin_px=shorter // 8)
+    changes = [np.abs(tile.outputs.astype(np.int16) - tile.outputs[reference]).mean(axis=3) for tile in tiles]
     files = [f"model-{number:02d}.webp" for number in range(len(tiles))]
     index = {
         "schema_version": FRAMES_VERSION,
@@ -79,15 +80,15 @@ def write_frames(
         "width_px": width,
         "height_px": height,
         "closeup": {"left_px": close_left, "top_px": close_top, "size_px": size},
-        "full_scale": _full_scale(tiles, reference),
+        "full_scale": full_scale(np.stack(changes)),
         "cut": {"left_px": left, "top_px": top, "of_px": list(source.shape[1::-1])},
         "input": "input.webp",
         "target": None if target is None else "target.webp",
         "models": [{"name": tile.name, "file": file} for tile, file in zip(tiles, files, strict=True)],
     }
     folder.mkdir(parents=True, exist_ok=True)
-    for old in (*folder.glob("model-*.webp"), *folder.glob("target.webp")):
-        old.unlink()
+    for old in (*folder.glob("model-*.webp"), folder / "target.webp"):
+        old.unlink(missing_ok=True)
     sheets = {"input.webp": source[rows, columns]}
     sheets |= {} if target is None else {"target.webp": target[rows, columns]}
     sheets |= {file: tile.outputs.reshape(-1, width, 3) for file, tile in zip(files, tiles, strict=True)}
@@ -125,12 +126,6 @@ def _cut(tiles: Sequence[Strip], reference: int) -> tuple[int, int, int, int]:
     side = math.isqrt(MOST_PIXELS // (len(tiles) * count))
     left, top = find_region(tiles, size=side, reference=reference)
     return left, top, min(side, width), min(side, height)
-
-
-def _full_scale(tiles: Sequence[Strip], reference: int) -> int:
-    """Return the change in levels of 255 that gets the hottest colour; 0.5 % of all may saturate."""
-    changes = [np.abs(tile.outputs.astype(np.int16) - tile.outputs[reference]).mean(axis=3) for tile in tiles]
-    return min(255, max(8, 8 * math.ceil(np.quantile(np.stack(changes), 0.995) / 8)))
 
 
 def _save(path: Path, *, pixels: Pixels) -> None:

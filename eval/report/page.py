@@ -74,8 +74,8 @@ def plus_minus(mean: float, half: float | None, digits: int = 2) -> str:
 
 
 def percent(figure: Mapping[str, Any]) -> str:
-    """Return a proportion in per cent, with its standard error or its deviation over seeds."""
-    half = figure["stderr"] if "stderr" in figure else figure["std"]
+    """Return a proportion in per cent, with its standard error, its deviation, or half its interval."""
+    half = next(figure[key] for key in ("stderr", "std", "half_ci95") if key in figure)
     return plus_minus(100 * figure["mean"], None if half is None else 100 * half)
 
 

@@ -66,7 +66,7 @@ def choose_look(measured: Sequence[Measured], shares: Sequence[float]) -> Look:
     side = CLOSE_UP_PX // max(one.factor for one in measured)
     tall, wide = min(side, height), min(side, width)
     top, left = _busiest(energy, (tall, wide))
-    row = top + int(_first_of_the_midst(energy[top : top + tall, left : left + wide].sum(axis=1)))
+    row = top + int(_largest_at(energy[top : top + tall, left : left + wide].sum(axis=1)))
 
     errors = np.array([one.scores.warp_errors for one in outputs], dtype=np.float64)
     errors = np.where(np.asarray(shares) < FEW, 0.0, np.nan_to_num(errors)).sum(axis=0)
@@ -135,7 +135,7 @@ def _busiest(energy: NDArray[np.float64], size: tuple[int, int]) -> tuple[int, i
     return int(top), int(left)
 
 
-def _first_of_the_midst(values: NDArray[np.float64]) -> int:
+def _largest_at(values: NDArray[np.float64]) -> int:
     """Return the place of the largest value; of equal ones the midmost."""
     best = np.flatnonzero(values == values.max())
     return int(best[np.abs(best - best.mean()).argmin()])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from steadypix.eval.charts.curve import OFF_SCALE_DB
-from steadypix.eval.charts.drawing import GREY, blank, heat, magnify, write
+from steadypix.eval.charts.drawing import GREY, blank, full_scale, heat, heat_bar, scaled, write
 from steadypix.eval.charts.film import save_flicker
 from steadypix.eval.charts.strips import Strip
 from steadypix.eval.charts.style import chart, line_look, panels
@@ -60,23 +60,21 @@ def draw_strip(
     heads = [f"frame {number + 1}" for number in range(*look.strip)]
     columns = count + 1
     page = blank(columns * (width + 6) - 6 + 2 * GAP_PX, 34 + len(shown) * (height + 42) + 40)
-    full_scale = _full_scale(shown)
+    hottest = full_scale(np.concatenate([one.flicker.ravel() for one in shown]))
     for column, head in enumerate([*heads, "flicker"]):
         x = GAP_PX + column * (width + 6)
         write(page, (x, GAP_PX), head, size=14, width=width, fill=GREY)
     for number, (name, caption, one) in enumerate(zip(names, captions, shown, strict=True)):
         y = 34 + number * (height + 42)
         write(page, (GAP_PX, y), f"{name} · {caption}", size=15, width=page.width - 2 * GAP_PX)
-        cells = [*one.strip, heat(one.flicker / full_scale)]
+        cells = [*one.strip, heat(one.flicker / hottest)]
         for column, pixels in enumerate(cells):
-            cell = Image.fromarray(np.ascontiguousarray(pixels))
-            method = Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.NEAREST
-            page.paste(cell.resize((width, height), method), (GAP_PX + column * (width + 6), y + 24))
+            page.paste(scaled(pixels, factor), (GAP_PX + column * (width + 6), y + 24))
     y = page.height - 32
     bar = min(200, page.width // 3)
     write(page, (GAP_PX, y), "flicker: 0", size=13, width=80, fill=GREY)
-    page.paste(magnify(heat(np.linspace(0, 1, bar)[None].repeat(12, axis=0)), 1), (GAP_PX + 76, y + 3))
-    write(page, (GAP_PX + 84 + bar, y), f"{full_scale} of 255", size=13, width=120, fill=GREY)
+    page.paste(heat_bar(bar, 12), (GAP_PX + 76, y + 3))
+    write(page, (GAP_PX + 84 + bar, y), f"{hottest} of 255", size=13, width=120, fill=GREY)
     _save(path, page)
 
 
@@ -117,13 +115,5 @@ def draw_errors(path: Path, results: dict[str, Any]) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _full_scale(shown: Sequence[Shown]) -> int:
-    """Return the flicker in levels that gets the hottest colour; 0.5 % of all may saturate."""
-    highest = np.quantile(np.concatenate([one.flicker.ravel() for one in shown]), 0.995)
-    return min(255, max(8, 8 * math.ceil(highest / 8)))
-
-
 def _save(path: Path, page: Image.Image) -> None:
-    buffer = io.BytesIO()
-    page.save(buffer, format="PNG")
-    write_whole(path, lambda temporary: temporary.write_bytes(buffer.getvalue()))
+    write_whole(path, functools.partial(page.save, format="PNG"))

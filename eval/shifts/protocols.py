@@ -176,7 +176,7 @@ class Crop(Protocol):
         left, right = _span([dx for dx, _ in every], own[0])
         top, bottom = _span([dy for _, dy in every], own[1])
         height, width = moved_back.shape[-2:]
-        return moved_back[..., top : height - bottom, left : width - right]
+        return moved_back[..., top : max(0, height - bottom), left : max(0, width - right)]
 
 
 class Subpixel(Crop):
@@ -280,7 +280,7 @@ class Roll(Protocol):
 def overlap(base: Tensor, moved: Tensor, offset: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Return the views of two equal-sized pictures that show one place, `moved` by whole px."""
     dx, dy = offset
-    height, width = base.shape[-2] - abs(dy), base.shape[-1] - abs(dx)
+    height, width = max(0, base.shape[-2] - abs(dy)), max(0, base.shape[-1] - abs(dx))
 
     def cut(picture: Tensor, left: int, top: int) -> Tensor:
         return picture[..., top : top + height, left : left + width]

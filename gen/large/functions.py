@@ -30,7 +30,7 @@ def _of_two(function: Callable[..., Tensor]) -> Callable[..., RowMap]:
         if len({part.shape[2:] for part in maps}) > 1:
             raise NotInStrips(f"maps of {maps[0].shape} and {maps[1].shape} px joined sample by sample")
         for part in (a, b):
-            if isinstance(part, Tensor) and part.ndim > 2 and part.shape[-2] != 1:
+            if isinstance(part, Tensor) and part.ndim > 1 and part.shape[-2] != 1:
                 raise NotInStrips("a tensor with rows of its own joined to a map")
 
         def read(top: int, bottom: int) -> Tensor:
@@ -38,12 +38,14 @@ def _of_two(function: Callable[..., Tensor]) -> Callable[..., RowMap]:
                 *(part.rows(top, bottom) if isinstance(part, RowMap) else part for part in (a, b))
             )
 
+        # Either may have a single channel that goes with all of the other's.
+        shape = torch.broadcast_shapes(*(part.shape for part in (a, b) if isinstance(part, RowMap | Tensor)))
         if len(maps) == 1:
-            return maps[0].lazily(read, maps[0].shape)
+            return maps[0].lazily(read, shape)
         for part in maps:
             part.store()
         # A sum has two readers at the next sum.
-        return maps[0].lazily(read, maps[0].shape).store()
+        return maps[0].lazily(read, shape).store()
 
     return apply
 
@@ -60,6 +62,8 @@ def _cat(maps: Sequence[RowMap], dim: int = 0) -> RowMap:
 
 
 def _pad(x: RowMap, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> RowMap:
+    if any(pad[4:]):
+        raise NotInStrips("padding of channels")
     left, right, up, down = (*pad, 0, 0)[:4]
     height = x.shape[2]
 
@@ -153,20 +157,43 @@ def _conv_transpose(
     return x.lazily(read, (1, channels, height, width), rows_a_row=1 / sy)
 
 
-def _pool(function: Callable[..., Tensor]) -> Callable[..., RowMap]:
-    def apply(x: RowMap, kernel_size: Any, stride: Any = None, padding: Any = 0, **kwargs: Any) -> RowMap:
-        if _two(padding) != (0, 0) or any(kwargs.get(key) for key in ("ceil_mode", "return_indices")):
-            raise NotInStrips("a pool with padding, ceil_mode or indices")
-        (ky, kx), (sy, sx) = _two(kernel_size), _two(kernel_size if stride in (None, []) else stride)
-        height, width = (x.shape[2] - ky) // sy + 1, (x.shape[3] - kx) // sx + 1
+def _max_pool(
+    x: RowMap,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> RowMap:
+    if _two(padding) != (0, 0) or _two(dilation) != (1, 1) or ceil_mode or return_indices:
+        raise NotInStrips("a pool with padding, dilation, ceil_mode or indices")
+    return _pool(F.max_pool2d, x, kernel_size, stride)
 
-        def read(top: int, bottom: int) -> Tensor:
-            return function(x.rows(top * sy, (bottom - 1) * sy + ky), (ky, kx), (sy, sx))
 
-        made = x.lazily(read, (*x.shape[:2], height, width), rows_a_row=sy)
-        return made.store() if sy > 1 else made
+def _avg_pool(
+    x: RowMap,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> RowMap:
+    if _two(padding) != (0, 0) or ceil_mode or divisor_override is not None:
+        raise NotInStrips("a pool with padding, ceil_mode or a divisor of its own")
+    return _pool(F.avg_pool2d, x, kernel_size, stride)
 
-    return apply
+
+def _pool(function: Callable[..., Tensor], x: RowMap, kernel_size: Any, stride: Any) -> RowMap:
+    (ky, kx), (sy, sx) = _two(kernel_size), _two(kernel_size if stride in (None, []) else stride)
+    height, width = (x.shape[2] - ky) // sy + 1, (x.shape[3] - kx) // sx + 1
+
+    def read(top: int, bottom: int) -> Tensor:
+        return function(x.rows(top * sy, (bottom - 1) * sy + ky), (ky, kx), (sy, sx))
+
+    made = x.lazily(read, (*x.shape[:2], height, width), rows_a_row=sy)
+    return made.store() if sy > 1 else made
 
 
 def _normalised(
@@ -249,8 +276,8 @@ FUNCTIONS |= {
     torch.conv2d: _conv,
     F.conv_transpose2d: _conv_transpose,
     torch.conv_transpose2d: _conv_transpose,
-    F.max_pool2d: _pool(F.max_pool2d),
-    F.avg_pool2d: _pool(F.avg_pool2d),
+    F.max_pool2d: _max_pool,
+    F.avg_pool2d: _avg_pool,
     F.instance_norm: _instance_norm,
     F.batch_norm: _batch_norm,
     F.group_norm: _group_norm,

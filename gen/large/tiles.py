@@ -82,7 +82,7 @@ class Findings:
         reach_px: how far a change in the input changes the output by more than `THRESHOLD`.
         is_local: whether there is such an end; a norm that looks at all of the picture has none.
         neighbours_mse: where all changes, the mean squared difference of two neighbours' outputs where both
-            are, less what lies within the reach; else 0.
+            are, in the middle of that; else 0.
     """
 
     reach_px: int
@@ -172,10 +172,11 @@ def plan_tiles(
         return Tiles(tile_px, 0, min(grid_px, tile_px), multiple, channels), None
     most = (tile_px - grid_px) // 2  # one step is one grid then
     if most < 0 or (halo_px or 0) > most:
-        least = grid_px + 2 * (halo_px or 0)
+        least = -(-(grid_px + 2 * (halo_px or 0)) // multiple) * multiple
+        expected = f"--halo {most} or less" if side_px and most >= 0 else f"--tile {least} or more"
         raise InputError(
             f"--tile {tile_px}: leaves nothing beside a halo of {halo_px or 0} px on a grid of {grid_px} px; "
-            f"expected --tile {least} or more"
+            f"expected {expected}"
         )
     found = measure(network, window, output, multiple)
     if not found.is_local:

@@ -198,8 +198,7 @@ def _rewrite(
         factor = change_of(module, calls)
         if factor == (1, 1) or is_blurred(module) or _is_global(module, calls):
             continue
-        upward = factor[0] < 1
-        stride = round(1 / factor[0]) if upward else round(factor[0])
+        stride, upward = _stride(factor)
         kind = type(module).__name__
         reason = _reason(module, factor, calls, rewriter, called=seen is None or id(module) in seen.called)
         if reason:
@@ -278,7 +277,8 @@ def _rewrite_functions(
     for owner in [*found, *(owner for owner in rewriter.activated if owner not in found)]:
         steps = found.get(owner, [])
         for step, where in zip(steps, rewrite_calls(modules[owner], owner, steps, rewriter), strict=True):
-            change = Change(owner, _shown(step), *_stride(factor_of(step))[:1], where, factor_of(step)[0] < 1)
+            stride, upward = _stride(factor_of(step))
+            change = Change(owner, _shown(step), stride, where, upward)
             changes += [] if change in changes else [change]
     for module in modules.values():
         if hasattr(module, CALLS):
@@ -286,6 +286,7 @@ def _rewrite_functions(
 
 
 def _stride(factor: tuple[float, float]) -> tuple[int, bool]:
+    """Return what is subsampled or upsampled by, and whether it is upsampled."""
     upward = factor[0] < 1
     return round(1 / factor[0] if upward else factor[0]), upward
 
@@ -339,11 +340,8 @@ def _prove(model: nn.Module, probe: Probe, seen: Seen, rewriter: Rewriter) -> Se
                 "the network is as before. Add it to skip"
             )
     if after.shapes != seen.shapes:
-        culprit = next(
-            (name for name, shapes in seen.sizes.items() if name and after.sizes.get(name) != shapes
-             and list(dict(model.named_modules())[name].children())),
-            "",
-        )  # fmt: skip
+        moved = [name for name, shapes in seen.sizes.items() if after.sizes.get(name) != shapes]
+        culprit = next((name for name in moved if name and list(rewriter.modules[name].children())), "")
         raise ValueError(
             f"{culprit or '(root)'}: the network's output of {seen.shapes} would become {after.shapes}; "
             "it is as before"

@@ -141,10 +141,11 @@ def rewrite_calls(owner: nn.Module, name: str, steps: list[Step], rewriter: Rewr
     where = []
     for step in steps:
         key = _key(step.name, step.words)
-        if key not in said:
-            said[key], part = _part(step, name, rewriter)
-            calls.add(key, part)
-        where.append(said[key])
+        octaves = _octaves(*(shape[-2] for shape in step.sizes)) if step.name == "interpolate" else 0
+        if (key, octaves) not in said:
+            said[key, octaves], part = _part(step, name, rewriter)
+            calls.add(key, part, octaves)
+        where.append(said[key, octaves])
     for step, blur in rewriter.activated.get(name, []):
         calls.add(_key(step.name, step.words), _Activated(None, blur))
     rewriter.edits.set(owner, CALLS, calls)
@@ -260,15 +261,20 @@ def _as_module(step: Step) -> Any:
 
 
 class _Calls(nn.Module):
-    """The parts of a module's own calls, by what is called with which arguments."""
+    """The parts of a module's own calls, by what is called with which arguments.
+
+    Several parts of one key are for calls of `interpolate` to different sizes.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.keys: list[Any] = []
+        self.octaves: list[int] = []
         self.parts = nn.ModuleList()
 
-    def add(self, key: Any, part: nn.Module) -> None:
+    def add(self, key: Any, part: nn.Module, octaves: int = 0) -> None:
         self.keys.append(key)
+        self.octaves.append(octaves)
         self.parts.append(part)
 
     def part_of(self, name: str, args: Any, words: dict[str, Any]) -> nn.Module | None:
@@ -276,24 +282,51 @@ class _Calls(nn.Module):
         if not any(key[0] == name for key in self.keys):
             return None
         key = _key(name, (args, words))
-        return self.parts[self.keys.index(key)] if key in self.keys else None
+        places = [place for place, known in enumerate(self.keys) if known == key]
+        if len(places) > 1:
+            octaves = _octaves(*_heights(args, words))
+            places.sort(key=lambda place: abs(self.octaves[place] - octaves))
+            places = places if octaves else []
+        return self.parts[places[0]] if places else None
+
+
+def _heights(args: Any, words: dict[str, Any]) -> tuple[float, float]:
+    """Return the heights of what `interpolate` is given and makes; or 1 and the factor between them."""
+    size, scale = _word((args, words), 1, "size", None), _word((args, words), 2, "scale_factor", None)
+    if size is None:
+        return 1, scale if isinstance(scale, int | float) else scale[0]
+    x = args[0] if args else words["input"]
+    return x.shape[-2], size[0] if isinstance(size, tuple | list) else size
+
+
+def _octaves(before: float, after: float) -> int:
+    """Return over how many octaves `dense_blur_of` blurs a change, below 0 on the way up, 0 where none is.
+
+    Heights are compared and not divided: an exporter knows that 2 h is more than h, whatever h is.
+    """
+    if before == after:
+        return 0
+    if before < after:
+        return -_octaves(after, before)
+    octaves = 1
+    while 2 * before >= (2 ** (octaves + 2) - 1) * after:  # the factor rounds to the next power of 2 or more
+        octaves += 1
+    return octaves
 
 
 def _key(name: str, words: tuple[Any, Any]) -> tuple[Any, ...]:
-    """Return what tells calls of a function apart, but for sizes, which follow from the input's."""
+    """Return what tells calls of a function apart; of `interpolate` but for the size, see `_Calls`."""
     if name == "interpolate":
         return name, _word(words, 3, "mode", "nearest")
     if name == SLICE:
         return (name, *_slice_steps(words[0][1]))
     if name in STRIDED:
         return name, pair(_word(words, STRIDED[name], "stride", 1))
-    if name in SHUFFLES or name in ACTIVATION_FUNCTIONS:
+    if name in ACTIVATION_FUNCTIONS:
         return (name,)
-    return (
-        name,
-        repr(list(words[0][1:])),
-        repr(sorted(words[1].items(), key=lambda item: item[0])),
-    )
+    # Tensors were noted as None, so the map is left out, also where it is given by name.
+    named = {word: value for word, value in words[1].items() if not isinstance(value, Tensor | None)}
+    return name, repr(list(words[0][1:])), repr(sorted(named.items()))
 
 
 def _parts(index: Any) -> list[Any]:

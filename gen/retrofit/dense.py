@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import fx, nn
 
 from steadypix.gen.layers.gated_pool import GatedPool2d
-from steadypix.gen.retrofit.flow import FUNCTIONAL_POOLS, subsamples
 
 LAYERS = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, GatedPool2d)
+FUNCTIONAL_POOLS = {F.max_pool2d, F.avg_pool2d, torch.max_pool2d, F.lp_pool2d}
 
 
 def make_dense(model: nn.Module) -> int:
@@ -44,7 +46,7 @@ def make_dense(model: nn.Module) -> int:
         if len(found) > 1:
             raise ValueError(f"{node.name}: joins maps of strides {sorted(found)}; cannot be dense")
         rate = found.pop() if found else 1
-        if node.target in FUNCTIONAL_POOLS and (rate > 1 or subsamples(node)):
+        if node.target in FUNCTIONAL_POOLS and (rate > 1 or _subsamples(node)):
             raise ValueError(f"{node.name}: a function, not a module; cannot be dense")
         module = modules.get(str(node.target)) if node.op == "call_module" else None
         if isinstance(module, LAYERS):
@@ -98,3 +100,10 @@ def _dilate(module: Any, rate: int) -> None:
 
 def _times(value: int | tuple[int, ...], rate: int) -> int | tuple[int, ...]:
     return value * rate if isinstance(value, int) else tuple(part * rate for part in value)
+
+
+def _subsamples(pool: fx.Node) -> bool:
+    """Return whether a call of a pooling function has a stride; without one, its window is its stride."""
+    first = 2 if pool.target is F.lp_pool2d else 1  # behind the map, and the norm of a power average
+    words = dict(zip(("kernel_size", "stride"), pool.args[first:], strict=False)) | pool.kwargs
+    return (words.get("stride") or words.get("kernel_size")) not in (1, (1, 1))

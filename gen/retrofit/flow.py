@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import fx, nn
 
 from steadypix.gen.layers.gated_pool import GatedPool2d
@@ -54,7 +52,6 @@ UNCHANGED = (
 )  # fmt: skip
 LAYERS = (*CHANGED, *UNCHANGED)
 LEAVES = (*LAYERS, *ACTIVATIONS, *POINTWISE, BlurPool2d, BlurUpsample2d, MaxBlurPool2d)
-FUNCTIONAL_POOLS = {F.max_pool2d, F.avg_pool2d, torch.max_pool2d, F.lp_pool2d}
 
 
 @dataclass
@@ -148,13 +145,6 @@ def passes(step: Step) -> bool:
 
 def _is_fused(module: nn.Module) -> bool:
     return isinstance(module, NORMS) and any(isinstance(child, ACTIVATIONS) for child in module.children())
-
-
-def subsamples(pool: fx.Node) -> bool:
-    """Return whether a call of a pooling function has a stride; without one, its window is its stride."""
-    first = 2 if pool.target is F.lp_pool2d else 1  # behind the map, and the norm of a power average
-    words = dict(zip(("kernel_size", "stride"), pool.args[first:], strict=False)) | pool.kwargs
-    return (words.get("stride") or words.get("kernel_size")) not in (1, (1, 1))
 
 
 class _Tracer(fx.Tracer):

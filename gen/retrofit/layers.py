@@ -95,9 +95,8 @@ class Rewriter:
             blur = self.dense(conv.in_channels, stride, upward=False)
             self.hang(name, conv, BEFORE, blur, resizes=False)
             return "blurred before"
-        kept = (
-            stride // 2 if options.patches == "half" and is_patch(conv, stride) else 1
-        )  # even, see `antialias`
+        halved = options.patches == "half" and is_patch(conv, stride)  # its stride is even, else it is left
+        kept = stride // 2 if halved else 1
         stride //= kept
         activation, why = self.flow.activation_after(name)
         self.edits.set(conv, "stride", (kept, kept))
@@ -159,7 +158,7 @@ class Rewriter:
         return "blurred after", CeilPool(blur, pool, stride) if pool.ceil_mode else blur
 
     def layer(self, module: Any, name: str, stride: int) -> str:
-        """Rewrite any layer that `change_of` found and `reason` did not keep; return where the blur is."""
+        """Rewrite a layer that `change_of` found and nothing speaks for leaving; return where the blur is."""
         if isinstance(module, nn.Conv2d):
             return self.conv(module, name, stride)
         if isinstance(module, nn.MaxPool2d | nn.AvgPool2d):

@@ -47,7 +47,8 @@ def load_published(path: str | Path, device: str = "cpu") -> nn.Module:
     state = read_state(path, EXPECTED)
     blurs = _take_blurs(path, state)
     try:
-        names, arguments = _unet(state) if "model.model.0.weight" in state else _resnet(state, blurs)
+        is_unet = "model.model.0.weight" in state and not blurs
+        names, arguments = _unet(state) if is_unet else _resnet(state, blurs)
     except (KeyError, ValueError):
         raise CheckpointError(f"{path}: holds no U-Net or ResNet generator known here; {EXPECTED}") from None
     arguments["norm"] = norm = _norm(path, state, names)

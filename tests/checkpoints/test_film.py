@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from steadypix.checkpoints.generate import main as generate
+from steadypix.checkpoints.generation.film import _remove_half_written
 from tests.cli import Capture, one_error_line
 from tests.conftest import tiny_config, write_checkpoint
 from tests.films import VARIABLE_MS, decoded, lossless, make_film, scene, sound_of
@@ -164,6 +165,13 @@ def test_another_film_is_refused(
     assert generate(argv) == 2
     one_error_line(capsys, "out.mp4.unfinished", "in.mp4", "changed")
     assert kept == {file.name: file.read_bytes() for file in (tmp_path / "out.mp4.unfinished").iterdir()}
+
+
+def test_what_another_command_is_writing_stays(tmp_path: Path) -> None:
+    for name in (".out.7.tmp.mp4", ".out.b.7.tmp.mp4"):
+        (tmp_path / name).touch()
+    _remove_half_written(tmp_path / "out.mp4")
+    assert [path.name for path in tmp_path.iterdir()] == [".out.b.7.tmp.mp4"]
 
 
 # ---- what is refused --------------------------------------------------------------------------------

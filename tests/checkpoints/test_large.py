@@ -21,6 +21,7 @@ from steadypix.data.pictures.images import read_image
 from steadypix.gen.large import cost, maps, sampled
 from tests.cli import Capture, one_error_line
 from tests.conftest import REPOSITORY, tiny_config, write_checkpoint
+from tests.killed import Stopped
 
 pytestmark = pytest.mark.slow
 
@@ -212,6 +213,34 @@ def test_pictures_that_are_done_are_not_made_again(tmp_path: Path, checkpoint: P
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_a_small_picture_goes_by_a_first_one_that_is_done(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (by_rows, large):
+        monkeypatch.setattr(module, "KEEP_SAMPLES", 50_000)  # the second picture stays in memory
+    folder = scan(tmp_path / "in", name="1.tif").parent
+    second = read_image(scan(tmp_path, name="2.tif", seed=1), 3)
+    tifffile.imwrite(folder / "2.tif", second[:40, :48], photometric="rgb")
+    whole, cut = (
+        argv(checkpoint, folder, tmp_path / name, "--tile", "32", "--statistics", "first")
+        for name in ("whole", "cut")
+    )
+    assert generate(whole) == 0
+
+    def stopped(*_: object) -> None:
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(large.LargePictures, "_translate_small", stopped)
+        with pytest.raises(Stopped):
+            generate(cut)
+    assert left_over(tmp_path / "cut") > {"1.png"}
+    assert generate(cut) == 0
+    assert left_over(tmp_path / "cut") == {"1.png", "2.png"}
+    for name in ("1.png", "2.png"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
 def test_what_was_interrupted_goes_on_only_as_it_was(
     tmp_path: Path, checkpoint: Path, capsys: Capture
 ) -> None:
@@ -247,7 +276,7 @@ def test_two_commands_do_not_write_one_picture(tmp_path: Path, checkpoint: Path,
     source, out = scan(tmp_path / "in"), tmp_path / "out"
     words = argv(checkpoint, source, out, "--tile", "32")
     assert apart(KILLED, "20/1", words).returncode == -signal.SIGKILL
-    with open(out / ".unfinished" / "scan.png" / "lock", "w") as lock:
+    with open(out / ".steadypix.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert generate(words) == 2
     one_error_line(capsys, "another command")

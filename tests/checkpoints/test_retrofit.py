@@ -160,14 +160,21 @@ def test_inputs_alone(strided: Path, tmp_path: Path, capsys: Capture) -> None:
     assert rows(out)[0]["l1_before"] == 0
 
 
+# Two states are written before the first step. The first generator is measured before anything is trained.
+@pytest.mark.parametrize(("count", "suffix"), [(7, "state.safetensors"), (1, "generator.safetensors")])
 def test_a_killed_run_goes_on_to_the_same_weights(
-    strided: Path, pair_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    count: int,
+    suffix: str,
+    strided: Path,
+    pair_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     words = ["--data", pair_folder]
     assert retrofit(strided, *words, "--out", tmp_path / "whole", steps=8) == 0
     with monkeypatch.context() as patch:
         patch.setattr(tuning, "SAVE_EVERY_S", 0.0)
-        stop_after(patch, 6, "state.safetensors")  # the first is written before the first step
+        stop_after(patch, count, suffix)
         with pytest.raises(Stopped):
             retrofit(strided, *words, "--out", tmp_path / "killed", steps=8)
     assert retrofit(strided, *words, "--out", tmp_path / "killed", steps=8) == 0
@@ -276,6 +283,14 @@ def test_what_cannot_be_rewritten_is_refused(pair_folder: Path, tmp_path: Path, 
         assert retrofit(tmp_path / name, "--data", pair_folder, "--out", tmp_path / "out") == 2
         one_error_line(capsys, name, culprit)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_generator_that_was_trained_without_validation(pair_folder: Path, tmp_path: Path) -> None:
+    config = tiny_config(pair_folder, sampling="strided")
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, val_split="none"))
+    network = write_checkpoint(tmp_path / "a.safetensors", config)
+    assert retrofit(network, "--data", pair_folder, "--out", tmp_path / "out") == 0
+    assert load_generator(tmp_path / "out").config["data"]["val_split"] == "test"
 
 
 def test_points_are_shares_of_the_original_training() -> None:

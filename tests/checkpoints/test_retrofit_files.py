@@ -47,6 +47,10 @@ def tied():
 
 def flat():
     return nn.Conv2d(3, 3, 3, 1, 1)
+
+
+def plain(x):
+    return x
 """
 
 
@@ -124,6 +128,7 @@ def test_nothing_to_rewrite_is_refused(home: Path) -> None:
         ({"options": {"sampling": "blur", "filter": "tri3", "probe": [1, 4, 32, 32]}}, "cannot be rewritten"),
         ({"config": 3}, "generator and data"),
         ({"config": {"generator": {}}}, "generator and data"),
+        ({"builder": "theirs_files:plain"}, "theirs_files:plain gives a function of pictures"),
         ({"builder": "theirs_files:tied"}, "another architecture"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import hashlib
+import io
 import json
 import os
 import signal
@@ -479,6 +480,20 @@ def test_the_encrypted_address_comes_first(
         assert "without encryption" in said
         assert record(tmp_path)["facades"]["url"] == server.url
     assert all(url.startswith("https:") for url in URLS[:1])
+
+
+def test_another_address_is_asked_for_where_it_can_be_given(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = requests.Response()
+    answer.status_code, answer.reason, answer.raw = 404, "Not Found", io.BytesIO()
+    monkeypatch.setattr(requests, "get", lambda *_, **__: answer)
+    assert run(tmp_path) == 2
+    refused(capsys, "404 Not Found", "another address with --url")
+    assert steadypix_data(["download", "fashion-mnist", "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "404 Not Found" in said
+    assert "--url" not in said
 
 
 def test_every_known_data_set_is_asked_for_over_https_first() -> None:

@@ -90,6 +90,26 @@ def test_synthetic_pairs_do_not_mix_with_others(tmp_path: Path, capsys: Capture)
     assert steadypix_data([*argv, "--train", "2", "--overwrite"]) == 2
     one_error_line(capsys, "mine.png")
     assert len(list((tmp_path / "train").iterdir())) == 3
+    # Nothing of one split goes where another one's pictures have to stay.
+    (tmp_path / "train" / "mine.png").unlink()
+    (tmp_path / "test").mkdir()
+    Image.fromarray(PIXELS).save(tmp_path / "test" / "mine.png")
+    argv[argv.index("--test") + 1] = "1"
+    assert steadypix_data([*argv, "--train", "2", "--overwrite"]) == 2
+    one_error_line(capsys, "mine.png")
+    assert sorted(path.name for path in (tmp_path / "train").iterdir()) == ["1.png", "2.png"]
+
+
+def test_a_message_names_options_that_the_command_has(
+    tmp_path: Path, checkpoints: list[Path], capsys: Capture
+) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / "a.png")
+    assert steadypix_data(["sheet", "facades", "--size", "16", "--out", str(tmp_path / "a.png")]) == 2
+    assert "--overwrite" not in one_error_line(capsys, "a.png", "--out")
+    (tmp_path / "o").mkdir()
+    Image.fromarray(PIXELS).save(tmp_path / "o" / "2_base.png")
+    assert eval_stability([str(checkpoints[0]), *FAST, "--export_inputs", str(tmp_path / "o")]) == 2
+    assert "--overwrite" not in one_error_line(capsys, "2_base.png")
 
 
 def test_a_run_without_its_state_is_not_trained_over(tmp_path: Path) -> None:

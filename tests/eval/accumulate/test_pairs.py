@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 import pickle
 import subprocess
 import sys
@@ -156,6 +157,16 @@ def test_half_precision_and_gradients_are_taken(make: Callable[..., Any]) -> Non
     metric, x = make(), images(1).half()
     metric.update(x.clone().float().requires_grad_().half(), x / 2)
     assert 0 < float(metric.compute()) < 30
+
+
+def test_pixels_of_8_bits_have_differences_below_0(make: Callable[..., Any]) -> None:
+    dark, light = (torch.full((1, 3, 8, 8), level, dtype=torch.uint8) for level in (10, 20))
+    scores = []
+    for first, second in ((dark, light), (light, dark), (dark.float(), light.float())):
+        metric = make(data_range=255)
+        metric.update(first, second)
+        scores.append(float(metric.compute()))
+    assert scores == [pytest.approx(20 * math.log10(25.5))] * 3
 
 
 def test_bad_input(make: Callable[..., Any]) -> None:

@@ -82,6 +82,12 @@ def timm_like(pretrained: bool = False) -> nn.Module:
     return network
 
 
+def oblong() -> nn.Module:
+    network = timm_like()
+    network.pretrained_cfg["input_size"] = (3, 48, 40)  # type: ignore[index]
+    return network
+
+
 def undescribed() -> nn.Module:
     return Antialiased(channels=3)
 
@@ -170,6 +176,7 @@ def test_classifiers_and_generators_are_told_apart() -> None:
         ("generator", r"gives \(1, 3, 220, 220\) for pictures .*expected logits"),
         ("two_outputs", "gives tuple; expected logits"),
         ("wrong", "std .*numbers from 1e-06 to 1 expected"),
+        ("oblong", "its window is 40 x 48 px; expected a square one"),
         ("nowhere", "cannot be called"),
         ("HERE", "cannot be called"),
     ],

@@ -521,7 +521,7 @@ def test_bad_input(tmp_path: Path, capsys: Capture) -> None:
     for words, culprits in (
         (["--data", str(tmp_path / "nowhere")], ["nowhere"]),
         (["--data", str(tmp_path / "empty")], ["empty", "no idx files"]),
-        (["--data", str(data), "--width", "12"], ["--width 12"]),
+        (["--data", str(data), "--width", "12"], ["--width", "multiple of 8", "'12'"]),
         (["--data", str(data), "--networks", "resnet18,vgg19"], ["vgg19"]),
         (["--data", str(data), "--networks", "resnet18", "--filters", "gated"], ["gated", "bin5"]),
         (["--data", str(data), "--seeds", "0"], ["--seeds"]),

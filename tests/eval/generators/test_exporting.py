@@ -216,6 +216,10 @@ def loud() -> nn.Module:
     return nn.Conv2d(3, 3, 1).apply(lambda layer: nn.init.constant_(layer.weight, 9.0))
 
 
+def enlarging() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Upsample(scale_factor=2), nn.Tanh())
+
+
 @pytest.mark.slow
 def test_networks_of_others(tmp_path: Path, capsys: Capture) -> None:
     out = str(tmp_path / "net.pt2")
@@ -230,6 +234,16 @@ def test_networks_of_others(tmp_path: Path, capsys: Capture) -> None:
     assert export([f"{__name__}:flexible", "--out", out]) == 2
     one_error_line(capsys, "--trust")
     assert [file.name for file in tmp_path.iterdir()] == ["net.pt2"]
+
+
+@pytest.mark.slow
+def test_an_exported_enlargement_is_measured_without_targets(tmp_path: Path, capsys: Capture) -> None:
+    out = str(tmp_path / "net.pt2")
+    assert export([f"{__name__}:enlarging", "--out", out, "--trust"]) == 0
+    words = ["--data", "synthetic-facades", "--limit", "1", "--window", "64", "--canvas", "72"]
+    words += ["--shifts", "1", "--device", "cpu", "--trust", "--out", str(tmp_path / "eval")]
+    assert eval_stability([out, *words]) == 0
+    assert "outputs are 2 times as large" in capsys.readouterr().err
 
 
 # ---- refusals -------------------------------------------------------------------------------------------
@@ -271,6 +285,13 @@ def test_what_cannot_be_exported(tmp_path: Path, capsys: Capture) -> None:
     ):
         assert export(argv) == 2
         one_error_line(capsys, *culprits)
+
+
+def test_a_program_of_rectangles_is_not_exported(tmp_path: Path, capsys: Capture) -> None:
+    program = torch.export.export(flexible(), (torch.zeros(2, 3, 32, 48),))
+    torch.export.save(program, tmp_path / "wide.pt2")
+    assert export([str(tmp_path / "wide.pt2"), "--trust", "--out", str(tmp_path / "o.pt2")]) == 2
+    one_error_line(capsys, "takes squares alone, not 48x32 px")
 
 
 @pytest.mark.slow

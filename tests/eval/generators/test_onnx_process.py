@@ -69,8 +69,13 @@ def test_time_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_output_without_measure_is_not_taken(tmp_path: Path) -> None:
     times = onnx.helper.make_tensor("times", onnx.TensorProto.INT64, [4], [1, 1, 20, 20])
     path = save(tmp_path / "wide.onnx", [onnx.helper.make_node("Tile", ["x", "times"], ["y"])], [times])
+    model = OnnxModel(path)
     with pytest.raises(InputError, match="makes 5529600 numbers of 13824; refused"):
-        OnnxModel(path)(np.zeros(SHAPE, np.float32))
+        model(np.zeros(SHAPE, np.float32))
+    # What it was about to say is nobody's answer, and nothing waits for it to be read.
+    assert model._process.poll() is not None
+    with pytest.raises(InputError, match="ends the process"):
+        model(np.zeros(SHAPE, np.float32))
 
 
 def test_a_name_that_is_no_text(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from steadypix.eval import eval_stability
 from steadypix.eval.eval_stability import main
 from tests.cli import one_error_line
 
@@ -128,6 +130,25 @@ def test_channels_parts_and_sizes_are_found(capsys: Capture) -> None:
     assert main(["any_nets:parts", "--data", "photos", *FAST, *options]) == 2
     one_error_line(capsys, "any_nets:parts", "'out', 'aux'", "--output_key 'out'")
     assert lead(run("parts", *options, "--output_key", "out")) == lead(run("steps", *options))
+
+
+@pytest.mark.parametrize("convention", [[], ["--published-convention"]])
+@pytest.mark.usefixtures("here")
+def test_what_is_gone_on_with_depends_on_range_and_output(
+    convention: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def heading_of(*args: Any) -> dict[str, Any]:
+        seen.append(heading(*args))
+        return seen[-1]
+
+    heading = eval_stability.heading
+    monkeypatch.setattr(eval_stability, "heading", heading_of)
+    options = ["--window", "32", "--canvas", "40", "--limit", "1", *convention]
+    for more in (["--output_key", "out"], ["--output_key", "aux"], ["--output_key", "aux", "--range=-2,2"]):
+        run("parts", *options, *more)
+    assert all(first != second for first, second in itertools.combinations(seen, 2))
 
 
 def test_onnx_that_says_nothing_of_its_channels(here: Path) -> None:

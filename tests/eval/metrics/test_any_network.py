@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from steadypix import InputError, eqt, pan_flicker, shift_stability
 from steadypix.eval.metrics.eqt import EqtScores
+from steadypix.eval.metrics.eqt_frac import EqtFracScores
 from steadypix.eval.metrics.forward import fits
 from steadypix.eval.metrics.measure import measure_alone
 from steadypix.eval.metrics.perturb import PerturbationScores
@@ -161,11 +162,29 @@ def test_valid_convolutions_against_the_same_with_its_border_cut() -> None:
         shift_stability(lambda x: x[..., 3:-3, 5:-5], x, window_px=32, shifts=[1], margins_px=[12])
 
 
+def test_outputs_so_small_that_nothing_is_shared_are_refused() -> None:
+    x = pictures(64, 64, 1)
+    for shift in (5, 6, 8):  # of 5 px
+        with pytest.raises(InputError, match="nothing is left"):
+            shift_stability(lambda x: x[..., 14:-14, 14:-14], x, window_px=33, shifts=[shift])
+    with pytest.raises(InputError, match="eqt: outputs share nothing at a translation by"):
+        eqt(lambda x: x[..., 29:-29, 29:-29], x, window_px=63)
+    with pytest.raises(InputError, match="eqt_frac: outputs share nothing at a translation by"):
+        measure_alone(
+            lambda size: EqtFracScores(size, 40),
+            lambda x: x[..., 4:-4, 4:-4],
+            pictures(),
+            window_px=40,
+            batch_size=8,
+        )
+
+
 @pytest.mark.parametrize(
     ("given", "fit"),
     [
         *[((32, 48), True), ((64, 96), True), ((96, 144), True), ((28, 44), True), ((28, 48), True)],
-        *[((64, 48), False), ((27, 43), False), ((16, 24), False), ((33, 49), False), ((0, 0), False)],
+        *[((64, 48), False), ((27, 43), False), ((16, 24), False), ((33, 49), False)],
+        *[((0, 0), False), ((0, 44), False)],
     ],
 )
 def test_which_sizes_can_be_compared(given: tuple[int, int], fit: bool) -> None:

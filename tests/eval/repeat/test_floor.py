@@ -255,3 +255,12 @@ def test_a_network_that_training_mode_cannot_run_is_named(tmp_path: Path) -> Non
     network = UNetGenerator(ngf=2, num_downs=5, norm="batch")
     with pytest.raises(InputError, match="training mode on one picture"):
         PublishedConvention(nn.Sequential(network, nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3)))(window(32))
+
+
+def test_the_convention_hands_on_what_a_network_says() -> None:
+    class Picky(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise InputError("takes 4 channels")
+
+    with pytest.raises(InputError, match=r"^takes 4 channels$"):
+        PublishedConvention(Picky())(window(32))

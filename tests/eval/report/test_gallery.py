@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,27 +12,10 @@ import pytest
 from PIL import Image
 
 from steadypix.eval.report.gallery import Shown, write_gallery
+from tests.eval.conftest import in_browser
 
 COUNT = 30
 L1 = [0.01 * ((7 * number) % COUNT) for number in range(COUNT)]
-CHROMIUM = os.environ.get("STEADYPIX_CHROMIUM") or shutil.which("chromium")
-in_browser = pytest.mark.skipif(
-    CHROMIUM is None or importlib.util.find_spec("pytest_playwright") is None,
-    reason="needs pytest-playwright and chromium (Debian: apt-get install chromium; or STEADYPIX_CHROMIUM)",
-)
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-
-
-@pytest.fixture(scope="session")
-def base_url() -> None:
-    """None; the plugin's own fixture of this name warns of its definition, and warnings are errors."""
-
-
-@pytest.fixture(scope="session")
-def browser_type_launch_args() -> dict[str, Any]:
-    """Debian's chromium instead of a download of Playwright's."""
-    return {"executable_path": CHROMIUM, "args": FLAGS}
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib.util
 import io
 import json
 import os
@@ -26,6 +25,7 @@ from steadypix.eval.report.__main__ import main as make_report
 from steadypix.eval.report.frames import MOST_PIXELS, MOST_SHIFTS, read_frames, write_frames
 from steadypix.eval.report.render import write_report
 from steadypix.eval.report.verdict import verdict
+from tests.eval.conftest import in_browser
 
 pytestmark = pytest.mark.slow
 
@@ -567,25 +567,6 @@ def test_further_comparisons_follow_the_largest_lead() -> None:
 
 
 # ---- in a browser -------------------------------------------------------------------------------------
-
-CHROMIUM = os.environ.get("STEADYPIX_CHROMIUM") or shutil.which("chromium")
-in_browser = pytest.mark.skipif(
-    CHROMIUM is None or importlib.util.find_spec("pytest_playwright") is None,
-    reason="needs pytest-playwright and chromium (Debian: apt-get install chromium; or STEADYPIX_CHROMIUM)",
-)
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-
-
-@pytest.fixture(scope="session")
-def base_url() -> None:
-    """None; the plugin's own fixture of this name warns of its definition, and warnings are errors."""
-
-
-@pytest.fixture(scope="session")
-def browser_type_launch_args() -> dict[str, Any]:
-    """Debian's chromium instead of a download of Playwright's."""
-    return {"executable_path": CHROMIUM, "args": FLAGS}
 
 
 class Watch:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import html.parser
-import importlib.util
 import json
-import os
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +19,7 @@ from steadypix.eval.eval_sequence import main
 from steadypix.eval.sequence.measure import name_apart, side_by_side
 from steadypix.eval.sequence.scores import error_db, temporal_flickering, warp_error
 from tests.cli import Capture, one_error_line
+from tests.eval.conftest import in_browser
 from tests.eval.sequence.sequences import as_read, pan, texture, write_frames, write_video
 
 pytestmark = pytest.mark.slow
@@ -254,19 +252,6 @@ def test_without_the_extras_they_are_named(
 
 # ---- in a browser -----------------------------------------------------------------------------------
 
-CHROMIUM = os.environ.get("STEADYPIX_CHROMIUM") or shutil.which("chromium")
-
-
-@pytest.fixture(scope="session")
-def base_url() -> None:
-    """None; the plugin's own fixture of this name warns of its definition, and warnings are errors."""
-
-
-@pytest.fixture(scope="session")
-def browser_type_launch_args() -> dict[str, Any]:
-    """Debian's chromium instead of a download of Playwright's."""
-    return {"executable_path": CHROMIUM, "args": ["--headless", "--no-sandbox", "--disable-gpu"]}
-
 
 @pytest.fixture
 def opened(page: Any, folders: list[Path], tmp_path: Path) -> Iterator[Any]:
@@ -283,10 +268,7 @@ def opened(page: Any, folders: list[Path], tmp_path: Path) -> Iterator[Any]:
 
 
 @needs_opencv
-@pytest.mark.skipif(
-    CHROMIUM is None or importlib.util.find_spec("pytest_playwright") is None,
-    reason="needs pytest-playwright and chromium (Debian: apt-get install chromium; or STEADYPIX_CHROMIUM)",
-)
+@in_browser
 @pytest.mark.parametrize("width", [390, 1200])
 def test_the_page_fits_and_shows_all_pictures(opened: Any, width: int) -> None:
     opened.set_viewport_size({"width": width, "height": 800})

@@ -115,6 +115,7 @@ LAYERS: dict[str, Callable[[Tensor], Tensor]] = {
     "transposed, gaps": lambda x: F.conv_transpose2d(x, torch.ones(3, 2, 2, 2, dtype=DOUBLE), stride=4),
     "max pool": lambda x: F.max_pool2d(x, 3, 2),
     "average pool": lambda x: F.avg_pool2d(x, 2),
+    "a module's average pool": nn.AvgPool2d(3, 2),
     "cut": lambda x: torch.tanh(x[..., 3:-2, 1:])[:, 1:],
     "a constant around": lambda x: F.pad(x, (1, 2, 7, 3), value=0.5),
     "repeated": lambda x: F.pad(x, (1, 2, 9, 3), mode="replicate"),
@@ -122,6 +123,9 @@ LAYERS: dict[str, Callable[[Tensor], Tensor]] = {
     "wrapped": lambda x: F.pad(x, (1, 2, 30, 30), mode="circular"),
     "a sum": lambda x: x + 0.5 * F.relu(x),
     "a difference": lambda x: -(x - 0.25 * x) - 0.5,
+    "a gate of one channel": lambda x: F.instance_norm(x[:, :1] * x),
+    "a gate behind": lambda x: x * torch.sigmoid(x[:, :1]),
+    "one channel made several": lambda x: x[:, :1] * torch.arange(1.0, 6.0, dtype=DOUBLE)[:, None, None],
     "a scale by channel": lambda x: x * torch.arange(3.0, dtype=DOUBLE)[:, None, None],
 }
 
@@ -188,12 +192,31 @@ class Power(nn.Module):
         return x**2
 
 
+class Position(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.ones(x.shape[-2:], dtype=DOUBLE)
+
+
+class MoreChannels(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x, (0, 0, 0, 0, 1, 1))
+
+
+class Sum(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, 2, divisor_override=1)
+
+
 @pytest.mark.parametrize(
     ("network", "name"),
     [
         (Unknown(), "fft_rfft2"),
         (Mean(), "adaptive_avg_pool2d"),
         (Power(), "unsupported operand"),
+        (Position(), "rows of its own"),
+        (MoreChannels(), "padding of channels"),
+        (nn.MaxPool2d(2, dilation=2), "a pool with .*dilation"),
+        (Sum(), "a divisor of its own"),
     ],
 )
 def test_what_is_not_known_is_refused_by_name(network: nn.Module, name: str) -> None:

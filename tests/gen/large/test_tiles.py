@@ -160,12 +160,26 @@ def test_a_network_of_one_size_gets_it() -> None:
         ({"tile_px": 64, "side_px": 48}, "takes tiles of 48 px only; expected --tile 48"),
         ({"tile_px": 64, "halo_px": 31, "grid_px": 4}, "leaves nothing .* expected --tile 66"),
         ({"tile_px": 64, "halo_px": 0, "grid_px": 128}, "expected --tile 128"),
+        ({"tile_px": 64, "side_px": 64, "halo_px": 20}, "expected --halo 16 or less"),
     ],
 )
 def test_tiles_that_cannot_be(settings: dict[str, int], words: str) -> None:
     chosen = {"halo_px": None, "side_px": 0, "grid_px": 0, **settings}
     with pytest.raises(InputError, match=words):
         plan_tiles(nn.Identity(), strips(picture(200, 200)), **chosen)
+
+
+def test_the_tile_that_is_expected_is_one_that_the_network_takes() -> None:
+    class Multiples(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            if x.shape[-1] % 32:
+                raise RuntimeError("sizes do not match")
+            return x
+
+    x, settings = strips(picture(200, 200)), {"halo_px": 20, "side_px": 0, "grid_px": 0}
+    with pytest.raises(InputError, match="expected --tile 96 or more"):
+        plan_tiles(Multiples(), x, tile_px=64, **settings)
+    assert plan_tiles(Multiples(), x, tile_px=96, **settings)[0].halo_px == 20
 
 
 def test_an_output_of_another_size_is_refused() -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from steadypix.gen.layers.resample import BlurPool2d
 from steadypix.gen.retrofit.antialias import Retrofit, antialias
+from steadypix.gen.retrofit.blurs import dense_blur_of
 from steadypix.gen.retrofit.circular import make_circular
 
 
@@ -38,6 +39,7 @@ class Calls(nn.Module):
 UP = BlurPool2d(None, stride=1, upward=True)
 SAME = BlurPool2d(None, stride=1)
 DOWN = BlurPool2d(None)
+FOUR = dense_blur_of(None, "bin5", 4, "reflect", upward=True)
 WEIGHT = picture(2, 4, 3, 3, seed=1)
 PATCHES = picture(2, 4, 4, 4, seed=1)
 
@@ -50,6 +52,11 @@ CHANGED: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor],
     ),
     "avg_pool2d": (
         lambda x: F.avg_pool2d(x, 3, 2, 1),
+        lambda x: DOWN(F.avg_pool2d(x, 3, 1, 1)),
+        "blurred after",
+    ),
+    "avg_pool2d-all keywords": (
+        lambda x: F.avg_pool2d(input=x, kernel_size=3, stride=2, padding=1),
         lambda x: DOWN(F.avg_pool2d(x, 3, 1, 1)),
         "blurred after",
     ),
@@ -114,6 +121,33 @@ def test_functions_are_changed(name: str) -> None:
     assert torch.equal(copied(x), model(x))
     retrofit.undo()
     assert torch.equal(model(x), function(model.first(x)))
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_each_factor_of_one_function_has_a_blur_of_its_own(named: bool) -> None:
+    def resized(x: Tensor, factor: float) -> Tensor:
+        if named:
+            return F.interpolate(input=x, size=[round(side * factor) for side in x.shape[-2:]])
+        return F.interpolate(x, None, factor)
+
+    model = Calls(lambda x: resized(resized(resized(resized(x, 4), 0.5), 1), 2))
+    retrofit = antialias(model)
+    assert [(item.stride, item.upward, item.blur) for item in retrofit.changes] == [
+        (4, True, "blurred after"),
+        (2, False, "blurred before"),
+        (2, True, "blurred after"),
+    ]
+    x = picture(1, 3, 20, 24)
+    half = resized(SAME(FOUR(resized(model.first(x), 4))), 0.5)
+    torch.testing.assert_close(model(x), UP(resized(half, 2)))
+
+
+def test_shuffles_by_different_factors_have_blurs_of_their_own() -> None:
+    model = Calls(lambda x: F.pixel_shuffle(F.pixel_shuffle(torch.cat([x] * 16, 1), 2), 4))
+    antialias(model)
+    x = picture(1, 3, 8, 8)
+    once = UP(F.pixel_shuffle(torch.cat([model.first(x)] * 16, 1), 2))
+    torch.testing.assert_close(model(x), FOUR(F.pixel_shuffle(once, 4)))
 
 
 def test_pixel_unshuffle_is_blurred_before() -> None:

@@ -137,6 +137,8 @@ def test_other_blurs_than_published_are_refused(tmp_path: Path, taps: list[float
     refused(
         tmp_path / "w.pth", {**cut_weights(), "model.30.filt": cut_weights()["model.7.filt"]}, "known here"
     )
+    unet = {**PublishedUnet().state_dict(), "model.model.2.filt": cut_weights()["model.7.filt"]}
+    refused(tmp_path / "w.pth", unet, "known here")
 
 
 @pytest.mark.parametrize("prefix", ["_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
