@@ -74,10 +74,11 @@ def build_parser() -> Parser:
     add_options(parser)
     parser.add_argument(
         "--context",
-        type=positive,
+        type=natural,
         metavar="PX",
         help="show the generator PX px more on each side at least, mirrored from the picture, and cut them "
-        "off its output; in a film whose camera moves they move along, so they help little",
+        "off its output; in a film whose camera moves they move along, so they help little (default: what "
+        "it was trained with, data.context_px; 0: none)",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace pictures in DIR that generate did not write, too"
@@ -109,9 +110,11 @@ def main(argv: Sequence[str]) -> int:
     generator = load_generator(args.checkpoint, device, trust=args.trust)
     if args.statistics not in ("picture", "first", "sampled", "tile"):
         freeze(generator, load_statistics(Path(args.statistics), generator))
+    config: Any = generator.config
+    if args.context is None and args.statistics != "tile":
+        args.context = config.get("data", {}).get("context_px", 0)
     if args.context:
         generator = WithContext(generator, args.context)
-    config: Any = generator.config
     channels = config["generator"].get("in_channels", 3)
     suffix = suffix_for(config["generator"].get("out_channels", 3), args.format, args.bits)
     if args.data:

@@ -156,23 +156,24 @@ class Run:
     def end_epoch(self, progress: Progress, validation: Pairs | None) -> None:
         """Validate, draw samples and save, each when its epoch has come."""
         from steadypix.checkpoints.validation import draw_samples, validate
+        from steadypix.gen.large.context import WithContext
 
         self.settle()
+        context_px = self.config.data.context_px
+        shown = WithContext(self.shown, context_px) if context_px else self.shown
         settings, epoch = self.config.train, progress.epoch
         last = epoch == settings.epochs
         if self.accelerator.is_main_process:
             if self._steps and self._logged_in < epoch - 1:  # an epoch of few steps has a line, too
                 self._log_means(progress, epoch - 1)
             if validation is not None and due(epoch, settings.val_every, last):
-                self._validated.update(validate(self.shown, validation, limit=settings.val_limit))
+                self._validated.update(validate(shown, validation, limit=settings.val_limit))
                 self._write_row("val", progress, self._validated)
                 self.say(f"epoch {epoch}: {in_words(self._validated)}")
                 progress.plateau.update(self._validated["val_l1"])
                 self._keep_best(progress)
             if validation is not None and due(epoch, settings.sample_every, last):
-                draw_samples(
-                    self.shown, validation, self.directory.path / "samples" / f"epoch-{epoch:04d}.png"
-                )
+                draw_samples(shown, validation, self.directory.path / "samples" / f"epoch-{epoch:04d}.png")
             if due(epoch, settings.keep_every, last=False):
                 self._save_generator(f"generator-{epoch:04d}.safetensors", progress)
         self._share_plateau(progress)

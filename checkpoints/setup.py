@@ -91,12 +91,20 @@ def open_data(config: RunConfig) -> tuple[Pairs, Pairs | None]:
         lighting=data.lighting,
         seed=config.seed,
         shift_px=config.loss.equivariance_px if config.loss.equivariance else 0,
+        context=context_of(config),
         **options,
     )
     if val_split == "none" or not (settings.val_every or settings.sample_every):
         return pairs, None
     validation = open_pairs(source, val_split, synthetic_count=settings.val_limit, **options)
     return pairs, validation if len(validation) else None
+
+
+def context_of(config: RunConfig) -> tuple[int, int]:
+    """Return the px of context before and after a training window, in whole multiples of the U-Net's."""
+    from steadypix.gen.large.context import sides
+
+    return sides(config.data.crop_size, config.data.context_px, 2**config.generator.num_downs)
 
 
 def hash_seed(*parts: int) -> int:
@@ -113,7 +121,8 @@ def describe_data(config: RunConfig, pairs: Pairs, validation: Pairs | None) -> 
 
     data = config.data
     rule = rule_words(data.resize, data.load_size) if data.root else f"rendered at {data.load_size} px"
-    line = f"{data.direction}, pictures {rule}, windows of {data.crop_size} px; validation: "
+    around = f" with {' and '.join(map(str, context_of(config)))} px around them" if data.context_px else ""
+    line = f"{data.direction}, pictures {rule}, windows of {data.crop_size} px{around}; validation: "
     if validation is None:
         return f"{line}none"
     if isinstance(validation, PairedImages) and validation.split == HELD_OUT:
@@ -252,7 +261,7 @@ def build_step(
         gan=config.loss.gan,
         lambda_l1=config.loss.lambda_l1,
         equivariance=config.loss.equivariance,
-        margin_px=config.data.crop_size // 16,
+        context_px=context_of(config)[0],
         precision=settings.precision,
         jitter_px=config.loss.jitter_px,
         r1=config.loss.r1,

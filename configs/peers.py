@@ -18,7 +18,7 @@ OPTIONS = (
         "`--discriminator.kind patch`, `--discriminator.n_layers N`; for `pixel` "
         "`--discriminator.kind pixel`",
     ),
-    ("`--gan_mode vanilla`, `lsgan`", "`--loss.gan vanilla`, `lsgan`, `hinge`"),
+    ("`--gan_mode vanilla`, `lsgan`", "`--loss.gan vanilla`, `lsgan`, `hinge`, `relativistic`"),
     ("`--lambda_L1 100`", "`--loss.lambda_l1 100`"),
     (
         "`--norm batch`, `instance`, `none`",

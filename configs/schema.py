@@ -122,6 +122,8 @@ class DataConfig:
     """px a side a picture is resized to before cropping; with resize none, what it must have at least"""
     crop_size: int = 256
     """px a side of the window a network sees"""
+    context_px: int = 0
+    """px shown beyond the window on each side at least, mirrored past a picture's edge; no loss sees them"""
     flip: bool = True
     """mirror half of the training samples"""
     lighting: float = 0.0
@@ -138,6 +140,10 @@ class DataConfig:
         if self.load_size < self.crop_size:
             raise ValueError(
                 f"data.load_size {self.load_size} must be at least data.crop_size {self.crop_size}"
+            )
+        if not 0 <= self.context_px <= self.crop_size:
+            raise ValueError(
+                f"data.context_px {self.context_px} must lie between 0 and data.crop_size {self.crop_size}"
             )
         if not 0 <= self.lighting < 0.5:
             raise ValueError(f"data.lighting {self.lighting} must lie between 0 and 0.5")

@@ -10,7 +10,6 @@ import re
 import sys
 from pathlib import Path
 
-from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -73,6 +72,5 @@ def escape_for_rst(app: Sphinx, what: str, name: str, obj: object, options: obje
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", escape_for_rst, priority=100)  # before napoleon writes its own
-    app.add_lexer("mermaid", TextLexer)  # a diagram on GitHub, its source here: nothing to load
     commands.setup(app)
     notebooks.setup(app)

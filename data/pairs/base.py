@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from steadypix.data.pictures.transforms import cut, cut_centre, random_window, to_tensor
+from steadypix.data.pictures.transforms import cut, cut_around, cut_centre, random_window, to_tensor
 from steadypix.errors import InputError
 from steadypix.sizes import Size, sides, words
 
@@ -37,6 +38,8 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         seed: of the jitter.
         shift_px: over 0, samples also hold a second window of the input, moved by up to so many px along
             both axes.
+        context: px that a training input has before (at the left and top) and after its window: what the
+            picture has there, and mirrored beyond its edge.
         cache: keep the pictures at load size in memory: 6 bytes a pixel pair for 8-bit RGB.
         on_error: `fail` raises for a pair that cannot be read; `skip` trains on another in its place.
 
@@ -56,6 +59,7 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         lighting: float = 0.0,
         seed: int = 0,
         shift_px: int = 0,
+        context: tuple[int, int] = (0, 0),
         cache: bool = False,
         on_error: str = "fail",
     ) -> None:
@@ -73,6 +77,7 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         self.lighting = lighting
         self.seed = seed
         self.shift_px = shift_px
+        self.context = context
         self.on_error = on_error
         self._unreadable: dict[int, str] = {}
         self._cache: dict[int, tuple[np.ndarray, np.ndarray]] | None = {} if cache else None
@@ -84,6 +89,10 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
     @abstractmethod
     def name(self, index: int) -> str:
         """Return the name of a pair, for messages and files."""
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """Return the files that a pair is read from; none where it is made otherwise."""
+        return ()
 
     @abstractmethod
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -109,6 +118,8 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """Return windows of a pair, jittered alike, each (C, crop_size, crop_size) in [-1, 1].
 
+        Those of the input are larger by its `context`.
+
         Args:
             index: which pair.
             rng: where the jitter is drawn from.
@@ -122,7 +133,7 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         height, width = source.shape[:2]
         left, top, mirrored = random_window(height, width, size, flip=self.flip, rng=rng)
         sample = {
-            "input": to_tensor(cut(source, left, top, size, mirrored=mirrored)),
+            "input": to_tensor(cut_around(source, left, top, size, self.context, mirrored=mirrored)),
             "target": to_tensor(cut(target, left, top, size, mirrored=mirrored)),
         }
         if self.shift_px:  # drawn last, so that the windows above are the same without it
@@ -130,7 +141,8 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
                 int(rng.integers(max(-self.shift_px, at + size - side), min(self.shift_px, at) + 1))
                 for at, side in ((left, width), (top, height))
             )
-            sample["moved"] = to_tensor(cut(source, left - dx, top - dy, size, mirrored=mirrored))
+            moved = cut_around(source, left - dx, top - dy, size, self.context, mirrored=mirrored)
+            sample["moved"] = to_tensor(moved)
             sample["shift"] = torch.tensor([-dx if mirrored else dx, dy])
         if self.lighting:
             contrast = 1 - 2 * self.lighting * rng.random()

@@ -103,6 +103,34 @@ def cut(pixels: np.ndarray, left: int, top: int, size: int, *, mirrored: bool) -
     return window[:, ::-1] if mirrored else window
 
 
+def cut_around(
+    pixels: np.ndarray, left: int, top: int, size: int, context: tuple[int, int], *, mirrored: bool
+) -> np.ndarray:
+    """Cut a window as `cut` does, with what surrounds it in the picture.
+
+    Args:
+        pixels: (H, W, C).
+        left: of the window, without its surroundings.
+        top: the same.
+        size: side of the window in px.
+        context: px added before (at the left and top) and after it. What lies outside of the picture is
+            mirrored about its outermost px.
+        mirrored: left to right, as a whole.
+    """
+    before, after = context
+    rows = _mirrored_places(top - before, top + size + after, pixels.shape[0])
+    at_left, at_right = (after, before) if mirrored else (before, after)
+    columns = _mirrored_places(left - at_left, left + size + at_right, pixels.shape[1])
+    window = pixels[rows][:, columns]
+    return window[:, ::-1] if mirrored else window
+
+
+def _mirrored_places(start: int, stop: int, length: int) -> np.ndarray:
+    """Return which px of an axis is seen at `start`, ... `stop` - 1 where the picture is mirrored outside."""
+    last = length - 1
+    return last - np.abs(last - np.arange(start, stop) % max(2 * last, 1))
+
+
 def cut_centre(pixels: np.ndarray, size: Size) -> np.ndarray:
     """Cut the square of `size` px, or the rectangle, in the middle of (H, W, C) `pixels`, a view."""
     (width, height), (tall, wide) = sides(size), pixels.shape[:2]

@@ -41,8 +41,9 @@ class Pix2PixStep:
         gan: adversarial loss, see `steadypix.gen.training.losses`.
         lambda_l1: weight of the L1 distance to the target (Isola et al. 2017, eq. 4).
         equivariance: weight of `gen.training.losses.equivariance_loss`; over 0, batches hold `moved` and
-            `shift`.
-        margin_px: left out by that loss on each side.
+            `shift`. It pulls G(shift(x)) alone, and counts up to the border.
+        context_px: px that inputs have at the left and top beyond their target's window. What a generator
+            makes of them is cut off, and the discriminator does not see them.
         precision: `bf16` runs both networks under autocast; their outputs and all losses stay in the
             precision of the targets. Anything else computes in the precision of the weights.
         jitter_px: cut what the discriminator sees by 0 to so many px at the top and left, at random in each
@@ -64,7 +65,7 @@ class Pix2PixStep:
         gan: str = "vanilla",
         lambda_l1: float = 100.0,
         equivariance: float = 0.0,
-        margin_px: int = 0,
+        context_px: int = 0,
         precision: str = "fp32",
         jitter_px: int = 0,
         r1: float = 0.0,
@@ -78,7 +79,7 @@ class Pix2PixStep:
         self.gan = gan
         self.lambda_l1 = lambda_l1
         self.equivariance = equivariance
-        self.margin_px = margin_px
+        self.context_px = context_px
         self.precision = precision
         self.jitter_px = jitter_px
         self.r1 = r1
@@ -95,7 +96,7 @@ class Pix2PixStep:
         Args:
             batches: each with `input` (B, C, H, W) and `target` (B, C', H, W) in [-1, 1] on the device;
                 with an equivariance loss also `moved` (B, C, H, W), the input shifted, and `shift`, a list
-                of B pairs (dx, dy) in px.
+                of B pairs (dx, dy) in px. With context inputs are larger than their targets.
             seeds: one for each batch, of its dropout; the same seed gives the same step.
 
         Returns:
@@ -129,9 +130,10 @@ class Pix2PixStep:
             self.reseed(seed)
             with nullcontext() if last == 0 else torch.no_grad():
                 generator = self.generator if last == 0 else self._bare_generator
-                fake = self._run(generator, batch["input"])
+                fake = self._kept(self._run(generator, batch["input"]), batch)
             with self._reduced(self.discriminator, place == last):
-                pairs = [self._seen(batch["input"], y, seed) for y in (batch["target"], fake.detach())]
+                x = self._kept(batch["input"], batch)
+                pairs = [self._seen(x, y, seed) for y in (batch["target"], fake.detach())]
                 logits = self._judge(pairs)
                 loss_d = discriminator_loss(*logits, mode=self.gan)
                 if self.r1:
@@ -155,19 +157,22 @@ class Pix2PixStep:
         self.adam_g.zero_grad()
         total = torch.zeros_like(sums["loss_d"])
         for place, (batch, seed) in enumerate(zip(batches, seeds, strict=True)):
-            x, y = batch["input"], batch["target"]
+            x, y = self._kept(batch["input"], batch), batch["target"]
             with self._reduced(self.generator, place == last):
                 if ready is None:
                     self.reseed(seed)
-                fake = self._run(self.generator, x) if ready is None else ready
+                    fake = self._kept(self._run(self.generator, batch["input"]), batch)
+                else:
+                    fake = ready
                 logits = self._run(self._bare_discriminator, self._seen(x, fake, seed))
                 loss_gan = generator_loss(logits, self._real_logits(x, y, seed), mode=self.gan)
                 loss_l1 = F.l1_loss(fake, y)
                 loss_g = loss_gan + self.lambda_l1 * loss_l1
                 if self.equivariance:
                     self.reseed(seed)  # the same dropout, or its noise would be all that is seen
-                    moved = self._run(self.generator, batch["moved"])
-                    distance = equivariance_loss(fake, moved, batch["shift"], margin_px=self.margin_px)
+                    moved = self._kept(self._run(self.generator, batch["moved"]), batch)
+                    # The reference is held still: a way to bring both together is to blur both.
+                    distance = equivariance_loss(fake.detach(), moved, batch["shift"], margin_px=0)
                     loss_g = loss_g + self.equivariance * distance
                     _add(sums, share, loss_equivariance=distance)
                 self.accelerator.backward(share * loss_g)
@@ -183,6 +188,12 @@ class Pix2PixStep:
         """Apply a network, in bfloat16 if asked; what comes out is as precise as `x`."""
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             return network(x).to(x.dtype)
+
+    def _kept(self, x: Tensor, batch: Mapping[str, Any]) -> Tensor:
+        """Return what is left of an input or output without its context."""
+        height, width = batch["target"].shape[-2:]
+        before = self.context_px
+        return x[..., before : before + height, before : before + width] if before else x
 
     def _seen(self, x: Tensor, y: Tensor, seed: int) -> Tensor:
         """Return what the discriminator sees of an input and a picture, joined along channels."""
