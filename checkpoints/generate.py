@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from steadypix.data.pictures.inputs import InputPicture
     from steadypix.gen.large.strips import Strips
 
 MIN_TILE_PX = 32
@@ -81,6 +82,16 @@ def build_parser() -> Parser:
         "it was trained with, data.context_px; 0: none)",
     )
     parser.add_argument(
+        "--range",
+        metavar="0,1|-1,1|0,255",
+        help="of the numbers that a program takes and gives, or IN:OUT (default: what it says, or -1,1)",
+    )
+    parser.add_argument(
+        "--output_key",
+        metavar="KEY",
+        help="key or place of the picture where a Python network returns a dict or a tuple",
+    )
+    parser.add_argument(
         "--overwrite", action="store_true", help="replace pictures in DIR that generate did not write, too"
     )
     parser.add_argument("--trust", action="store_true", help=TRUST)
@@ -91,23 +102,24 @@ def build_parser() -> Parser:
 @command("generate")
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return its exit code: 2 if any picture could not be read."""
-    args = build_parser().parse_intermixed_args(argv)  # INPUTs may stand behind options, or not at all
+    args = build_parser().parse(argv, signed=("--range",), intermixed=True)
     settle(args)
     check_tiles(args)
     split.check(args)
     prepare_output(args.out.parent if args.film else args.out, only=args.out if args.film else None)
     files = collect(args.inputs)
 
-    from steadypix.data.pictures.saving import save_image, suffix_for
-    from steadypix.data.pictures.transforms import to_tensor
+    from steadypix.data.pictures.saving import suffix_for
     from steadypix.eval.generators.loading import load_generator
+    from steadypix.eval.generators.probe import state
     from steadypix.gen.kernels.allocator import keep_freed_memory
     from steadypix.gen.large.context import WithContext
-    from steadypix.gen.large.frozen import freeze, gather, load_statistics, looking_norms
+    from steadypix.gen.large.frozen import freeze, load_statistics
 
     keep_freed_memory()
     device = pick_device(args.device)
     generator = load_generator(args.checkpoint, device, trust=args.trust)
+    state([generator], ranges=args.range, output_key=args.output_key)
     if args.statistics not in ("picture", "first", "sampled", "tile"):
         freeze(generator, load_statistics(Path(args.statistics), generator))
     config: Any = generator.config
@@ -115,7 +127,6 @@ def main(argv: Sequence[str]) -> int:
         args.context = config.get("data", {}).get("context_px", 0)
     if args.context:
         generator = WithContext(generator, args.context)
-    channels = config["generator"].get("in_channels", 3)
     suffix = suffix_for(config["generator"].get("out_channels", 3), args.format, args.bits)
     if args.data:
         return translate_split(args, generator, device, suffix)
@@ -126,16 +137,36 @@ def main(argv: Sequence[str]) -> int:
     check_outputs(outputs, overwrite=args.overwrite)
     if args.tile and args.statistics != "tile":
         return translate_large(args, generator, device, outputs)
+    channels = config["generator"].get("in_channels", 3)
+
+    def read(file: Path) -> InputPicture:
+        return split.resized(read_input(file, channels), rule, size)
+
+    return translate_each(args, generator, device, outputs, read)
+
+
+def translate_each(
+    args: argparse.Namespace,
+    generator: nn.Module,
+    device: str,
+    outputs: dict[Path, Path],
+    read: Callable[[Path], InputPicture],
+) -> int:
+    """Translate pictures one by one; return the exit code."""
+    from steadypix.data.pictures.saving import save_image
+    from steadypix.data.pictures.transforms import to_tensor
+    from steadypix.eval.generators.probe import remark
+    from steadypix.gen.large.frozen import freeze, gather, looking_norms
+
     failures = 0
     for out, file in progress(outputs.items(), len(outputs)):
         try:
-            read = read_input(file, channels)
+            given = read(file)
         except InputError as error:
             print(f"generate: error: {one_line(error)}", file=sys.stderr)
             failures += 1
             continue
-        read = split.resized(read, rule, size)
-        picture = to_tensor(read.pixels)[None].to(device)
+        picture = to_tensor(given.pixels)[None].to(device)
         try:
             if args.statistics == "first" and looking_norms(generator):  # none is left once they are frozen
                 freeze(generator, gather(generator, [picture]))
@@ -146,8 +177,10 @@ def main(argv: Sequence[str]) -> int:
             raise InputError(
                 f"{args.checkpoint}: makes an output of {file} that is not finite (NaN or infinity)"
             )
-        save_image(out, made, read.alpha)
-    print(f"wrote {len(files) - failures} of {len(files)} pictures to {args.out}", file=sys.stderr)
+        save_image(out, made, given.alpha)
+    if said := remark(generator):
+        print(f"{args.checkpoint}: {said}", file=sys.stderr)
+    print(f"wrote {len(outputs) - failures} of {len(outputs)} pictures to {args.out}", file=sys.stderr)
     return 2 if failures else 0
 
 
@@ -207,7 +240,7 @@ def translate_large(
     from steadypix.eval.generators.loading import find_generator
     from steadypix.eval.generators.models import digest
 
-    sha = digest(find_generator(args.checkpoint)[0], generator) + context_mark(args)
+    sha = digest(find_generator(args.checkpoint)[0], generator) + shown_mark(args)
     large = LargePictures(args, generator, digest=sha, device=device, outputs=outputs)
     failures = 0
     for out, file in progress(outputs.items(), len(outputs)):
@@ -253,7 +286,7 @@ def translate_in_order(args: argparse.Namespace, generator: nn.Module, device: s
         lambda pixels: as_input(pixels, device, args),
         lambda picture: translate(generator, picture, args),
     )
-    sha = digest(find_generator(args.checkpoint)[0], generator) + context_mark(args)
+    sha = digest(find_generator(args.checkpoint)[0], generator) + shown_mark(args)
     origin = {"digest": sha, "device": device}
     if not args.film:
         return translate_folder(args, translator, suffix=suffix, **origin)
@@ -262,9 +295,11 @@ def translate_in_order(args: argparse.Namespace, generator: nn.Module, device: s
     return translate_film(args, translator, out_channels=shape.get("out_channels", 3), **origin)
 
 
-def context_mark(args: argparse.Namespace) -> str:
-    """Return what tells a generator with context from one without, for runs that are gone on with."""
-    return f" with {args.context} px of context" if args.context else ""
+def shown_mark(args: argparse.Namespace) -> str:
+    """Return what tells how a generator is run from how else it could be, for runs that are gone on with."""
+    context = f" with {args.context} px of context" if args.context else ""
+    told = "".join(f" {name} {text}" for name in ("range", "output_key") if (text := getattr(args, name)))
+    return context + told
 
 
 def as_input(pixels: np.ndarray, device: str, args: argparse.Namespace) -> torch.Tensor | Strips:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from steadypix.command import command, pick_device, version
 from steadypix.errors import printable
 from steadypix.eval.measure.options import Asked, build_parser, leave_out, parse_channels, read_options
+from steadypix.eval.measure.partial import NAME, remove
 from steadypix.eval.measure.processes import Processes
 from steadypix.eval.metrics.stability import DEFAULT_MARGINS_PX, fitting_margins, takes
 from steadypix.eval.results.baseline import regressions
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     from steadypix.eval.measure.stage import Stage
 
 
+# What each of several processes may have of its own.
+OF_A_PROCESS = ("device", "threads")
+
+
 @command("eval_stability")
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return its exit code."""
@@ -43,6 +48,7 @@ def main(argv: Sequence[str]) -> int:
     if processes.first:
         prepare_output(args.export_inputs or args.out)
 
+    from steadypix.data.pairs.content import content_of
     from steadypix.eval.measure.exchange import bind_outputs, export_inputs
     from steadypix.eval.measure.floors import find_floors
     from steadypix.eval.measure.measure import measure
@@ -52,20 +58,24 @@ def main(argv: Sequence[str]) -> int:
     device = processes.device(pick_device(args.device))
     models = load(args, asked, device)
     plan, stages, data = set_the_stage(args, asked, models, device)
+    content = content_of(stages[0].pairs, plan.count(stages[0].pairs))
+    data["pictures_sha256"] = content.sha256
     if args.export_inputs:
         count = export_inputs(stages, plan, data, args.export_inputs)
         print(f"wrote {count} inputs and manifest.json to {args.export_inputs}", file=sys.stderr)
         return 0
+    about = heading(models, data, plan, content.words)
+    processes.agree(content, {key: value for key, value in about.items() if key not in OF_A_PROCESS})
     bind_outputs(models, stages, plan)
     floors = find_floors(models, stages, plan, allow=args.allow_random or args.published_convention)
-    partial = args.out / f"partial-{processes.rank}-of-{processes.world}.jsonl"
-    about = heading(models, data, plan)
+    partial = args.out / NAME.format(rank=processes.rank, world=processes.world)
     measurements, n_skipped = measure(
         models, stages, plan, processes=processes, partial=partial, heading=about
     )
     say_ranges(models)
     if not processes.first:
-        partial.unlink(missing_ok=True)
+        processes.finish()
+        remove(args.out, processes.run, others=False)
         return 0
     recorded = record(measurements, plan, asked, args, words, {**data, "n_skipped": n_skipped})
     for model in recorded["models"]:
@@ -74,7 +84,8 @@ def main(argv: Sequence[str]) -> int:
     write_results(results, args.out)
     draw(results, measurements, plan, args.out, originals=not args.no_originals)
     write_report(args.out)
-    partial.unlink()
+    processes.finish()
+    remove(args.out, processes.run, others=True)
     print(to_json(results) if args.json else to_table(results), flush=True)
     print(f"wrote {args.out}/ report.html results.json results.csv and pictures", file=sys.stderr)
     fallen = regressions(results, baseline, args.baseline) if baseline else []
@@ -100,7 +111,7 @@ def load(args: Any, asked: Asked, device: str) -> list[Model]:
     keep_freed_memory()
     paths = args.checkpoints or ([] if args.export_inputs else find_checkpoints())
     models = [] if args.export_inputs and not paths else load_models(paths, device, trust=args.trust)
-    state(models, ranges=args.range, output_key=args.output_key)
+    state((model.module for model in models), ranges=args.range, output_key=args.output_key)
     warn_of_seams(models, asked.protocols)
     if args.published_convention:
         from steadypix.eval.repeat.convention import by_convention
@@ -188,6 +199,8 @@ def record(
     data: dict[str, Any],
 ) -> dict[str, Any]:
     """Return the results: how they were made, and what was measured."""
+    import torch
+
     from steadypix.eval.measure.registry import MEASURES
     from steadypix.eval.measure.summary import about, summarise
 
@@ -197,6 +210,7 @@ def record(
         "command": shlex.join(["eval_stability", *words]),
         "versions": versions(),
         "device": plan.device,
+        "threads": torch.get_num_threads(),
         "precision": "fp32",
         "seed": plan.seed,
         "axis": args.axis,
@@ -214,26 +228,39 @@ def record(
     return results | about(others, plan, first=False)
 
 
-def heading(models: Sequence[Model], data: dict[str, Any], plan: Plan) -> dict[str, Any]:
-    """Return all that the numbers of one picture depend on: what an interrupted evaluation must share."""
+def heading(models: Sequence[Model], data: dict[str, Any], plan: Plan, pictures: str) -> dict[str, Any]:
+    """Return all that the numbers of one picture depend on: what an interrupted evaluation must share.
+
+    Args:
+        models: the generators.
+        data: what is known of the pictures besides.
+        plan: what is measured.
+        pictures: says which they are, wherever they lie.
+    """
+    import torch
+
     from steadypix.eval.measure.registry import MEASURES
 
     modes = [getattr(model.module, "modes", {}) for model in models]
     described = [model.describe() for model in models]
     ranges = [[each[key] for key in ("input_range", "output_range") if key in each] for each in described]
     keys = [getattr(model.module, "output_key", None) for model in models]
+    code = [model.code_sha256 for model in models]
     return {
+        "pictures": pictures,
         "models": [model.sha256 for model in models],
+        **({"code": code} if any(code) else {}),
         **({"modes": modes} if any(modes) else {}),
         **({"ranges": ranges} if any(ranges) else {}),
         **({"output_keys": keys} if any(keys) else {}),
-        "data": data,
+        "data": {key: value for key, value in data.items() if key not in ("source", "pictures_sha256")},
         "measures": {name: MEASURES[name].identity(own) for name, own in plan.asked.items()},
         "offsets": [[plain(dx), plain(dy)] for dx, dy in sorted({*plan.offsets, *plan.map_offsets})],
         "margins_px": list(plan.margins_px),
         "batch_size": plan.batch_size,
         "seed": plan.seed,
         "device": plan.device,
+        "threads": torch.get_num_threads(),
         "versions": versions(),
     }
 

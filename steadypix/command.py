@@ -1,7 +1,8 @@
 """What every command shares: errors in one line, exit codes, an argument parser, the device.
 
 Exit codes: 0 done, 1 failed, 2 bad usage or bad input, 130 interrupted, 143 terminated. An error that the
-user can fix carries `exit_code`; any other exception is a bug and keeps its traceback.
+user can fix carries `exit_code`; any other exception is a bug and keeps its traceback. What the process was
+started with (streams, the environment) is in `steadypix.surroundings`.
 """
 
 from __future__ import annotations
@@ -9,16 +10,24 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib.metadata
-import io
 import os
-import signal
 import sys
 from collections.abc import Callable, Collection, Sequence
-from types import FrameType
 from typing import NoReturn, Protocol
 
-from steadypix import locks
+from steadypix import budget, locks
 from steadypix.errors import InputError, one_line
+from steadypix.json_checks import LARGEST_NUMBER
+from steadypix.signals import Signals, Terminated, end_workers
+from steadypix.surroundings import leave_out_remains, usable_streams
+
+
+MOST = 10**9  # of anything that is counted; what so many take of memory is asked elsewhere
+LONGEST = 20  # digits of a number that is looked at
+MAX_MEMORY = (
+    "what the command with all of its processes may take, or a share of what is available; more is refused "
+    "before it is begun (default: 90%%)"
+)
 
 
 class Main(Protocol):
@@ -26,10 +35,6 @@ class Main(Protocol):
 
     def __call__(self, argv: Sequence[str] | None = None) -> int:
         """Run with these arguments, or with the process's own; return the exit code."""
-
-
-class Terminated(BaseException):
-    """SIGTERM, raised where the program stands so that `finally` blocks and context managers run."""
 
 
 def version() -> str:
@@ -50,51 +55,51 @@ def command(name: str) -> Callable[[Callable[[Sequence[str]], int]], Main]:
     def decorate(main: Callable[[Sequence[str]], int]) -> Main:
         @functools.wraps(main)
         def wrapped(argv: Sequence[str] | None = None) -> int:
-            previous, held = _raise_on_sigterm(), locks.held()
-            if isinstance(sys.stdout, io.TextIOWrapper):  # names may hold what no encoding has
-                sys.stdout.reconfigure(errors="backslashreplace")
-            try:
-                return main(sys.argv[1:] if argv is None else argv)
-            except KeyboardInterrupt:
-                print(f"{name}: interrupted", file=sys.stderr)
-                return 130
-            except Terminated:
-                print(f"{name}: terminated", file=sys.stderr)
-                return 143
-            except BrokenPipeError:
-                # The reader of our stdout left (`| head`); keep the interpreter's own flush quiet.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                return 1
-            except Exception as error:
-                code = _exit_code(error)
-                if code is None:
-                    raise
-                print(f"{name}: error: {one_line(error)}", file=sys.stderr)
-                return code
-            finally:
-                locks.release(keep=held)
-                if previous is not None:
-                    signal.signal(signal.SIGTERM, previous)
+            held = locks.held()
+            with usable_streams(), budget.of_a_command(), Signals(last=argv is None) as signals:
+                try:
+                    leave_out_remains(name)
+                    code = main(sys.argv[1:] if argv is None else argv)
+                    sys.stdout.flush()  # what cannot be printed is no success
+                except BaseException as error:
+                    # From here on a second signal is not to disturb what is said and given back.
+                    signals.over = True
+                    if isinstance(error, KeyboardInterrupt | Terminated):
+                        end_workers()
+                    ended = _end(name, error)
+                    if ended is None:
+                        raise
+                    code = ended
+                finally:
+                    signals.over = True
+                    locks.release(keep=held)
+            return code
 
         return wrapped
 
     return decorate
 
 
-def _exit_code(error: Exception) -> int | None:
+def _end(name: str, error: BaseException) -> int | None:
+    """Say what ended a command; return its exit code, or None for a bug."""
+    if isinstance(error, KeyboardInterrupt):
+        print(f"{name}: interrupted", file=sys.stderr)
+        return 130
+    if isinstance(error, Terminated):
+        print(f"{name}: terminated", file=sys.stderr)
+        return 143
+    if isinstance(error, BrokenPipeError):  # the reader of our stdout left (`| head`)
+        return 1
+    code = _exit_code(error)
+    if code is not None:
+        print(f"{name}: error: {one_line(error)}", file=sys.stderr)
+    return code
+
+
+def _exit_code(error: BaseException) -> int | None:
     if isinstance(error, OSError) and error.strerror:
         return 2  # a full disk, a missing permission: for the user to fix, no bug
-    return getattr(error, "exit_code", None)
-
-
-def _raise_on_sigterm() -> signal.Handlers | Callable[[int, FrameType | None], object] | int | None:
-    def handler(signum: int, frame: FrameType | None) -> None:
-        raise Terminated
-
-    try:
-        return signal.signal(signal.SIGTERM, handler)
-    except ValueError:  # only the main thread may handle signals
-        return None
+    return getattr(error, "exit_code", None) if isinstance(error, Exception) else None
 
 
 class Parser(argparse.ArgumentParser):
@@ -106,13 +111,18 @@ class Parser(argparse.ArgumentParser):
         hint = did_you_mean(unknown, _options(self)) if unknown else ""
         raise InputError(f"{message}{hint} (see --help)")
 
-    def parse(self, argv: Sequence[str], *, signed: Sequence[str] = ()) -> argparse.Namespace:
-        """Parse `argv`; the options in `signed` take values such as `-4..4`, which look like options."""
+    def parse(
+        self, argv: Sequence[str], *, signed: Sequence[str] = (), intermixed: bool = False
+    ) -> argparse.Namespace:
+        """Parse `argv`; the options in `signed` take values such as `-4..4`, which look like options.
+
+        With `intermixed` positional arguments may stand behind options, or not at all.
+        """
         words = list(argv)
         for place in range(len(words) - 1, 0, -1):
             if words[place - 1] in signed:
                 words[place - 1 : place + 1] = [f"{words[place - 1]}={words[place]}"]
-        return self.parse_args(words)
+        return self.parse_intermixed_args(words) if intermixed else self.parse_args(words)
 
 
 def first_option(message: str) -> str | None:
@@ -168,6 +178,7 @@ def add_common_options(
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to run"
     )
+    parser.add_argument("--max_memory", type=_allow, metavar="2G|75%%", help=MAX_MEMORY)
     parser.add_argument(
         "--batch_size",
         type=positive,
@@ -180,7 +191,7 @@ def add_common_options(
             "--workers", type=natural, default=0, metavar="N", help="processes that decode pictures"
         )
     if "seed" not in without:
-        parser.add_argument("--seed", type=natural, default=0, metavar="N", help="of everything random")
+        parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of everything random")
     parser.add_argument("--version", action="version", version=f"steadypix {version()}")
 
 
@@ -194,10 +205,31 @@ def natural(text: str) -> int:
     return _whole(text, 0)
 
 
-def _whole(text: str, minimum: int) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text) < minimum:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least {minimum}, got {text!r}")
+def seed(text: str) -> int:
+    """Read a seed, for argparse: a whole number that results and checkpoints are read back with."""
+    return _whole(text, 0, int(LARGEST_NUMBER))
+
+
+def _whole(text: str, minimum: int, maximum: int = MOST) -> int:
+    digits = text.isascii() and text.isdigit()
+    if not digits or len(text) > LONGEST or not minimum <= int(text) <= maximum:
+        expected = f"at least {minimum}"
+        if digits and (len(text) > LONGEST or int(text) > maximum):
+            expected = f"{minimum} to {maximum}"
+        raise argparse.ArgumentTypeError(f"expected a whole number of {expected}, got {_short(text)!r}")
     return int(text)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def _allow(text: str) -> str:
+    try:
+        budget.allow(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def pick_device(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,33 +22,29 @@ if TYPE_CHECKING:
 TRIED = (3, 1, 4)  # channels of an input, one after the other
 
 
-def foreign(models: Sequence[Model]) -> list[tuple[Model, Program]]:
-    """Return the generators that are programs of others; what `steadypix export` wrote knows itself."""
-    found = []
-    for model in models:
-        program = _program(model.module)
-        if program is not None and not hasattr(program, "provenance"):
-            found.append((model, program))
-    return found
+def foreign(module: nn.Module) -> Program | None:
+    """Return the program inside of a generator that others made; `steadypix export`'s know themselves."""
+    program = _program(module)
+    return None if program is None or hasattr(program, "provenance") else program
 
 
-def state(models: Sequence[Model], *, ranges: str | None, output_key: str | None) -> None:
+def state(modules: Iterable[nn.Module], *, ranges: str | None, output_key: str | None) -> None:
     """Tell foreign generators their ranges, and which of their outputs is the picture.
 
     Args:
-        models: all generators.
+        modules: all generators.
         ranges: see `steadypix.eval.generators.ranges.parse_range`; None leaves them as they are.
         output_key: key or place; None where there is only one output.
 
     Raises:
         InputError: if there is no foreign generator to tell it.
     """
-    theirs = foreign(models)
+    theirs = [program for module in modules if (program := foreign(module)) is not None]
     both = None if ranges is None else parse_range(ranges)
     for option, given in (("--range", ranges), ("--output_key", output_key)):
         if given is not None and not theirs:
             raise InputError(f"{option}: all generators here know it themselves; expected one made elsewhere")
-    for _, program in theirs:
+    for program in theirs:
         if both is not None:
             program.ranges = Ranges(*both, stated=True)
         if output_key is not None:
@@ -86,10 +82,16 @@ def learn(models: Sequence[Model], window_px: Size, channels: tuple[int, int] | 
 
 def remarks(models: Sequence[Model]) -> Iterator[str]:
     """Yield a line for every generator whose outputs evidently have another range than was taken."""
-    for model, program in foreign(models):
-        line = program.ranges.remark("--range {}")
+    for model in models:
+        line = remark(model.module)
         if line:
             yield f"{model.name}: {line}"
+
+
+def remark(module: nn.Module) -> str:
+    """Return in a line that a generator's outputs evidently have another range; nothing if not."""
+    program = foreign(module)
+    return "" if program is None else program.ranges.remark("--range {}")
 
 
 def _first_that_runs(
