@@ -13,6 +13,7 @@ from steadypix.errors import InputError
 FREE_KEYS = {"workers", "device", "data.root", "data.cache", "data.pin_memory", "data.on_error"}
 FREE_KEYS |= {"data.val_split"}  # what it holds out of the training pairs shows in those
 FREE_KEYS |= {f"train.{key}" for key in ("channels_last", "compile", "capture", "checkpointing")}
+FREE_KEYS |= {"train.deterministic"}
 FREE_KEYS |= {f"train.{key}" for key in ("save_every", "save_every_s", "keep_every", "sample_every")}
 FREE_KEYS |= {
     f"train.{key}"
@@ -27,10 +28,12 @@ CHANGEABLE_KEYS = {f"train.{key}" for key in ("learning_rate", "lr_policy", "dec
 CHANGEABLE_KEYS |= {f"train.{key}" for key in ("patience", "beta1", "beta2")}
 CHANGEABLE_KEYS |= {f"loss.{key}" for key in ("gan", "lambda_l1", "equivariance", "equivariance_px")}
 CHANGEABLE_KEYS |= {"loss.jitter_px", "loss.r1", "data.flip", "data.lighting"}
+# Named to `--allow-change`, it lets a run go on with other pictures; where they lie is free anyway.
+PICTURES = "data.root"
 # What a run from before an option has, whose file does not name it.
 BEFORE = {"generator.texture": "none", "generator.texture_channels": 4, "generator.texture_octaves": 2}
 BEFORE |= {"generator.head": 0, "data.lighting": 0.0, "loss.jitter_px": 0, "loss.r1": 0.0}
-BEFORE |= {"data.resize": "square"}
+BEFORE |= {"data.resize": "square", "data.context_px": 0}
 
 
 def contradiction(
@@ -57,11 +60,12 @@ def contradiction(
 
 def check_allowed(keys: Collection[str]) -> None:
     """Raise InputError for a key that `--allow-change` does not take."""
+    named = {*CHANGEABLE_KEYS, PICTURES}
     for key in keys:
-        if key not in CHANGEABLE_KEYS:
-            close = difflib.get_close_matches(key, CHANGEABLE_KEYS, n=1, cutoff=0.5)
+        if key not in named:
+            close = difflib.get_close_matches(key, sorted(named), n=1, cutoff=0.5)
             hint = f"did you mean {close[0]}? " if close else ""
-            known = ", ".join(sorted(CHANGEABLE_KEYS))
+            known = ", ".join(sorted(named))
             raise InputError(f"--allow-change {key}: cannot change in a run; {hint}expected of {known}")
 
 

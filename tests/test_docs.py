@@ -21,12 +21,13 @@ from PIL import Image
 import steadypix
 from docs.site.commands import command_lines, groups, invocation, parse, parser_of, split_command, verbs
 from docs.site.notebooks import cells, to_markdown
+from steadypix import load_generator
 from steadypix.configs.load import SECTIONS
 from steadypix.errors import InputError
 from steadypix.eval.measure.options import read_options
 from steadypix.main import COMMANDS
 from tests.cli import TINY
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, tiny_config, write_checkpoint
 
 DOCS = REPOSITORY / "docs"
 NOTEBOOK = DOCS / "notebooks" / "measure-your-own-generator.ipynb"
@@ -275,27 +276,26 @@ def test_the_notebook_is_committed_without_outputs() -> None:
     assert all(cell["outputs"] == [] for cell in notebook["cells"] if cell["cell_type"] == "code")
 
 
+LITTLE_TRAINING = [
+    *TINY,
+    "--discriminator.ndf=4",
+    "--discriminator.n_layers=1",
+    "--generator.head=0",
+    "--train.epochs=1",
+    "--train.val_every=0",
+    "--train.sample_every=0",
+    "--device=cpu",
+]
+LITTLE_EVALUATION = ["--device", "cpu", "--limit", "1", "--margins", "0", "--shifts", "0..1"]
+
+
 @pytest.mark.slow
 def test_the_tutorial_on_own_pictures_command_by_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As it is written, with less of everything at the end of each line."""
     monkeypatch.chdir(tmp_path)
-    less = {
-        "data": [],
-        "train": [
-            *TINY,
-            "--discriminator.ndf=4",
-            "--discriminator.n_layers=1",
-            "--generator.head=0",
-            "--train.epochs=1",
-            "--train.val_every=0",
-            "--train.sample_every=0",
-            "--device=cpu",
-        ],
-        "eval": ["--device", "cpu", "--limit", "1", "--margins", "0", "--shifts", "0..1"],
-        "generate": ["--device", "cpu"],
-    }
+    less = {"data": [], "train": LITTLE_TRAINING, "eval": LITTLE_EVALUATION, "generate": ["--device", "cpu"]}
     text = (DOCS / "tutorials" / "own-pictures.md").read_text(encoding="utf-8")
     ran = []
     for line in (line for kind, block in blocks(text) if kind == "" for line in command_lines(block)):
@@ -315,6 +315,30 @@ def test_the_tutorial_on_own_pictures_command_by_command(
     assert ran == ["data", "data", "train", "train", "eval", "generate"]
     assert (tmp_path / "made" / "1.png").is_file()
     assert (tmp_path / "results" / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_the_tutorial_on_retrofitting_command_by_command(
+    pair_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(pair_folder.parent)  # the folder is called pairs
+    Path("checkpoints/plain").mkdir(parents=True)
+    write_checkpoint(
+        Path("checkpoints/plain/generator.safetensors"), tiny_config(Path("pairs"), sampling="strided")
+    )
+    little = ["--device", "cpu", "--limit", "1", "--steps", "2"]
+    less = {"retrofit": little, "eval": LITTLE_EVALUATION, "train": LITTLE_TRAINING}
+    text = (DOCS / "tutorials" / "retrofit-and-fine-tune.md").read_text(encoding="utf-8")
+    ran = []
+    for line in (line for kind, block in blocks(text) if kind == "" for line in command_lines(block)):
+        name, words = split_command(line) or ("", [])
+        module = importlib.import_module(COMMANDS[name][0])
+        assert module.main([*words, *less[name]]) == 0, (line, capsys.readouterr().err)
+        ran.append(name)
+    assert ran == ["retrofit", "eval", "train"]
+    found = load_generator("checkpoints/steadier").config["generator"]
+    assert (found["sampling"], found["texture"]) == ("blur_late", "anchored")
+    assert load_generator("checkpoints/blurred").config["generator"]["sampling"] == "blur"
 
 
 # ---- the site --------------------------------------------------------------------------------------------

@@ -407,9 +407,9 @@ def test_the_study_end_to_end(tmp_path: Path, capsys: Capture, monkeypatch: pyte
 
     monkeypatch.setattr("steadypix.eval.classifiers.study.train_classifier", never)
     monkeypatch.setattr("steadypix.eval.classifiers.study.Study._measure", never)
-    assert eval_classifiers(tiny(data, out)) == 0
+    assert eval_classifiers(tiny(data, out, "--networks", "vgg11_bn", "--filters", "bin5")) == 0
     again = json.loads((out / "results.json").read_text())
-    assert again["table"] == results["table"]
+    assert again["table"] == [results["table"][place] for place in (4, 5)]
 
 
 def test_other_pictures_in_the_same_folder_are_trained_and_measured_anew(
