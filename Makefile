@@ -1,7 +1,7 @@
 # make demo   venv, pinned install, two small trainings, an evaluation with pictures
 # make test   venv, pinned install, lint, types, all tests with coverage
 # make test-fast   the tests without a marker, in less than a minute
-# make soak   what takes minutes: thirty kills of a training, ten thousand damaged and hostile files
+# make soak   what takes an hour: kills, failing disks, damaged files, two writers at once; another seed each time
 # make reproduce DATA=DIR   Zhang's table on real facades: trainings of hours, gone on with by the same command
 # make docs   the site into build/site, warnings as errors
 # make bench  an environment with other projects' layers, everything timed beside them (BENCH=--quick: a look)
@@ -18,7 +18,7 @@ BENCH_VENV ?= .venv-bench
 BENCH_STAMP := $(BENCH_VENV)/.installed
 BENCH ?=
 
-.PHONY: demo test test-fast docs soak soak-kill soak-fuzz soak-two bench reproduce install lint types tests release clean
+.PHONY: demo test test-fast docs soak soak-kill soak-fuzz soak-faults soak-two bench reproduce install lint types tests release clean
 
 # Compiled by the installation where there is a C compiler.
 KERNEL := gen/kernels/blur_kernel.c gen/kernels/blur_kernel.h
@@ -70,17 +70,26 @@ docs: $(DOCS_STAMP)
 	$(BIN)/python -m sphinx -q -W --keep-going -c docs -d build/doctrees . build/site
 	@echo "open build/site/index.html"
 
-# Shorter: make soak FUZZ_INPUTS=500
+# Shorter: make soak FUZZ_INPUTS=500. The same once more: make soak SEED=N, with the seed that was printed first.
+SEED := $(strip $(shell od -An -N3 -tu4 /dev/urandom))
 FUZZ_INPUTS ?= 10000
-FUZZ_SEED ?= 0
+FUZZ_SEED ?= $(SEED)
 
-soak: soak-kill soak-fuzz soak-two
+soak:
+	@echo "seed $(SEED)"
+	$(MAKE) soak-kill soak-faults soak-fuzz soak-two SEED=$(SEED) FUZZ_SEED=$(FUZZ_SEED)
 
-# A training that is killed at random instants, resumed, and held against one that was left alone.
+# A training and an evaluation that are killed at random instants, gone on with, and held against one left alone.
 KILLS ?= 30
 
 soak-kill: $(STAMP)
-	$(BIN)/python -m soak.kill --kills $(KILLS)
+	$(BIN)/python -m soak.kill --kills $(KILLS) --seed $(SEED)
+
+# Every n-th write, fsync and rename of every command fails; all of them: EVERY=1, which takes half an hour.
+EVERY ?= 5
+
+soak-faults: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m soak.faults --every $(EVERY) --seed $(SEED)
 
 soak-fuzz: $(STAMP)
 	$(BIN)/python -m soak.fuzz --inputs $(FUZZ_INPUTS) --seed $(FUZZ_SEED)

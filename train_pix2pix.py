@@ -6,14 +6,18 @@ Nothing heavy is imported until work starts, so `--help` is instant.
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from steadypix.budget import allow
+from steadypix.checkpoints.memory import require_training
 from steadypix.checkpoints.resume import find_state, restore
 from steadypix.checkpoints.run import Run
 from steadypix.checkpoints.setup import (
+    agree,
     build_networks,
     build_step,
     count_samples,
@@ -24,10 +28,11 @@ from steadypix.checkpoints.setup import (
     open_data,
 )
 from steadypix.checkpoints.stop import StopRequest
-from steadypix.command import command, version
+from steadypix.command import MAX_MEMORY, command, version
 from steadypix.configs.load import build_parser, parse
 from steadypix.configs.resume import check_allowed
 from steadypix.configs.schema import RunConfig
+from steadypix.errors import require_text
 from steadypix.locks import hold
 from steadypix.progress import progress_interval_s
 
@@ -48,6 +53,9 @@ def main(argv: Sequence[str]) -> int:
         help="go on where --out (or DIR) stopped",
     )
     parser.add_argument(
+        "--overwrite", action="store_true", help="start anew in --out, and remove what a run left there"
+    )
+    parser.add_argument(
         "--init",
         metavar="FILE",
         help="start from a generator's weights: ours, a released one's name, latest_net_G.pth",
@@ -59,14 +67,24 @@ def main(argv: Sequence[str]) -> int:
         metavar="KEY",
         help="go on with other values of these options, such as train.learning_rate",
     )
+    parser.add_argument("--max_memory", metavar="2G|75%%", help=MAX_MEMORY)
     parser.add_argument("--version", action="version", version=f"steadypix {version()}")
     config, rest = parse(parser, argv)
+    allow(rest.max_memory)
     name = Path(str(rest.config[0])).stem if rest.config else "run"
     resumed = rest.resume if rest.resume not in ("auto", "never") else None
     out = Path(rest.out or resumed or f"checkpoints/{name}-{config.generator.sampling}")
     check_allowed(rest.allow_change)
+    require_text(out, "--out")
     hold(out)
-    return train(config, out, resume=rest.resume, init=rest.init, allow_change=rest.allow_change)
+    return train(
+        config,
+        out,
+        resume=rest.resume,
+        init=rest.init,
+        allow_change=rest.allow_change,
+        overwrite=rest.overwrite,
+    )
 
 
 def train(
@@ -76,6 +94,7 @@ def train(
     resume: str = "auto",
     init: str | None = None,
     allow_change: Collection[str] = (),
+    overwrite: bool = False,
 ) -> int:
     """Train until the last epoch, or until stopped.
 
@@ -87,45 +106,63 @@ def train(
         init: a generator whose weights to start from, whatever its sampling.
         allow_change: options that may differ from those of the run that goes on, see
             `steadypix.configs.resume.CHANGEABLE_KEYS`.
+        overwrite: start anew, and remove the run in `out` once nothing is left that could stop this one.
 
     Returns:
         0.
 
     Raises:
-        InputError: if the run in `out` was made with another configuration, or from other data.
+        InputError: if the run in `out` was made with another configuration, or from other data, or several
+            processes see different pictures.
+        TooLargeError: if the run would take more memory than it may.
         TrainingError: if a loss is not finite, memory runs out, or a process that is needed has gone.
     """
+    require_training(config, on_gpu=config.device != "cpu")
     import torch
     from tqdm import tqdm
 
+    from steadypix.agreement import require_same
+    from steadypix.checkpoints.determinism import make_deterministic, settle_threads
     from steadypix.checkpoints.progress import Progress
-    from steadypix.data.pairs.opening import fingerprint
+    from steadypix.data.pairs.content import content_of
     from steadypix.data.pairs.sampler import EpochSampler, ignore_signals
     from steadypix.gen.kernels.allocator import keep_freed_memory
     from steadypix.gen.training.failures import failures_explained
     from steadypix.gen.training.schedules import Plateau, lr_factor, set_learning_rate
 
     # ---- set up -------------------------------------------------------------------------------------
-    start_from = find_state(out, resume)
+    start_from = find_state(out, resume, overwrite=overwrite)
+    if config.train.deterministic:
+        make_deterministic()
     accelerator = make_accelerator(config, out)
     device, settings = accelerator.device, config.train
     keep_freed_memory()
-    torch.backends.cudnn.benchmark = device.type == "cuda"  # every window has the same size
+    # Every window has the same size; which algorithm wins a benchmark is a matter of chance.
+    torch.backends.cudnn.benchmark = device.type == "cuda" and not settings.deterministic
     torch.manual_seed(config.seed)
     pairs, validation = open_data(config)
+    require_training(config, n_pairs=len(pairs), on_gpu=device.type == "cuda")
+    content = content_of(pairs)
+    agree(accelerator, content.require_same)
     a_step, an_epoch = count_samples(config, pairs, accelerator.num_processes)
     networks = build_networks(config, device, init)
     step, optimizers = build_step(config, accelerator, networks)
 
     # ---- resume ---------------------------------------------------------------------------------------
     progress = Progress(plateau=Plateau(patience=settings.patience))
-    run = Run(config, out, networks, optimizers, accelerator, an_epoch, fingerprint(pairs), step.settle)
+    run = Run(config, out, networks, optimizers, accelerator, an_epoch, content, step.settle)
     if start_from:
-        progress, run.changes = restore(start_from, run.facts, networks, optimizers, allow_change)
+        restored = restore(start_from, run.facts, content, networks, optimizers, allow_change)
+        progress, run.changes = restored.progress, restored.changes
+        remark = settle_threads(restored.threads, deterministic=settings.deterministic, device=device.type)
+        if remark:
+            run.say(f"{out}: {remark}")
+        run.facts["threads"] = torch.get_num_threads()
         for change in run.changes:
             if change.get("seen") == progress.seen:
                 run.say(f"{out}: {change['key']} changes from {change['from']} to {change['to']}")
         progress.plateau.patience = settings.patience
+    agree(accelerator, functools.partial(require_same, {"the sample to go on from": progress.seen}))
     if progress.epoch >= settings.epochs:
         run.say(f"{out}: already trained for {progress.epoch} epochs")
         return 0
@@ -133,6 +170,8 @@ def train(
         if validation is not None:  # a picture that cannot be read should stop the run now, not in an hour
             for _ in validation.canvases(settings.val_limit):
                 pass
+        if overwrite:
+            run.directory.clear()
         run.begin(progress)
         run.say(f"{out}: {describe_data(config, pairs, validation)}")
 
@@ -194,7 +233,7 @@ def train(
                 run.save(progress)
                 run.say(
                     f"{out}: saved in epoch {progress.epoch + 1} of {settings.epochs}, after {progress.seen} "
-                    "samples; the same command goes on"
+                    f"samples; the same command{' without --overwrite' if overwrite else ''} goes on"
                 )
                 accelerator.end_training()  # trackers write what they hold
                 stop.leave()

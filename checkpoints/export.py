@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from steadypix.command import Parser, command, positive, version
-from steadypix.errors import InputError
+from steadypix.errors import InputError, require_text
 from steadypix.eval.generators.formats import FORMATS, KINDS, TRUST
 from steadypix.files import prepare_output
 
@@ -53,6 +53,7 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"--exporter {args.exporter}: is for --format onnx")
     if args.out.is_dir():
         raise InputError(f"--out {args.out}: is a folder; expected a file")
+    require_text(args.out, "--out")
     prepare_output(args.out.parent, only=args.out)
 
     from steadypix.eval.generators.exporting import export_generator

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from steadypix.budget import Part, require
 from steadypix.checkpoints.generation import split
 from steadypix.checkpoints.generation.sequence import Translator, add_options, settle, translate_folder
 from steadypix.command import Parser, add_common_options, command, natural, pick_device, positive
@@ -14,6 +15,7 @@ from steadypix.data.pictures.inputs import collect, read_input
 from steadypix.errors import InputError, one_line
 from steadypix.eval.generators.formats import KINDS, TRUST
 from steadypix.files import prepare_output
+from steadypix.gen.networks.cost import forward_numbers
 from steadypix.gen.networks.tiles import run_tiled
 from steadypix.progress import progress
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from steadypix.gen.large.strips import Strips
 
 MIN_TILE_PX = 32
+FLOAT_BYTES = 4
 CHANNELS_AT_ONCE = 16  # a strip of a map holds as many samples as a tile with so many channels
 
 
@@ -162,6 +165,7 @@ def translate_each(
     for out, file in progress(outputs.items(), len(outputs)):
         try:
             given = read(file)
+            require_memory(generator, given.pixels, device, args)
         except InputError as error:
             print(f"generate: error: {one_line(error)}", file=sys.stderr)
             failures += 1
@@ -238,9 +242,9 @@ def translate_large(
     """Translate pictures strip by strip; return the exit code."""
     from steadypix.checkpoints.generation.large import LargePictures
     from steadypix.eval.generators.loading import find_generator
-    from steadypix.eval.generators.models import digest
+    from steadypix.eval.generators.models import identity
 
-    sha = digest(find_generator(args.checkpoint)[0], generator) + shown_mark(args)
+    sha = identity(*find_generator(args.checkpoint), generator) + shown_mark(args)
     large = LargePictures(args, generator, digest=sha, device=device, outputs=outputs)
     failures = 0
     for out, file in progress(outputs.items(), len(outputs)):
@@ -275,18 +279,23 @@ def translate_split(args: argparse.Namespace, generator: nn.Module, device: str,
 def translate_in_order(args: argparse.Namespace, generator: nn.Module, device: str, suffix: str) -> int:
     """Translate the frames of a folder or a film as one sequence; return the exit code."""
     from steadypix.eval.generators.loading import find_generator
-    from steadypix.eval.generators.models import digest
+    from steadypix.eval.generators.models import identity
 
     config: Any = generator.config
     shape = config["generator"]
+
+    def prepared(pixels: np.ndarray) -> torch.Tensor | Strips:
+        require_memory(generator, pixels, device, args)
+        return as_input(pixels, device, args)
+
     translator = Translator(
         args.checkpoint,
         generator,
         shape.get("in_channels", 3),
-        lambda pixels: as_input(pixels, device, args),
+        prepared,
         lambda picture: translate(generator, picture, args),
     )
-    sha = digest(find_generator(args.checkpoint)[0], generator) + shown_mark(args)
+    sha = identity(*find_generator(args.checkpoint), generator) + shown_mark(args)
     origin = {"digest": sha, "device": device}
     if not args.film:
         return translate_folder(args, translator, suffix=suffix, **origin)
@@ -317,6 +326,27 @@ def as_input(pixels: np.ndarray, device: str, args: argparse.Namespace) -> torch
         to_tensor(pixels[:1, :1]).to(device),
         Workspace(strip_samples=CHANNELS_AT_ONCE * args.tile**2),
         stored=True,
+    )
+
+
+def require_memory(generator: nn.Module, pixels: np.ndarray, device: str, args: argparse.Namespace) -> None:
+    """Check that a generator may take a picture (H, W, C), whole or by the tiles of `--statistics tile`.
+
+    Raises:
+        TooLargeError: saying what helps.
+    """
+    if device == "cuda" or (args.tile and args.statistics != "tile"):  # memory of its own; strips say theirs
+        return
+    config: Any = generator.config
+    height, width = (min(side, args.tile or side) for side in pixels.shape[:2])
+    count = args.batch_size if args.tile and max(pixels.shape[:2]) > args.tile else 1
+    at_once = f", {count} at a time" if count > 1 else ""
+    require(
+        Part(
+            FLOAT_BYTES * count * forward_numbers(config["generator"], width, height),
+            f"{args.checkpoint} on {width} x {height} px{at_once}",
+            "a smaller --tile or --batch_size" if args.tile else "a smaller picture, or --tile auto",
+        )
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steadypix.checkpoints.run_directory import RunDirectory
+from steadypix.checkpoints.run_directory import MARKS, RunDirectory
 from steadypix.command import version
 from steadypix.configs.load import to_yaml
 from steadypix.configs.resume import flatten
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from steadypix.checkpoints.progress import Progress
     from steadypix.data.pairs.base import Pairs
+    from steadypix.data.pairs.content import Content
 
 
 BEST_FILE = "generator-best.safetensors"
@@ -40,9 +41,11 @@ class Run:
         optimizers: dict[str, torch.optim.Optimizer],
         accelerator: Accelerator,
         an_epoch: int,
-        data: str,
+        content: Content,
         settle: Callable[[], None],
     ) -> None:
+        import torch
+
         self.config = config
         self.networks = networks
         self.optimizers = optimizers
@@ -55,8 +58,11 @@ class Run:
             "config": dataclasses.asdict(config),
             "a_step": self.a_step,
             "processes": accelerator.num_processes,
-            "data": data,
+            "data": content.fingerprint,
+            "pictures_sha256": content.sha256,
+            "threads": torch.get_num_threads(),
         }
+        self.content = content
         self.directory = RunDirectory(out, config=self.facts["config"])
         self.changes: list[dict[str, Any]] = []  # options that changed when the run was gone on with
         self._sums: dict[str, Tensor] = {}
@@ -190,6 +196,8 @@ class Run:
 
     def save(self, progress: Progress) -> None:
         """Write the generator, then the state to go on from. Each file is replaced in one instant."""
+        import torch
+
         from steadypix.gen.training.state import pack_state
         from steadypix.gen.weights.generators import GENERATOR_FILE
 
@@ -199,7 +207,9 @@ class Run:
             metadata = {**self.facts, "progress": progress.to_json()}
             if self.changes:
                 metadata["changes"] = self.changes
-            self.directory.save_state(pack_state(self.networks, self.optimizers), metadata)
+            tensors = pack_state(self.networks, self.optimizers)
+            tensors[MARKS] = torch.from_numpy(self.content.marks.copy())
+            self.directory.save_state(tensors, metadata)
         self._saved_at = time.monotonic()
 
     def _keep_best(self, progress: Progress) -> None:

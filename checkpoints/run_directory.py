@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 STATE_FILE = Path("last") / "state.safetensors"
+OF_A_RUN = ("generator*.safetensors", "samples/epoch-*.png", "metrics.jsonl")  # beside state and config.yaml
+MARKS = "pictures"  # name of the state's tensor that tells the pictures, (N, 8) uint8
 
 
 class RunDirectory:
@@ -48,6 +50,14 @@ class RunDirectory:
         lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines() if metrics.exists() else []
         kept = "".join(f"{line}\n" for line in lines if _seen(line) <= seen)
         write_text(metrics, kept)
+
+    def clear(self) -> None:
+        """Remove what a training left here, so that another can begin: first what it would go on from."""
+        (self.path / STATE_FILE).parent.mkdir(parents=True, exist_ok=True)
+        (self.path / STATE_FILE).unlink(missing_ok=True)
+        for pattern in OF_A_RUN:
+            for file in self.path.glob(pattern):
+                file.unlink()
 
     def write_row(self, kind: str, *, seen: int, epoch: float, values: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl."""

@@ -6,7 +6,7 @@ import dataclasses
 import importlib.util
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import nn
 
+    from steadypix.agreement import Everyone
     from steadypix.data.pairs.base import Pairs
     from steadypix.gen.training.captured import CapturedStep
     from steadypix.gen.training.step import Pix2PixStep
@@ -136,6 +137,30 @@ def describe_data(config: RunConfig, pairs: Pairs, validation: Pairs | None) -> 
 def source_of(config: RunConfig) -> str:
     """Return the name of the pictures: a folder, or procedural ones."""
     return config.data.root or f"synthetic-{config.data.synthetic}"
+
+
+def agree(accelerator: Accelerator, check: Callable[[Everyone], None]) -> None:
+    """Let `check` compare what all processes have; where it fails they part, and each ends by itself.
+
+    Raises:
+        InputError: as `check` does.
+    """
+    try:
+        check(everyone(accelerator))
+    except InputError:
+        accelerator.end_training()
+        raise
+
+
+def everyone(accelerator: Accelerator) -> Everyone:
+    """Return what collects a value of every process."""
+    from accelerate.utils import gather_object
+
+    def collect(value: Any) -> list[Any]:
+        gathered: list[Any] = gather_object([value])
+        return gathered
+
+    return collect if accelerator.num_processes > 1 else lambda value: [value]
 
 
 def count_samples(config: RunConfig, pairs: Pairs, processes: int) -> tuple[int, int]:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from steadypix.errors import NO_TEXT
+from steadypix.json_checks import LARGEST_NUMBER, LARGEST_PX
+
 Filter = Literal["rect2", "tri3", "bin4", "bin5", "bin6", "bin7"]
 Norm = Literal["instance", "batch", "renorm", "group", "none"]
 
@@ -23,6 +26,18 @@ def _at_most(maximum: float, section: str = "", /, **values: float) -> None:
     for name, value in values.items():
         if not value <= maximum:
             raise ValueError(f"{section}{name} must be at most {maximum:g}, not {value}")
+
+
+def _can_be_read_back(section: str, config: object, /) -> None:
+    """Refuse numbers and texts, whatever they are for, that a file would not be read back with."""
+    for name, value in vars(config).items():
+        if isinstance(value, str) and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:  # a path that is no UTF-8, or that the locale has no letters for
+                raise ValueError(f"{section}{name} {value!r} {NO_TEXT}") from None
+        if isinstance(value, int | float) and not abs(value) <= LARGEST_NUMBER:
+            raise ValueError(f"{section}{name} must lie within {LARGEST_NUMBER:g}, not {value}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +74,7 @@ class GeneratorConfig:
     """channels the last level gives to two dense convs at full resolution (16); 0: it paints the picture"""
 
     def __post_init__(self) -> None:
+        _can_be_read_back("generator.", self)
         channels = {"in_channels": self.in_channels, "out_channels": self.out_channels}
         _at_least(1, "generator.", ngf=self.ngf, num_downs=self.num_downs, **channels)
         _at_most(12, "generator.", num_downs=self.num_downs)
@@ -92,7 +108,9 @@ class DiscriminatorConfig:
     """low-pass taps before a patch discriminator: less reward for detail an anti-aliased generator lacks"""
 
     def __post_init__(self) -> None:
+        _can_be_read_back("discriminator.", self)
         _at_least(1, "discriminator.", ndf=self.ndf, n_layers=self.n_layers)
+        _at_most(12, "discriminator.", n_layers=self.n_layers)
         for name, taps in (("filter", self.filter), ("input_filter", self.input_filter)):
             if taps and self.kind != "patch":
                 raise ValueError(
@@ -136,7 +154,9 @@ class DataConfig:
     """a pair that cannot be read stops the run, or another is taken in its place"""
 
     def __post_init__(self) -> None:
+        _can_be_read_back("data.", self)
         _at_least(1, "data.", synthetic_count=self.synthetic_count, crop_size=self.crop_size)
+        _at_most(LARGEST_PX, "data.", load_size=self.load_size)
         if self.load_size < self.crop_size:
             raise ValueError(
                 f"data.load_size {self.load_size} must be at least data.crop_size {self.crop_size}"
@@ -167,6 +187,7 @@ class LossConfig:
     """weight of an approximated R1 penalty on the discriminator (100); 0: off"""
 
     def __post_init__(self) -> None:
+        _can_be_read_back("loss.", self)
         _at_least(0, "loss.", lambda_l1=self.lambda_l1, equivariance=self.equivariance)
         _at_least(0, "loss.", jitter_px=self.jitter_px, r1=self.r1)
         _at_least(1, "loss.", equivariance_px=self.equivariance_px)
@@ -202,6 +223,8 @@ class TrainConfig:
     """lay out maps pixel by pixel (NHWC), which tensor cores want"""
     compile: bool = False
     """torch.compile both networks"""
+    deterministic: bool = False
+    """the same bits on any number of cores: one order of sums, and as many threads as the run began with"""
     capture: bool = False
     """on one GPU: record a step as a CUDA graph and replay it; elsewhere without effect"""
     checkpointing: bool = False
@@ -226,6 +249,7 @@ class TrainConfig:
     """send metrics and configuration to a tracker, by its own package; none: metrics.jsonl alone"""
 
     def __post_init__(self) -> None:
+        _can_be_read_back("train.", self)
         at_least_1 = ("epochs", "step_epochs", "accumulate", "log_every_steps", "save_every", "val_limit")
         _at_least(1, "train.", **{name: getattr(self, name) for name in at_least_1})
         at_least_0 = ("learning_rate", "patience", "save_every_s", "keep_every", "sample_every", "val_every")
@@ -268,6 +292,7 @@ class RunConfig:
     """where to train"""
 
     def __post_init__(self) -> None:
+        _can_be_read_back("", self)
         _at_least(1, batch_size=self.batch_size)
         _at_least(0, workers=self.workers, seed=self.seed)
         if self.train.checkpointing and self.generator.norm in ("batch", "renorm"):

@@ -8,12 +8,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from steadypix.command import Parser, command, natural, positive, version
+from steadypix.budget import WORKER_BYTES, Part, require
+from steadypix.command import Parser, command, natural, positive, seed, version
 from steadypix.data.download import obtain as download
 from steadypix.data.scenes.render import KINDS
 from steadypix.errors import InputError, printable
 from steadypix.files import prepare_output
 from steadypix.progress import progress
+
+RENDER_BYTES = 80  # a px of a picture that is rendered
+SHOWN_BYTES = 12  # a px of a sheet's pairs, and of what is written of them
 
 
 def build_parser() -> Parser:
@@ -38,7 +42,7 @@ def build_parser() -> Parser:
     for verb in (synthetic, sheet):
         verb.add_argument("kind", choices=KINDS)
         verb.add_argument("--size", type=positive, default=256, metavar="PX", help="side of a picture")
-        verb.add_argument("--seed", type=natural, default=0, metavar="N", help="which scenes")
+        verb.add_argument("--seed", type=seed, default=0, metavar="N", help="which scenes")
 
     check = verbs.add_parser("check", help="read every pair of a folder and list what is broken or odd")
     check.add_argument("root", type=Path, metavar="DIR")
@@ -56,6 +60,11 @@ def main(argv: Sequence[str]) -> int:
     args = build_parser().parse(argv)
     if args.verb == "download":
         return download.run(args)
+    if args.verb in ("synthetic", "sheet"):
+        shown = 0 if args.verb == "synthetic" else args.count
+        needed = (RENDER_BYTES + SHOWN_BYTES * shown) * args.size**2
+        what = f"--size {args.size}{f' --count {shown}' if shown else ''}"
+        require(Part(needed, what, "fewer and smaller pictures"))
     if args.verb == "synthetic":
         prepare_output(args.out)
         splits = {split: count for split, count in (("train", args.train), ("test", args.test)) if count}
@@ -75,6 +84,8 @@ def main(argv: Sequence[str]) -> int:
         pixels = contact_sheet(args.kind, count=args.count, size=args.size, seed=args.seed)
         save_image(args.out, pixels)
         return 0
+    if args.workers:
+        require(Part(args.workers * WORKER_BYTES, f"--workers {args.workers}", "fewer --workers"))
     return check_pairs(args.root, args.split, workers=args.workers, as_json=args.json)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from steadypix.command import Parser, command, pick_device, version
 from steadypix.data.labelled.named import open_data
+from steadypix.errors import require_text
 from steadypix.eval.results.write import to_json
 from steadypix.eval.study_options import add_study_options, shown_command
 from steadypix.files import prepare_output, write_text
@@ -48,6 +49,7 @@ def main(argv: Sequence[str]) -> int:
     networks = chosen("--networks", args.networks, ROWS)
     rows = {row: None for name in networks for row in ROWS[name]}
     filters = None if args.filters is None else chosen("--filters", args.filters, rows)
+    require_text(args.out, "--out")
     prepare_output(args.out)
     if args.document is not None:
         prepare_output(args.document.parent, only=args.document)

@@ -137,12 +137,14 @@ def set_the_stage(
         InputError: for whatever cannot be measured, before any work is done.
     """
     from steadypix.eval.generators.probe import learn
+    from steadypix.eval.measure.memory import require_evaluation
     from steadypix.eval.measure.plan import Plan
     from steadypix.eval.measure.registry import MEASURES
     from steadypix.eval.measure.sources import open_data, window_of
     from steadypix.eval.measure.stage import open_stages
 
     channels = None if args.channels is None else parse_channels(args.channels)
+    require_evaluation(models, args, asked, device)
     factor = learn(models, window_of(models, args.window), channels)
     options = {
         "source": args.data,
@@ -157,6 +159,8 @@ def set_the_stage(
         "on_error": args.on_error,
     }
     pairs, data = open_data(models, **options)
+    n_images = min(len(pairs), args.limit or len(pairs))
+    require_evaluation(models, args, asked, device, n_images)
     for remark in data.pop("remarks"):
         print(printable(remark), file=sys.stderr)
     say_assumptions(data)

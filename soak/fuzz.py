@@ -30,6 +30,7 @@ from steadypix.command import command, natural, positive
 MOST_MEMORY = 8 << 30  # bytes of addresses beyond what is in use: a bomb ends as MemoryError, not the machine
 HANG_S = 120  # where no signal is heeded, the process ends itself
 LONGEST_LINE = 2200
+SWAPPED = 0.02  # of the inputs are another sound file under the same name
 STATUS = Path("/proc/self/status")
 
 
@@ -41,6 +42,8 @@ def make_input(reader: Reader, seed: int, number: int) -> tuple[str, str, bytes]
     """Return input `number` of a reader: the seed file's name, the mutator's, and the content."""
     rng = random.Random(f"{seed}/{reader.name}/{number}")
     name = rng.choice(sorted(reader.seeds))
+    if rng.random() < SWAPPED:  # what lies under this name is sound, and another file
+        return name, "swap", reader.seeds[rng.choice(sorted(reader.seeds))]
     mutator = rng.choice(reader.mutators)
     return name, mutator.__name__, mutator(rng, reader.seeds[name])
 
@@ -164,6 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", type=natural, metavar="NUMBER", help="repeat one input of --reader")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="write the inputs that fail to this folder")
     args = parser.parse_args(argv)
+    print(f"seed {args.seed}", flush=True)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as work:
         readers = make_readers(Path(work))

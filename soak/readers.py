@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+import torch
 from PIL import Image
 
 from soak import seeds
@@ -23,6 +25,8 @@ from steadypix.data.labelled.fashion_mnist import read_idx
 from steadypix.data.pictures.images import FORMATS, read_image
 from steadypix.errors import InputError
 from steadypix.eval.classifiers.file import load_classifier
+from steadypix.eval.generators import onnx_process
+from steadypix.eval.generators.loading import load_generator
 from steadypix.eval.generators.models import load_models
 from steadypix.eval.generators.outputs import MANIFEST, load_outputs
 from steadypix.eval.measure.partial import Partial
@@ -31,6 +35,9 @@ from steadypix.eval.report.render import write_report
 from steadypix.eval.results.lead import lead_score
 from steadypix.eval.results.schema import read_results
 from train_pix2pix import main as train_pix2pix
+
+ONNX_LIMIT_S = 8.0  # to load a model of the fuzz, and for its one picture
+ONNX_SHARE = 0.1  # of the memory that is free
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,7 @@ def make_readers(work: Path) -> list[Reader]:
     weights = (mutate_safetensors, mutate_safetensors, mutate_numbers, mutate_bytes)
     tree, inside = (mutate_json, mutate_json, mutate_json, mutate_bytes), (mutate_inside, mutate_bytes)
     yaml, lines = (mutate_yaml, mutate_bytes), (mutate_lines, mutate_bytes)
-    return [
+    readers = [
         Reader("checkpoint", 20, generators, damaged, _checkpoint, weights),
         Reader("weights", 10, unet, damaged, _weights, weights),
         Reader("state", 4, state, run, _state, weights, names_key=True, limit_s=30.0),
@@ -98,6 +105,13 @@ def make_readers(work: Path) -> list[Reader]:
         Reader("foreign", 5, foreign, damaged, _foreign, limit_mb=1000.0),
         Reader("record", 3, record, damaged, _record, tree),
     ]
+    if importlib.util.find_spec("onnx"):
+        from soak.graphs import make_graph
+
+        models = seeds.onnx_model(folder("onnx"))
+        damage = (make_graph, make_graph, make_graph, mutate_bytes)
+        readers.append(Reader("onnx", 1, models, damaged, _onnx, damage, limit_mb=1000.0))
+    return readers
 
 
 def _checkpoint(path: Path) -> None:
@@ -164,6 +178,20 @@ def _foreign(path: Path) -> None:
 
 def _must_not(*_: object) -> NoReturn:
     os._exit(3)  # readers make one line of every exception
+
+
+def _onnx(path: Path) -> None:
+    """Load a model and show it a picture, within bounds that let a fuzz go on."""
+    before = onnx_process.LIMIT_S, onnx_process.SHARE
+    onnx_process.LIMIT_S, onnx_process.SHARE = ONNX_LIMIT_S, ONNX_SHARE
+    try:
+        network = load_generator(path)
+        try:
+            network(torch.zeros(1, 3, 32, 32))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None  # as commands do
+    finally:
+        onnx_process.LIMIT_S, onnx_process.SHARE = before
 
 
 def _record(path: Path) -> None:

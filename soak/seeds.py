@@ -16,10 +16,12 @@ import torch
 from PIL import Image
 
 from steadypix import ResnetGenerator, UNetGenerator, save_generator
+from steadypix.checkpoints.export import main as export
 from steadypix.configs.load import to_yaml
 from steadypix.configs.schema import DataConfig, DiscriminatorConfig, GeneratorConfig, RunConfig, TrainConfig
 from steadypix.data.download.obtain import RECORD
-from steadypix.data.pictures.images import FORMATS
+from steadypix.data.pictures.images import FORMATS, read_image
+from steadypix.errors import InputError
 from steadypix.eval.classifiers.file import Classifier, save_classifier
 from steadypix.eval.classifiers.nets import ClassifierConfig, build_classifier
 from steadypix.eval.eval_stability import main as eval_stability
@@ -28,6 +30,8 @@ from tests.published_nets import PublishedResnet, PublishedUnet
 from train_pix2pix import main as train_pix2pix
 
 Seeds = dict[str, bytes]  # file name -> content
+FORMAT_SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "BMP": ".bmp", "WEBP": ".webp", "TIFF": ".tif"}
+MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F", "YCbCr", "LAB", "HSV")
 SIZES = ["--data.load_size=40", "--data.crop_size=32", "--generator.ngf=4", "--generator.num_downs=3"]
 SMALL_RUN = [*SIZES, "--discriminator.ndf=4", "--discriminator.n_layers=1", "--data.synthetic_count=2"]
 SMALL_RUN += ["--train.epochs=1", "--train.val_every=0", "--train.sample_every=0", "--device=cpu"]
@@ -149,6 +153,16 @@ def images(folder: Path) -> Seeds:
     colour.save(folder / "lossless.webp", lossless=True, exif=exif)
     colour.save(folder / "lzw.tiff", compression="tiff_lzw")
     colour.save(folder / "deflate.tiff", compression="tiff_adobe_deflate")
+    for form, suffix in FORMAT_SUFFIXES.items():
+        for mode in MODES:
+            file = folder / f"{mode.replace(';', '').lower()}{suffix}"
+            # What Pillow cannot write so, or we do not read: CMYK and the like.
+            with contextlib.suppress(OSError, ValueError, InputError):
+                colour.convert(mode).save(file, format=form)
+                for channels in (1, 3):
+                    read_image(file, channels)
+                continue
+            file.unlink(missing_ok=True)
     return contents(folder, "*.*")
 
 
@@ -158,13 +172,27 @@ def foreign_images(folder: Path) -> Seeds:
     colour = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8))
     for form in sorted(set(Image.SAVE) - {*FORMATS, "MPO"}):
         buffer = io.BytesIO()
-        # Some need a library or a palette; Pillow writes a few that are the JPEGs or TIFFs they contain.
-        with contextlib.suppress(OSError, ValueError, KeyError, AttributeError), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of formats that Pillow is going to drop
-            colour.convert("P" if form == "GIF" else "RGB").save(buffer, format=form)
-            if not buffer.getvalue().startswith((b"\xff\xd8\xff", b"II*", b"BM")):
-                (folder / f"{form.lower()}.png").write_bytes(buffer.getvalue())
+        # Some need a library, or take few modes; Pillow writes some that are the JPEGs they contain.
+        for mode in ("P" if form == "GIF" else "RGB", "L", "1", "F", "RGBA"):
+            with (
+                contextlib.suppress(OSError, ValueError, KeyError, AttributeError),
+                warnings.catch_warnings(),
+            ):
+                warnings.simplefilter("ignore")  # of formats that Pillow is going to drop
+                colour.convert(mode).save(buffer, format=form)
+                break
+        if buffer.getvalue() and not buffer.getvalue().startswith((b"\xff\xd8\xff", b"II*", b"BM")):
+            (folder / f"{form.lower()}.png").write_bytes(buffer.getvalue())
     return contents(folder, "*.png")
+
+
+def onnx_model(folder: Path) -> Seeds:
+    """Return a generator as an ONNX model."""
+    torch.manual_seed(0)
+    network = UNetGenerator(ngf=2, num_downs=2)
+    save_generator(folder / "net.safetensors", network, config={"generator": {"ngf": 2, "num_downs": 2}})
+    run_quietly(lambda: export([str(folder / "net.safetensors"), "--out", str(folder / "net.onnx")]))
+    return contents(folder, "*.onnx")
 
 
 def record(folder: Path) -> Seeds:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import http.server
-import subprocess
 import sys
 import tempfile
 import threading
@@ -17,13 +16,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from soak import forked
+from soak.seeds import SMALL_RUN
+from steadypix.checkpoints.generate import main as generate
 from steadypix.command import positive
+from steadypix.data.cli import main as steadypix_data
+from steadypix.data.download.catalogue import DATASETS
+from steadypix.eval.eval_stability import main as eval_stability
+from tests.archives import TINY, archive_of, honest_members
+from train_pix2pix import main as train_pix2pix
 
-TRAIN = ["--data.load_size=40", "--data.crop_size=32", "--generator.ngf=4", "--generator.num_downs=3"]
-TRAIN += ["--discriminator.ndf=4", "--discriminator.n_layers=1", "--data.synthetic_count=2", "--device=cpu"]
-TRAIN += ["--train.epochs=1", "--train.val_every=0", "--train.sample_every=0"]
 NAMES = ("train", "eval", "generate", "synthetic", "download")
-REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 class Mixed(RuntimeError):
@@ -35,12 +38,12 @@ class Case:
     """A command that writes to a folder.
 
     Attributes:
-        module: what `python -m` runs.
-        argv: its arguments, but for the folder, which comes last behind `--out`.
+        run: the command; it takes its arguments.
+        argv: these, but for the folder, which comes last behind `--out`.
         again: whether it may be run again on what it left.
     """
 
-    module: str
+    run: Callable[[Sequence[str]], int]
     argv: Sequence[str]
     again: bool = True
 
@@ -49,33 +52,29 @@ def make_cases(work: Path, names: Sequence[str]) -> dict[str, Case]:
     """Make what the commands need; return them by name."""
     run, pictures, made = work / "run", work / "pictures", {}
     if {"eval", "generate"} & set(names):
-        _alone(Case("train_pix2pix", TRAIN), run)
+        _alone(Case(train_pix2pix, SMALL_RUN), run)
     pairs = ["synthetic", "facades", "--size", "32", "--train", "3", "--test", "2"]
     if {"generate"} & set(names):
-        _alone(Case("steadypix.data.cli", pairs), pictures)
+        _alone(Case(steadypix_data, pairs), pictures)
     measured = [str(run), "--shifts", "0..2", "--limit", "2", "--device", "cpu"]
-    made["train"] = Case("train_pix2pix", TRAIN)
-    made["eval"] = Case("steadypix.eval.eval_stability", measured)
+    made["train"] = Case(train_pix2pix, SMALL_RUN)
+    made["eval"] = Case(eval_stability, measured)
     translated = [str(run), str(pictures / "test"), "--device", "cpu"]
-    made["generate"] = Case("steadypix.checkpoints.generate", translated)
-    made["synthetic"] = Case("steadypix.data.cli", pairs, again=False)
-    made["download"] = Case("soak.two", ["download"])
+    made["generate"] = Case(generate, translated)
+    made["synthetic"] = Case(steadypix_data, pairs, again=False)
+    made["download"] = Case(download, [])
     return {name: made[name] for name in names}
 
 
-def start(case: Case, out: Path) -> subprocess.Popen[str]:
-    """Start the command."""
-    words = [sys.executable, "-m", case.module, *case.argv, "--out", str(out)]
-    return subprocess.Popen(
-        words, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+def start(case: Case, out: Path, said: Path) -> int:
+    """Start the command in a child of this process, whose stderr goes to a file; return its number."""
+    return forked.start(lambda: case.run([*case.argv, "--out", str(out)]), said)
 
 
 def _alone(case: Case, out: Path) -> None:
-    process = start(case, out)
-    _, said = process.communicate()
-    if process.returncode:
-        raise Mixed(f"alone: {said.strip()}")
+    said = out.with_name("said")
+    if forked.end(start(case, out, said)):
+        raise Mixed(f"alone: {said.read_text(errors='replace').strip()}")
 
 
 def tree(out: Path) -> set[str]:
@@ -89,9 +88,10 @@ def try_pair(case: Case, out: Path, expected: set[str]) -> bool:
     Raises:
         Mixed: saying what is wrong with what they left or said.
     """
-    both = [start(case, out) for _ in range(2)]
-    said = [process.communicate()[1] for process in both]
-    codes = [process.returncode for process in both]
+    files = [out.with_name(f"said-{number}") for number in range(2)]
+    both = [start(case, out, file) for file in files]
+    codes = [forked.end(child) for child in both]
+    said = [file.read_text(errors="replace") for file in files]
     refused = [text for text, code in zip(said, codes, strict=True) if code]
     expected_words = ["is being written by another command", *([] if case.again else ["pairs already"])]
     for text in refused:
@@ -112,6 +112,8 @@ def two(work: Path, names: Sequence[str], pairs: int, say: Callable[[str], None]
         Mixed: at the first pair that is wrong.
     """
     for name, case in make_cases(work, names).items():
+        warm = work / f"{name}-warm"
+        forked.warm_up([lambda case=case, out=warm: case.run([*case.argv, "--out", str(out)])], work)
         _alone(case, work / f"{name}-alone")
         expected = tree(work / f"{name}-alone")
         refused = 0
@@ -123,12 +125,8 @@ def two(work: Path, names: Sequence[str], pairs: int, say: Callable[[str], None]
         say(f"{name}: {pairs} pairs, {refused} times the second was refused, nothing mixed")
 
 
-def download(out: Path) -> int:
+def download(argv: Sequence[str]) -> int:
     """Bring a tiny data set from a server of this process's own."""
-    from steadypix.data.cli import main as steadypix_data
-    from steadypix.data.download.catalogue import DATASETS
-    from tests.archives import TINY, archive_of, honest_members
-
     content = archive_of(honest_members())
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -146,20 +144,17 @@ def download(out: Path) -> int:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}/facades.tar.gz"
         # The record names the address, which is another one every time; what is compared are names.
-        code = steadypix_data(["download", "facades", "--url", url, "--out", str(out)])
+        code = steadypix_data(["download", "facades", "--url", url, *argv])
         server.shutdown()
     return code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return 0 if nothing was mixed, else 1."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    if words[:2] == ["download", "--out"]:
-        return download(Path(words[2]))
     parser = argparse.ArgumentParser(prog="soak.two", description="Two writers at once, over and over.")
     parser.add_argument("--pairs", type=positive, default=50, metavar="N", help="of every command")
     parser.add_argument("--command", choices=NAMES, action="append", help="this one alone; may be repeated")
-    args = parser.parse_args(words)
+    args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         try:
             two(Path(folder), args.command or NAMES, args.pairs, lambda line: print(line, flush=True))

@@ -21,7 +21,6 @@ from steadypix.json_checks import LARGEST_NUMBER
 from steadypix.signals import Signals, Terminated, end_workers
 from steadypix.surroundings import leave_out_remains, usable_streams
 
-
 MOST = 10**9  # of anything that is counted; what so many take of memory is asked elsewhere
 LONGEST = 20  # digits of a number that is looked at
 MAX_MEMORY = (
@@ -178,6 +177,7 @@ def add_common_options(
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to run"
     )
+    budget.allow(None)
     parser.add_argument("--max_memory", type=_allow, metavar="2G|75%%", help=MAX_MEMORY)
     parser.add_argument(
         "--batch_size",

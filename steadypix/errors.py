@@ -13,6 +13,8 @@ class CheckpointError(InputError):
     """A file that cannot be used as weights. The message names it and what was expected."""
 
 
+# Of names that files hold as text: those of folders may be any bytes.
+NO_TEXT = "is no text that could be read back; expected a name in UTF-8, and a locale for it (LC_ALL=C.UTF-8)"
 LONGEST_MESSAGE = 2000  # characters; of longer ones (a path may have 4096) both ends are shown
 
 
@@ -30,6 +32,18 @@ def one_line(error: BaseException) -> str:
         # torch hands on a worker's error with its traceback as the message; the last line is ours.
         text = text.strip().splitlines()[-1].partition(": ")[2]
     return printable(" ".join(text.split()))
+
+
+def require_text(name: object, option: str) -> None:
+    """Check that the name of a file or folder can be read back by all that reads it, as by safetensors.
+
+    Raises:
+        InputError: naming the option and the name.
+    """
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{option} {name}: {NO_TEXT}") from None
 
 
 def printable(text: str) -> str:

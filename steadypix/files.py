@@ -12,7 +12,7 @@ from steadypix import locks
 from steadypix.errors import InputError
 
 # What `write_whole` names its temporary files, and no other file of ours is named.
-TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\.[^.]+)?")
+TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp(\.[^.]+)?")
 
 
 def write_text(path: Path, text: str, *, errors: str = "strict") -> None:
@@ -31,7 +31,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         OSError: as `write` or the system raises it; it names a file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = _temporary(path, os.getpid())
     try:
         temporary.touch()  # with the permissions that the user's umask leaves
         mode = temporary.stat().st_mode
@@ -54,11 +54,15 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def _temporary(path: Path, process: int | str) -> Path:
+    return path.with_name(f".{path.stem}.{process}.tmp{path.suffix}")
+
+
 def prepare_output(out: Path, *, only: Path | None = None) -> None:
     """See that the output folder can be made and written, before any work is done, and take its lock.
 
     The lock is held until the command is over, see `steadypix.locks`; a folder to which nothing is written
-    goes with it.
+    goes with it. What a killed command left half-written in the folder is removed.
 
     Args:
         out: the folder.
@@ -81,3 +85,18 @@ def prepare_output(out: Path, *, only: Path | None = None) -> None:
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror})") from None
     locks.hold(out, name=locks.LOCK if only is None else f".{only.name}.lock")
+    remove_half_written(out, only)
+
+
+def remove_half_written(folder: Path, only: Path | None = None) -> None:
+    """Remove what `write_whole` had begun in a folder, or in those within, when its process was killed.
+
+    Args:
+        folder: of the finished files.
+        only: what would have become this file alone.
+    """
+    for path in (*folder.glob(".*.tmp*"), *folder.glob("*/.*.tmp*")):
+        found = TEMPORARY.fullmatch(path.name)
+        wanted = only is None or path == _temporary(only, found[1] if found else "")
+        if found and wanted and not locks.is_running(int(found[1])):
+            path.unlink(missing_ok=True)

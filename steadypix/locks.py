@@ -188,15 +188,22 @@ def _take_by_file(path: Path, folder: Path) -> Callable[[], None]:
 def _is_gone(who: dict[str, object]) -> bool:
     """Whether a process is known to have ended: one of this machine, on a system that can be asked."""
     pid = who.get("pid")
-    if os.name != "posix" or who.get("host") != socket.gethostname() or type(pid) is not int or pid < 1:
+    if who.get("host") != socket.gethostname() or type(pid) is not int or pid < 1:
         return False
+    return not is_running(pid)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process of this machine is there; true as well on a system that cannot be asked."""
+    if os.name != "posix":
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return True
-    except (OSError, OverflowError):
         return False
-    return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def _is_at(handle: int, path: Path) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from steadypix.command import Parser, command, pick_device
 from steadypix.data.pictures.inputs import collect, read_input
-from steadypix.errors import InputError
+from steadypix.errors import InputError, require_text
 from steadypix.eval.generators.formats import KINDS, TRUST
 from steadypix.progress import progress
 
@@ -32,6 +32,7 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return its exit code."""
     args = build_parser().parse(argv)
+    require_text(args.out, "--out")
     if args.out.suffix != ".safetensors":
         raise InputError(f"--out {args.out}: expected a name that ends in .safetensors")
     files = list(collect(args.inputs).values())

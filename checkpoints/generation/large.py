@@ -151,13 +151,14 @@ class LargePictures:
         Raises:
             InputError: if the memory or the disk is too small, or an unfinished picture is of another tile.
         """
-        from steadypix.gen.large.cost import available_bytes, largest_that_fits, resident_bytes
+        from steadypix.budget import available_bytes, limit_bytes, resident_bytes
+        from steadypix.gen.large.cost import largest_that_fits
 
         def memory(tile_px: int) -> int:
             return resident_bytes() + self._by_rows.memory_bytes(file, rows, tile_px)
 
         asked, begun = self.args.tile, work.tile_px
-        budget = resident_bytes() + MEMORY_SHARE * available_bytes()
+        budget = limit_bytes(default=resident_bytes() + MEMORY_SHARE * available_bytes())
         if begun and asked not in (AUTO, begun):
             raise work.other(f"--tile {begun}, now {asked}")
         if asked != AUTO or begun:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steadypix.command import Parser, add_common_options, command, pick_device, positive
-from steadypix.errors import InputError
+from steadypix.errors import InputError, require_text
 from steadypix.eval.generators.formats import TRUST
 from steadypix.files import prepare_output
 
@@ -73,6 +73,7 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return its exit code."""
     args = build_parser().parse(argv)
+    require_text(args.out, "--out")
     prepare_output(args.out)
 
     import torch
@@ -81,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
     from steadypix.checkpoints.retrofitting.rewrite import load_and_rewrite
     from steadypix.checkpoints.retrofitting.table import as_table, measure
     from steadypix.checkpoints.retrofitting.tune import Run, tune
-    from steadypix.data.pairs.opening import fingerprint
+    from steadypix.data.pairs.content import content_of
 
     device = pick_device(args.device)
     torch.manual_seed(args.seed)
@@ -114,11 +115,14 @@ def main(argv: Sequence[str]) -> int:
         )
     rewritten.config["data"] = {**rewritten.config.get("data", {}), **pictures.data}
     lpips = _lpips(args, device)
+    content = content_of(pictures.train)
     steps, points = plan(args.steps, rewritten.seen, args.batch_size)
     asked = {
         "network": rewritten.sha256,
+        "code_sha256": rewritten.code_sha256,
         "steps": steps,
-        "pictures": fingerprint(pictures.train),
+        "pictures": content.fingerprint,
+        "pictures_sha256": content.sha256,
         **{key: getattr(args, key) for key in ("targets", "learning_rate", "batch_size", "seed", "limit")},
         **{key: shape[key] for key in ("sampling", "filter", "texture", "head") if key in shape},
         **(rewritten.options or {}),

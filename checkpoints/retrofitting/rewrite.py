@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from steadypix.errors import InputError
 from steadypix.eval.generators.formats import FORMATS, require_trust
 from steadypix.eval.generators.loading import find_generator, load_network
-from steadypix.eval.generators.models import digest
+from steadypix.eval.generators.models import code, digest
 from steadypix.eval.generators.programs import Program
 from steadypix.eval.generators.retrofitted import rewrite, save_retrofitted
 from steadypix.gen.weights.generators import ARCHITECTURES, save_generator, take_weights
@@ -30,6 +30,7 @@ class Rewritten:
     Attributes:
         file: what it came from.
         sha256: of that.
+        code_sha256: of the sources of a network that is none of ours, else None.
         teacher: the network as it was, in eval mode.
         network: the anti-aliased one with its weights, in eval mode.
         config: of the result's file: `generator` and `data`.
@@ -48,6 +49,7 @@ class Rewritten:
     done: list[str]
     builder: str | None = None
     options: Mapping[str, Any] | None = None
+    code_sha256: str | None = None
 
     def save(self, path: Path, provenance: Mapping[str, Any]) -> None:
         """Write the network as it is now, so that every command loads it."""
@@ -182,4 +184,5 @@ def _foreign(
         str(result).splitlines(),
         builder=str(file),
         options=options,
+        code_sha256=code(file, "callable", teacher),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _CHUNK = 2**16
 _TIMEOUT_S = (20.0, 60.0)  # to connect; between two pieces
+_SLOWEST = 1000  # bytes a second, on average over
+_PACE_S = 60.0
 _MOST_NOTE_BYTES = 100_000
 
 
@@ -60,7 +63,8 @@ def fetch(url: str, path: Path, *, place: Path, max_bytes: int | None = None) ->
 
     Raises:
         UnreachableError: if the server is not reached, or refuses.
-        InputError: if it cuts the connection, then what arrived is kept; or if the file is too large.
+        InputError: if it cuts the connection or sends next to nothing, then what arrived is kept; or if the
+            file is too large.
         OSError: if the disk is full, or the folder cannot be written to.
     """
     part, note = (path.with_name(f"{path.name}{suffix}") for suffix in (".part", ".part.json"))
@@ -76,7 +80,12 @@ def fetch(url: str, path: Path, *, place: Path, max_bytes: int | None = None) ->
             # The note is written first: bytes without one are never trusted.
             write_text(note, json.dumps(found))
             if found["total"] is not None:
-                require_free(path.parent, found["total"] - have, what=f"the rest of {path.name}")
+                try:
+                    require_free(path.parent, found["total"] - have, what=f"the rest of {path.name}")
+                except InputError:
+                    if not have:
+                        _remove(part, note)
+                    raise
             try:
                 _receive(url, response, part, have=have, total=found["total"], max_bytes=max_bytes)
             except _TooLargeError:
@@ -223,21 +232,41 @@ def _pieces(url: str, response: requests.Response, have: int, total: int | None)
     """Yield the body as it was sent.
 
     Raises:
-        InputError: if the connection is cut.
+        InputError: if the connection is cut, or too slow.
     """
     import urllib3
 
     fault = None
+    # A plain read waits until a piece is full, and a server that sends a byte a minute never times out.
+    read = getattr(response.raw, "read1", response.raw.read)
+    since, before = time.monotonic(), have
     try:
-        for piece in response.raw.stream(_CHUNK, decode_content=False):
+        while piece := read(_CHUNK, decode_content=False):
             have += len(piece)
             yield piece
+            took_s = time.monotonic() - since
+            if took_s >= _PACE_S:
+                _check_pace(url, have - before, took_s)
+                since, before = time.monotonic(), have
     except (urllib3.exceptions.HTTPError, OSError) as error:
         fault = _reason(error)
     if fault or (total is not None and have != total):
         raise InputError(
             f"{url}: the connection was cut after {have} of {total or 'unknown'} bytes "
             f"({fault or 'no error'}); the same command goes on from there"
+        )
+
+
+def _check_pace(url: str, count: int, took_s: float) -> None:
+    """Check that so many bytes in so many seconds are a download that will end.
+
+    Raises:
+        InputError: if they are not; what arrived is kept.
+    """
+    if count < _SLOWEST * took_s:
+        raise InputError(
+            f"{url}: sends {count / took_s:.0f} bytes a second, over {took_s:.0f} s; expected {_SLOWEST} at "
+            "least; the same command goes on from there, with --url from another address"
         )
 
 

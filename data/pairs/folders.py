@@ -93,6 +93,10 @@ class PairedImages(Pairs):
         """Return the file's stem."""
         return self._files[index][0].stem
 
+    def files(self, index: int) -> tuple[Path, ...]:
+        """Return the file of a pair side by side, or one for each half."""
+        return self._files[index]
+
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Read, check and resize the halves (A, B) of a pair."""
         paths = self._files[index]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +64,6 @@ def open_pairs(
         hold_out_seed=hold_out_seed,
         **options,
     )
-
-
-def fingerprint(pairs: Pairs) -> str:
-    """Return what tells one set of pairs from another: a digest of their names, and how many there are.
-
-    The pictures themselves are not read. Wherever the same folder lies, its fingerprint is the same.
-    """
-    digest = hashlib.sha256("\n".join(pairs.name(index) for index in range(len(pairs))).encode())
-    return f"{len(pairs)} pairs, {digest.hexdigest()[:12]}"
 
 
 def open_pictures(

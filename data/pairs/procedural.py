@@ -11,7 +11,8 @@ from steadypix.data.scenes.render import KINDS, render_pair
 from steadypix.errors import InputError
 
 # Splits are far apart in one endless row of scenes, so that they never meet.
-_FIRST_INDEX = {"train": 0, "val": 10_000_000, "test": 20_000_000}
+MOST = 10_000_000
+_FIRST_INDEX = {"train": 0, "val": MOST, "test": 2 * MOST}
 
 
 class SyntheticPairs(Pairs):
@@ -25,7 +26,7 @@ class SyntheticPairs(Pairs):
         **options: see `Pairs`.
 
     Raises:
-        InputError: for an unknown kind or split, or a count below 1.
+        InputError: for an unknown kind or split, or a count below 1 or beyond the next split.
     """
 
     def __init__(
@@ -42,8 +43,8 @@ class SyntheticPairs(Pairs):
             raise InputError(f"synthetic kind {kind!r} is unknown; expected one of {', '.join(KINDS)}")
         if split not in _FIRST_INDEX:
             raise InputError(f"split {split!r} is unknown; synthetic data has {', '.join(_FIRST_INDEX)}")
-        if count < 1:
-            raise InputError(f"the number of synthetic pairs must be at least 1, not {count}")
+        if not 1 <= count <= MOST:
+            raise InputError(f"the number of synthetic pairs must be 1 to {MOST}, not {count}")
         self.kind = kind
         self.split = split
         self.scene_seed = scene_seed

@@ -72,10 +72,10 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 
 
 def ignore_signals(worker: int) -> None:
-    """Leave SIGINT and SIGTERM to the trainer (for `DataLoader(worker_init_fn=...)`).
+    """Leave SIGINT and SIGTERM to the process that asks (for `DataLoader(worker_init_fn=...)`).
 
-    A signal to the whole process group would end the workers first, and the trainer could not finish its
-    step and save.
+    A signal to the whole process group would end the workers first, and a trainer could not finish its step
+    and save. `steadypix.signals.end_workers` ends them.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

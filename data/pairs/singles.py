@@ -54,6 +54,10 @@ class SinglePictures(Pairs):
         """Return the file's stem."""
         return self._files[index].stem
 
+    def files(self, index: int) -> tuple[Path, ...]:
+        """Return the picture's file."""
+        return (self._files[index],)
+
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Read and resize a picture, which stands in for both halves."""
         path = self._files[index]

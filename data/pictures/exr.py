@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from steadypix.budget import require_picture
 from steadypix.data.pictures.tiff import SOFTWARE
 from steadypix.errors import InputError
 
@@ -89,6 +90,7 @@ def _planes(exr: Any, path: Path, header: dict[str, Any]) -> dict[str, np.ndarra
     bytes_claimed = 4 * width * height * len(header["channels"])
     if min(width, height) < 1 or bytes_claimed > MAX_BYTES:
         raise InputError(f"{path}: {width} x {height} px are none, or too many to decode")
+    require_picture(3 * bytes_claimed, f"{path}: {width} x {height} px")
     if any((window != header["dataWindow"][end]).any() for end, window in enumerate(header["displayWindow"])):
         raise InputError(f"{path}: holds a part of its picture only; expected all of it")
     try:

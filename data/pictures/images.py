@@ -17,6 +17,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps
 
+from steadypix.budget import TooLargeError, require_picture
 from steadypix.data.pictures.tiff import is_tiff, read_tiff
 from steadypix.data.pictures.transforms import turn_upright
 from steadypix.errors import InputError
@@ -71,6 +72,7 @@ def read_image(path: Path, channels: int = 3) -> np.ndarray:
 
     Raises:
         InputError: naming the file, if it is missing, no image, cut short, too large, or has other channels.
+        TooLargeError: an InputError, if it would take more memory than it may.
     """
     return decode(path, channels).with_channels(channels)
 
@@ -99,6 +101,8 @@ def decode(
             if quiet:
                 warnings.simplefilter("ignore")
             return _decode(path, channels, alpha, floats)
+    except TooLargeError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected an image") from None
     except Exception as error:
@@ -139,10 +143,27 @@ def _decode(path: Path, channels: int, alpha: bool, floats: bool) -> Picture:
     with image:
         if image.format == "TIFF" and _beyond_pillow(image, channels):
             return Picture(path, *read_tiff(path, channels, floats=floats, filler=filler))
-        if image.format == "PNG" and (samples := _deep_colour(path)):
+        samples = _deep_colour(path) if image.format == "PNG" else 0
+        require_picture(
+            _decoded_bytes(image, channels, samples), f"{path}: {image.width} x {image.height} px"
+        )
+        if samples:
             orientation = image.getexif().get(0x0112, 1)  # decodes all of it: a cut file ends here
             return Picture(path, turn_upright(_read_deep_png(path, samples), orientation), samples != 3)
         return Picture(path, *_pillow_pixels(ImageOps.exif_transpose(image), channels, alpha))
+
+
+def _decoded_bytes(image: Image.Image, channels: int, deep_samples: int) -> int:
+    """Return about what decoding takes, from the header: what Pillow holds, turns, converts and hands over.
+
+    Pillow has a byte for a pixel of 1 bit, four for colour, and as much again while it turns or converts. Of
+    a PNG of 16 bits it looks at all, and imagecodecs decodes it; alpha is copied once more.
+    """
+    stored = 1 if image.mode in ("1", "L", "P") else 4
+    a_pixel = 2 * stored + 4 + 2 * max(channels, len(image.getbands()))
+    if deep_samples:
+        a_pixel = 4 + 2 * deep_samples * (1 if deep_samples == 3 else 2)
+    return image.width * image.height * a_pixel
 
 
 def _pillow_pixels(image: Image.Image, channels: int, alpha: bool) -> tuple[np.ndarray, bool]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from steadypix.budget import TooLargeError, require_picture
 from steadypix.data.pictures.transforms import turn_upright
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -23,6 +24,7 @@ _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK = 0, 1, 2, 5
 _PHOTOMETRIC = (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK)
 ALPHA = (1, 2)  # ExtraSamples: associated, unassociated
 MAX_BYTES = 1 << 30
+COPIES = 3  # of the pixels: as they are decoded, joined, and upright
 SOFTWARE = "steadypix"  # what pictures of any format say that wrote them, see `saving.is_ours`
 
 # What is wrong with a file becomes one line of ours; tifffile would log more of them on stderr.
@@ -52,6 +54,7 @@ def read_tiff(
 
     Raises:
         ValueError: saying what is wrong with the file.
+        TooLargeError: if it would take more memory than it may.
         OSError: if it cannot be opened.
     """
     import tifffile
@@ -62,13 +65,16 @@ def read_tiff(
                 pages = pages_of(tiff, channels)
                 for page in pages:
                     _check(page, path.stat().st_size, len(pages), floats)
+                height, width = pages[0].shaped[2:4]
+                needed = COPIES * len(pages) * math.prod(pages[0].shaped) * pages[0].dtype.itemsize
+                require_picture(needed, f"{path}: {width} x {height} px")
                 pixels = np.concatenate([_pixels(page) for page in pages], axis=2)
                 upright = turn_upright(pixels, pages[0].tags.valueof(274, 1))
                 alpha = has_alpha(pages[0])
                 if alpha and not filler and int(pages[0].extrasamples[-1]) not in ALPHA:
                     upright, alpha = upright[..., :-1], False
                 return np.ascontiguousarray(upright), alpha
-        except OSError:
+        except (OSError, TooLargeError):
             raise
         except Exception as error:
             # A library that parses hostile bytes fails in any way: struct, index, type, codec errors.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from steadypix.errors import CheckpointError, InputError
 from steadypix.eval.classifiers.nets import ClassifierConfig, build_classifier
+from steadypix.json_checks import LARGEST_PX
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 FILE = "classifier.safetensors"
 FORMAT = "steadypix.classifier.v1"
 LEAST_STD = 1e-6  # what is divided by stays a number in float32
-LARGEST_PX = 1 << 14
 # What most networks for ImageNet see, and how Zhang's (2019) released code shifts it: by 0 to 31 px.
 WINDOW_PX, CANVAS_PX, PLACES = 224, 256, 32
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
+import io
 import json
 import warnings
 from collections.abc import Callable, Iterator
@@ -145,6 +146,8 @@ def _write(
     except InputError:
         raise
     except Exception as error:  # exporters raise anything about what they cannot write down
+        if isinstance(error, OSError) and error.strerror:  # of the disk
+            raise
         if ours or fixed:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"cannot be written as a program ({reason})") from error
@@ -178,7 +181,10 @@ def _write_pt2(
     network: nn.Module, example: Tensor, path: Path, *, dynamic: bool, ours: bool, text: str
 ) -> None:
     program = _program(network, example, dynamic=dynamic, ours=ours)
-    torch.export.save(program, path, extra_files={METADATA: text})
+    # torch's own writer of files ends the process where the disk is full, or a name is no text.
+    content = io.BytesIO()
+    torch.export.save(program, content, extra_files={METADATA: text})
+    path.write_bytes(content.getbuffer())
 
 
 def _write_onnx(

@@ -15,12 +15,12 @@ from steadypix.errors import InputError
 from steadypix.eval.generators.formats import GENERATOR_FILE, HEADER_WITHIN, require_trust
 from steadypix.eval.generators.loading import find_generator, load_network
 from steadypix.eval.generators.released import RELEASED
+from steadypix.json_checks import LARGEST_PX
 
 if TYPE_CHECKING:
     from torch import nn
 
 MARK = b"steadypix.generator"
-MAX_CANVAS_PX = 16_384
 DIRECTIONS = ("AtoB", "BtoA")
 SPLITS = ("train", "val", "test")  # of procedural pictures; a folder's may have any name
 NORM_MODES = {
@@ -47,6 +47,7 @@ class Model:
         config: the whole run's configuration, as stored in the file; of a foreign generator what its file
             tells, in the same form.
         format: see `steadypix.eval.generators.formats.FORMATS`.
+        code_sha256: of the sources of what a Python callable builds; None of other formats.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Model:
     module: nn.Module
     config: dict[str, Any]
     format: str = "steadypix"
+    code_sha256: str | None = None
 
     def describe(self) -> dict[str, Any]:
         """Return what a result records about the model, as plain JSON values."""
@@ -63,6 +65,7 @@ class Model:
             "name": self.name,
             "path": str(self.path),
             "sha256": self.sha256,
+            **({"code_sha256": self.code_sha256} if self.code_sha256 else {}),
             "format": self.format,
             "generator": generator,
             "norm_mode": NORM_MODES.get(generator.get("norm", ""), "unknown"),
@@ -131,17 +134,22 @@ def load_model(name: str, file: Path, kind: str, device: str) -> Model:
     exported = kind in ("program", "onnx", "retrofitted") and "root" in config.get("data", {})
     if kind == "steadypix" or exported:
         check_data(file, config)
-    return Model(name, file, digest(file, module), module, config, kind)
+    return Model(name, file, digest(file, module), module, config, kind, code(file, kind, module))
 
 
 def digest(file: Path, module: nn.Module) -> str:
-    """Return the sha256 of a file, of a folder's files with their names, or of a callable's weights."""
+    """Return the sha256 of a file, of a folder's files with their names, or of a callable's weights.
+
+    That of an ONNX model covers the files beside it in which its tensors lie, too.
+    """
+    from steadypix.eval.generators.identity import external_files
+
     sha = hashlib.sha256()
     if file.is_file():
-        sha.update(file.read_bytes())
-        weights = file.with_name(f"{file.name}.data")  # where large ONNX models keep their tensors
-        if file.suffix == ".onnx" and weights.is_file():
-            sha.update(weights.read_bytes())
+        for part in (file, *(external_files(file) if file.suffix == ".onnx" else ())):
+            with open(part, "rb") as content:
+                while chunk := content.read(1 << 20):
+                    sha.update(chunk)
     elif file.is_dir():
         for picture in sorted(file.glob("*.png")):
             sha.update(picture.name.encode() + b"\0" + hashlib.sha256(picture.read_bytes()).digest())
@@ -149,6 +157,21 @@ def digest(file: Path, module: nn.Module) -> str:
         for key, tensor in module.state_dict().items():
             sha.update(key.encode() + b"\0" + tensor.detach().float().cpu().numpy().tobytes())
     return sha.hexdigest()
+
+
+def code(file: Path, kind: str, module: nn.Module) -> str | None:
+    """Return the sha256 of the sources of what a Python callable builds; None of other formats."""
+    spec = {"callable": str(file), "retrofitted": getattr(module, "builder", None)}.get(kind)
+    if spec is None:
+        return None
+    from steadypix.eval.generators.identity import code_digest
+
+    return code_digest(spec, getattr(module, "run", None))
+
+
+def identity(file: Path, kind: str, module: nn.Module) -> str:
+    """Return what tells a generator of any format from another: `digest`, and `code` where there is any."""
+    return digest(file, module) + (code(file, kind, module) or "")
 
 
 def short_names(files: Sequence[Path]) -> list[str]:
@@ -224,8 +247,8 @@ def check_data(path: Path, config: dict[str, Any]) -> None:
     for key in ("load_size", "crop_size"):
         if type(data.get(key)) is not int:  # True is an int to isinstance
             raise InputError(f"{path}: data.{key} in its metadata is {data.get(key)!r}")
-    if not 1 <= data["crop_size"] <= data["load_size"] <= MAX_CANVAS_PX:
+    if not 1 <= data["crop_size"] <= data["load_size"] <= LARGEST_PX:
         sizes = f"{data['crop_size']} and {data['load_size']}"
         raise InputError(
-            f"{path}: crop_size and load_size in its metadata are {sizes}; expected 1 to {MAX_CANVAS_PX} px"
+            f"{path}: crop_size and load_size in its metadata are {sizes}; expected 1 to {LARGEST_PX} px"
         )

@@ -61,7 +61,7 @@ class OnnxModel:
     """
 
     def __init__(self, path: Path) -> None:
-        from steadypix.gen.large.cost import available_bytes
+        from steadypix.budget import available_bytes
 
         self.path = path
         self.most_bytes = int(SHARE * available_bytes())

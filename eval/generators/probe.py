@@ -11,6 +11,7 @@ import torch
 from steadypix.errors import InputError
 from steadypix.eval.generators.programs import Program
 from steadypix.eval.generators.ranges import Ranges, UnknownOutput, parse_range
+from steadypix.eval.metrics.forward import check_range
 from steadypix.eval.shifts.protocols import Crop
 from steadypix.sizes import Size, sides, words
 
@@ -65,7 +66,7 @@ def learn(models: Sequence[Model], window_px: Size, channels: tuple[int, int] | 
         The largest factor by which an output is larger than its input.
 
     Raises:
-        InputError: naming a generator that takes none of these.
+        InputError: naming a generator that takes none of these, or whose outputs are no pictures.
     """
     factor = 1
     for model in models:
@@ -75,6 +76,11 @@ def learn(models: Sequence[Model], window_px: Size, channels: tuple[int, int] | 
         own = model.config["generator"].get("in_channels")
         tried = (own,) if own else TRIED if channels is None else channels[:1]
         output, taken = _first_that_runs(model, program, window_px, tried)
+        if output.isfinite().all():  # of noise; pictures are looked at anyway
+            try:
+                check_range(output)
+            except InputError as error:
+                raise InputError(f"{model.path}: {error} (see --range)") from None
         factor = max(factor, Crop(window_px, window_px).scale(output))
         model.config["generator"] |= {"in_channels": taken, "out_channels": output.shape[1]}
     return factor

@@ -97,6 +97,7 @@ def load_retrofitted(path: Path, device: str) -> tuple[nn.Module, dict[str, Any]
     check_fit(path, tensors, network.state_dict())
     network.load_state_dict(tensors)
     network.to(device)
+    program.builder = builder  # type: ignore[assignment]
     provenance = metadata.get("provenance")
     program.provenance = provenance if isinstance(provenance, dict) else {}  # type: ignore[assignment]
     return program, config if isinstance(config, dict) else {}

@@ -107,7 +107,7 @@ def measure(
     processes = processes or Processes()
     n_images = plan.count(stages[0].pairs)
     skipped: list[str] = []
-    with Partial(partial, dict(heading or {})) as kept:
+    with Partial(partial, heading or {}, processes.run) as kept:
         todo = [index for index in range(processes.rank, n_images, processes.world) if index not in kept.done]
         for index, name, canvases in progress(pictures(stages, todo, plan, skipped), len(todo)):
             for measurement in measurements:

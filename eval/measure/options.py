@@ -19,7 +19,8 @@ from steadypix.eval.generators.formats import TRUST
 from steadypix.eval.measure.registry import MEASURES, names_of, parse_names, read_asked
 from steadypix.eval.shifts.offsets import AXES, Shift, is_whole, parse_shifts
 from steadypix.eval.shifts.protocols import PROTOCOLS
-from steadypix.sizes import Size, parse_size
+from steadypix.json_checks import LARGEST_PX
+from steadypix.sizes import Size, parse_size, sides
 
 PAIRINGS = ("auto", "aligned", "none")  # of `steadypix.data.pairs.opening.open_pictures`
 DESCRIPTION = """Measure the shift stability of generators: PSNR between the output for the shifted
@@ -177,9 +178,12 @@ def leave_out(asked: Asked, *, inputs: int, outputs: int, targets: bool = True) 
 def size(text: str) -> Size:
     """Read a size, for argparse."""
     try:
-        return parse_size(text)
+        found = parse_size(text)
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+    if max(sides(found)) > LARGEST_PX:
+        raise argparse.ArgumentTypeError(f"expected at most {LARGEST_PX} px a side, got {text!r}")
+    return found
 
 
 def parse_channels(text: str) -> tuple[int, int]:

@@ -122,6 +122,17 @@ def window_of(models: Sequence[Model], given: Size | None) -> Size:
     return DEFAULT_WINDOW_PX if known is None else from_json(known)
 
 
+def canvas_of(models: Sequence[Model], given: Size | None, window: Size | None) -> Size:
+    """Return the size pictures are brought to: as given, as the models know, or by the window's.
+
+    Raises:
+        InputError: if the models disagree.
+    """
+    settings, _ = _settings(models, window_px=window, canvas_px=given, direction=DEFAULT_DIRECTION)
+    canvas: Size = settings["canvas_px"]
+    return canvas
+
+
 def _settings(models: Sequence[Model], **given: Any) -> tuple[dict[str, Any], list[str]]:
     """Return direction, canvas and window, and the names of those that nobody gave or knew."""
     keys = {"direction": "direction", "canvas_px": "load_size", "window_px": "crop_size"}

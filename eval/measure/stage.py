@@ -94,8 +94,12 @@ def pictures(
     from torch.utils.data import DataLoader
     from tqdm import tqdm
 
+    from steadypix.data.pairs.sampler import ignore_signals
+
     decoded: Any = _Canvases([stage.pairs for stage in stages], indices)
-    loader: DataLoader[Any] = DataLoader(decoded, batch_size=None, num_workers=plan.workers)
+    loader: DataLoader[Any] = DataLoader(
+        decoded, batch_size=None, num_workers=plan.workers, worker_init_fn=ignore_signals
+    )
     for index, text, halves in loader:
         if halves is not None:
             device = plan.device

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from steadypix.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+LARGEST_OUTPUT = 1e6  # far beyond pictures, whatever range a generator was taken to have
 Pick = str | int | Callable[[Any], Any]
 SIZES = (
     "expected the input's size, a whole multiple of it, or as many px less on two opposite sides (valid "
@@ -89,6 +91,21 @@ def fits(taken: tuple[int, int], given: tuple[int, int]) -> bool:
     return not shrunk
 
 
+def check_range(output: Tensor) -> None:
+    """Refuse an output whose squares, sums and ratios no result could hold.
+
+    Raises:
+        InputError: if it is not finite, or beyond `LARGEST_OUTPUT`.
+    """
+    if not output.numel():
+        return
+    low, high = (float(end) for end in output.aminmax())
+    if not math.isfinite(low) or not math.isfinite(high):
+        raise InputError("the network's output is not finite (NaN or infinity)")
+    if max(-low, high) > LARGEST_OUTPUT:
+        raise InputError(f"the network's output reaches from {low:.3g} to {high:.3g}; expected about -1 to 1")
+
+
 def run_windows(
     generator: nn.Module, windows: Iterable[Tensor], *, batch_size: int, same_size: bool = False
 ) -> Iterator[Tensor]:
@@ -98,8 +115,8 @@ def run_windows(
     another size than the one before it begins a batch of its own.
 
     Raises:
-        InputError: if an output is not finite, or its size is none that `fits` takes (with `same_size`: not
-            the input's).
+        InputError: if an output is no picture (see `check_range`), or its size is none that `fits` takes
+            (with `same_size`: not the input's).
     """
     import torch
 
@@ -113,8 +130,7 @@ def run_windows(
                 f"the network turns {taken} px into {given} px; "
                 + ("expected an output of the input's size" if same_size else SIZES)
             )
-        if not torch.isfinite(output).all():
-            raise InputError("the network's output is not finite (NaN or infinity)")
+        check_range(output)
         yield from output.float().split(1)
 
 

@@ -55,7 +55,7 @@ from steadypix.eval.shifts.offsets import (
     split,
 )
 from steadypix.eval.shifts.protocols import Crop, Subpixel, inner
-from steadypix.json_checks import FIGURE_DB, count, listed, number, record, size, text
+from steadypix.json_checks import FIGURE_DB, LARGEST_PX, count, listed, number, record, size, text
 from steadypix.sizes import Size, as_json, from_json, largest, sides, size_of, words
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ MEANING = (
     "px, a Kaiser-windowed sinc between) and compared with the frame before, over what all frames show less "
     f"{REACH_PX} px a side ({2 * REACH_PX} px at fractional speeds)"
 )
+MOST_FRAMES = 4096  # all of them are held at the same time
 FRAMES = 16  # covers every phase of four strided levels at 1 px a frame
 
 
@@ -87,10 +88,17 @@ def pan_offsets(speed: Shift, *, n_frames: int = FRAMES, axis: str = "x") -> lis
     """Return how far the content of each frame is shifted, in px; the first offset is whole.
 
     Raises:
-        InputError: for fewer than two frames, or an unknown axis.
+        InputError: for fewer than two frames or too many, a path that is too long, or an unknown axis.
     """
     if n_frames < 2:
         raise InputError(f"{n_frames} frames do not move; expected at least 2")
+    if n_frames > MOST_FRAMES:
+        raise InputError(f"a pan of {n_frames} frames: expected at most {MOST_FRAMES}")
+    if speed * (n_frames - 1) > LARGEST_PX:
+        raise InputError(
+            f"a pan of {n_frames} frames at {speed} px a frame: leaves any picture; expected a path of at "
+            f"most {LARGEST_PX} px"
+        )
     start = math.ceil(Fraction(speed) * (n_frames - 1) / 2)  # so the path is centred on the canvas
     return offsets_along([exact(start - Fraction(speed) * frame) for frame in range(n_frames)], axis)
 

@@ -96,7 +96,8 @@ _ABOUT_MEASURES = {k: check for measure in MEASURES.values() for k, check in mea
 _MODEL = want.record(
     {"name": want.text, "quality": _check_quality, "stability": want.mapped(want.mapped(_SUMMARY, least=1))},
     {
-        **_texts("path", "sha256", "format", "norm_mode", "dropout_mode", "output_precision"),
+        **_texts("path", "sha256", "code_sha256"),
+        **_texts("format", "norm_mode", "dropout_mode", "output_precision"),
         **dict.fromkeys(("generator", "provenance"), want.mapped(want.anything)),
         "map": want.mapped(_check_map),
         "floor": CHECK,
@@ -109,7 +110,8 @@ _DATA = want.record(
         "split": want.maybe(want.text),
         **dict.fromkeys(("canvas_px", "window_px"), want.size),
         "n_images": want.count,
-    }
+    },
+    _texts("pictures_sha256"),
 )
 _COMPARISON = want.record(
     {**_texts("model", "reference", "protocol"), "margin_px": want.count, "gain_db": want.FIGURE_DB},
@@ -126,5 +128,5 @@ _RESULTS = want.record(
         "models": want.listed(_check_model, least=1, most=MOST_MODELS),
         "comparisons": want.listed(_COMPARISON),
     },
-    _ABOUT_MEASURES,
+    {"threads": want.count, **_ABOUT_MEASURES},
 )

@@ -55,4 +55,5 @@ def _advice(error: RuntimeError) -> str | None:
         )
     if type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
         return "torch could not compile the networks; expected a C++ compiler, or train.compile false"
-    return None
+    unordered = "does not have a deterministic implementation" in text
+    return "expected train.deterministic false, or device cpu" if unordered else None

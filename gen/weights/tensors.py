@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import os
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
+from steadypix.budget import Part, require, size_text
 from steadypix.errors import CheckpointError
 from steadypix.files import write_whole
 from steadypix.gen.weights.header import check_header
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
+# What safetensors calls them, in the order in which its library writes them.
+NAMES = {torch.int64: "I64", torch.float64: "F64", torch.float32: "F32", torch.int32: "I32"}
+NAMES |= {torch.bfloat16: "BF16", torch.float16: "F16", torch.int16: "I16"}
+NAMES |= {torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL"}
 
 AT_ONCE = 1 << 22  # numbers that are looked at in one go, so that looking costs no memory
 
@@ -26,23 +31,42 @@ AT_ONCE = 1 << 22  # numbers that are looked at in one go, so that looking costs
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Write tensors and JSON-able metadata to one safetensors file, atomically.
 
+    Equal contents make equal files. The library's own writer orders metadata at random, and a kill leaves a
+    temporary file of a name that nobody knows.
+
     Raises:
         OSError: if the disk is full or the folder not writable; an older file stays intact.
     """
     packed = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
     strings = {key: json.dumps(value) for key, value in metadata.items()}
+    write_whole(path, functools.partial(_write, tensors=packed, metadata=strings))
 
-    def write(temporary: Path) -> None:
-        try:
-            save_file(packed, temporary, metadata=strings)
-        except safetensors.SafetensorError as error:
-            # The library wraps what the system said ("I/O error: No space left on device (os error 28)").
-            number = _os_error_number(str(error))
-            if number is None:
-                raise
-            raise OSError(number, os.strerror(number), str(path)) from None
 
-    write_whole(path, write)
+def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file: a header's length, the header, the numbers.
+
+    The widest numbers stand first, so that all of them lie at multiples of their width; see
+    https://github.com/huggingface/safetensors#format.
+    """
+    order = sorted(tensors, key=lambda key: ([*NAMES].index(tensors[key].dtype), key))
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    place = 0
+    for key in order:
+        tensor = tensors[key]
+        end = place + tensor.numel() * tensor.element_size()
+        header[key] = {
+            "dtype": NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [place, end],
+        }
+        place = end
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb", buffering=1 << 20) as file:
+        file.write(struct.pack("<Q", len(text)))
+        file.write(text)
+        for key in order:
+            file.write(tensors[key].reshape(-1).view(torch.uint8).numpy().data)
 
 
 def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -53,9 +77,12 @@ def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], di
 
     Raises:
         CheckpointError: if the file is missing, a pickle, cut short, or no safetensors file.
+        TooLargeError: if it would take more memory than it may.
     """
     path = Path(path)
     metadata = check_header(path)
+    size = path.stat().st_size
+    require(Part(2 * size, f"{path}, of {size_text(size)}", "another file"))
     try:
         with safetensors.safe_open(path, framework="pt", device=device) as file:
             return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118 (no mapping)
@@ -92,9 +119,3 @@ def _check_numbers(path: Path, key: str, tensor: Tensor, dtype: torch.dtype) -> 
             raise CheckpointError(f"{path}: {key} holds values that are not finite")
         if key.endswith("running_var") and (chunk < 0).any():
             raise CheckpointError(f"{path}: {key} holds a negative variance")
-
-
-def _os_error_number(message: str) -> int | None:
-    _, found, tail = message.partition("(os error ")
-    digits = tail.partition(")")[0]
-    return int(digits) if found and digits.isdigit() else None

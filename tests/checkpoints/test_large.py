@@ -14,11 +14,12 @@ import pytest
 import tifffile
 from PIL import Image
 
+from steadypix import budget
 from steadypix.checkpoints.generate import main as generate
 from steadypix.checkpoints.generation import by_rows, large
 from steadypix.checkpoints.generation.sequence import identity
 from steadypix.data.pictures.images import read_image
-from steadypix.gen.large import cost, maps, sampled
+from steadypix.gen.large import maps, sampled
 from tests.cli import Capture, one_error_line
 from tests.conftest import REPOSITORY, tiny_config, write_checkpoint
 from tests.killed import Stopped
@@ -319,13 +320,13 @@ def test_auto_takes_what_memory_has_room_for(
     source = scan(tmp_path / "in")
     tiles = []
     for mb in (150, 20_000):
-        monkeypatch.setattr(cost, "available_bytes", lambda mb=mb: mb << 20)
+        monkeypatch.setattr(budget, "available_bytes", lambda mb=mb: mb << 20)
         assert generate(argv(checkpoint, source, tmp_path / f"{mb}", "--tile", "auto")) == 0
         said = capsys.readouterr().err
         assert "of memory and" in said
         tiles.append(int(said.partition("--tile ")[2].split()[0]))
     assert tiles[0] < tiles[1] <= 1024
-    monkeypatch.setattr(cost, "available_bytes", lambda: 1 << 20)
+    monkeypatch.setattr(budget, "available_bytes", lambda: 1 << 20)
     assert generate(argv(checkpoint, source, tmp_path / "none", "--tile", "auto")) == 2
     one_error_line(capsys, "--tile auto", "scan.tif", "expected --tile 32 to try")
     assert left_over(tmp_path / "none") == set()

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from steadypix.gen.weights.generators import load_generator
 from tests.conftest import REPOSITORY
+from tests.gloo import run_together
 
 TINY = ["--data.load_size=40", "--data.crop_size=32", "--generator.ngf=4", "--generator.num_downs=3"]
 TINY += ["--discriminator.ndf=4", "--discriminator.n_layers=1", "--device=cpu", "--data.synthetic_count=12"]
@@ -169,3 +171,17 @@ def test_torchrun_starts_again_by_itself(tmp_path: Path) -> None:
     assert "from scratch" in said
     assert "from sample" in said
     assert load_generator(out).provenance["epoch"] == 40
+
+
+def test_processes_that_see_different_pictures_are_told_and_do_not_wait(tmp_path: Path) -> None:
+    """12 pairs on one machine and 8 on the other made one of them wait for ever."""
+    for name, count in (("many", 12), ("few", 8)):
+        (tmp_path / name / "train").mkdir(parents=True)
+        for number in range(count):
+            Image.new("RGB", (96, 48), (number, 0, 0)).save(tmp_path / name / "train" / f"{number}.png")
+    words = ["train_pix2pix.py", *TINY, "--out", str(tmp_path / "run"), "--data.val_split=none"]
+    for code, said in run_together(*([*words, f"--data.root={tmp_path / name}"] for name in ("many", "few"))):
+        assert code == 2
+        (line,) = (line for line in said.splitlines() if "error" in line)
+        assert "the processes see different pictures: process 0 has 12, process 1 has 8; expected" in line
+    assert not (tmp_path / "run").exists()

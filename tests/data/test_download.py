@@ -6,12 +6,15 @@ import dataclasses
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tarfile
+import types
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ import pytest
 import requests
 
 from steadypix.data.cli import main as steadypix_data
+from steadypix.data.download import fetch
 from steadypix.data.download import obtain as download
 from steadypix.data.download.catalogue import DATASETS, Dataset, verify_structure
 from steadypix.data.download.fashion_mnist import URLS
@@ -468,6 +472,44 @@ def test_more_than_the_data_set_can_have_is_not_kept(tmp_path: Path, capsys: Cap
         assert tree(tmp_path) == set()
 
 
+def test_next_to_nothing_a_second_is_no_download(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that passes 61 s between two looks; what arrived is gone on with."""
+    now = itertools.count(step=61.0)
+    monkeypatch.setattr(fetch, "time", types.SimpleNamespace(monotonic=lambda: next(now)))
+    with serving(HONEST) as server:
+        monkeypatch.setattr(fetch, "_CHUNK", 512)
+        assert run(tmp_path, "--url", server.url) == 2
+        refused(capsys, server.url, "bytes a second", "expected 1000 at least", "goes on from there")
+        part = next(tmp_path.rglob("*.part"))
+        assert part.read_bytes() == HONEST[: part.stat().st_size]
+        monkeypatch.setattr(fetch, "time", types.SimpleNamespace(monotonic=lambda: 0.0))
+        assert run(tmp_path, "--url", server.url) == 0
+        assert server.asked == [None, f"bytes={512}-"]
+    assert not list(tmp_path.rglob("*.part*"))
+
+
+def test_the_pace_is_looked_at_minute_by_minute() -> None:
+    fetch._check_pace("url", 60_000, 60.0)
+    with pytest.raises(InputError, match="sends 999 bytes a second, over 61 s"):
+        fetch._check_pace("url", 60_939, 61.0)
+
+
+def test_nothing_is_left_of_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than may be, or more than the disk has room for."""
+    file = tmp_path / "file"
+    with serving(HONEST) as server:
+        with pytest.raises(InputError, match="larger than"):
+            fetch.fetch(server.url, file, place=file, max_bytes=100)
+        assert list(tmp_path.iterdir()) == []
+        full = shutil.disk_usage(tmp_path)._replace(free=10)
+        monkeypatch.setattr(fetch.shutil, "disk_usage", lambda path: full)
+        with pytest.raises(InputError, match="are free"):
+            fetch.fetch(server.url, file, place=file)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_encrypted_address_comes_first(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -506,6 +548,7 @@ def test_every_known_data_set_is_asked_for_over_https_first() -> None:
 KILLED = """
 import os, signal, tarfile, sys
 from steadypix.data import cli
+from steadypix.data.download import fetch
 from steadypix.data.download import obtain as download
 from steadypix.data.download.catalogue import DATASETS
 from tests.archives import TINY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import time
 import warnings
@@ -17,6 +18,8 @@ pytestmark = pytest.mark.slow
 
 NAMES = ["checkpoint", "weights", "state", "classifier", "idx", "published", "config", "results", "baseline"]
 NAMES += ["frames", "partial", "manifest", "image", "foreign", "record"]
+NAMES += ["onnx"] if importlib.util.find_spec("onnx") else []
+FEW = {"state": 12, "onnx": 4}  # those that take a while
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,7 @@ def readers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reader]:
 def test_damage_is_read_or_refused_in_one_line(
     readers: dict[str, Reader], name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    count = 12 if name == "state" else 40  # the same every time; new ones are the soak's task
+    count = FEW.get(name, 40)  # the same every time; new ones are the soak's task
     outcomes, _ = fuzz(readers[name], range(count))
     assert outcomes["read"] + outcomes["refused"] == count, capsys.readouterr().err
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +30,7 @@ from steadypix.gen.layers.resample import PADDINGS, BlurPool2d, BlurUpsample2d
 from steadypix.gen.networks import any_size
 from steadypix.gen.networks.levels import pad_to_multiple
 from tests.cli import Capture, one_error_line
-from tests.conftest import tiny_config, write_checkpoint
+from tests.conftest import REPOSITORY, tiny_config, write_checkpoint
 from tests.published_nets import PublishedUnet, liven
 
 SMALL = GeneratorConfig(ngf=4, num_downs=2)
@@ -342,3 +344,19 @@ def test_circular_generators_are_compared_at_their_own_sizes() -> None:
     program = exporting.Program(network)
     sizes = exporting._sizes(network, program, {"window_px": 30, "least_px": 30})
     assert sizes == [(1, 32, 32), (3, 8, 16)]
+
+
+def test_a_full_disk_does_not_end_the_process(tmp_path: Path) -> None:
+    """torch's own writer of files aborts; a limit on the size of files is a disk that fills."""
+    run = write_checkpoint(tmp_path / "net.safetensors", tiny_config())
+    script = (
+        "import resource, sys\n"
+        "from steadypix.checkpoints.export import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (16384, resource.RLIM_INFINITY))\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    words = [sys.executable, "-c", script, str(run), "--out", str(tmp_path / "out" / "net.pt2")]
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.strip().splitlines()[-1].endswith("net.pt2: File too large")
+    assert not list((tmp_path / "out").glob("*"))

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from steadypix import ResnetGenerator, UNetGenerator
+from steadypix.budget import available_bytes, resident_bytes
 from steadypix.gen.large import maps
-from steadypix.gen.large.cost import available_bytes, count, largest_that_fits, memory_bytes, resident_bytes
+from steadypix.gen.large.cost import count, largest_that_fits, memory_bytes
 from steadypix.gen.large.frozen import blank_statistics, freeze, gather, looking_norms, with_frozen
 from steadypix.gen.large.journal import Journal, Record
 from steadypix.gen.large.sampled import SHARE, mosaic, sample_places, window_for

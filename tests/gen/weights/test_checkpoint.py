@@ -260,15 +260,13 @@ def test_a_rename_that_fails_leaves_the_old_file_and_no_other(
 
 
 def test_a_full_disk_is_an_os_error_that_names_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """safetensors wraps what the system said in an error of its own."""
     save(path)
     before = path.read_bytes()
 
-    def full(_: object, temporary: Path, **__: object) -> None:
-        Path(temporary).write_bytes(b"a part")
-        raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("steadypix.gen.weights.tensors.save_file", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match=r"one\.safetensors") as caught:
         save(path, seed=1)
     assert caught.value.errno == errno.ENOSPC
@@ -276,14 +274,28 @@ def test_a_full_disk_is_an_os_error_that_names_the_file(path: Path, monkeypatch:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_other_errors_of_the_library_are_not_hidden(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise safetensors.SafetensorError("something else")
+def test_files_are_the_librarys_own_to_the_byte(path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    numbers = torch.randn(3, 5, generator=generator)
+    types = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32]
+    types += [torch.int16, torch.int8, torch.uint8, torch.bool]
+    tensors = {f"{kind}"[6:]: (10 * numbers).to(kind) for kind in types}
+    tensors |= {"one": torch.tensor(2.0), "none": torch.zeros(0, 3), "turned": numbers.t(), "ü": numbers[:1]}
+    metadata = {"k": {"ü": [1, '"\n\u2028']}}
+    write_tensors(path, tensors, metadata)
+    plain = {key: tensor.contiguous() for key, tensor in tensors.items()}
+    assert path.read_bytes() == safetensors.torch.save(plain, {"k": json.dumps(metadata["k"])})
+    write_tensors(path, {}, {})
+    assert path.read_bytes() == safetensors.torch.save({})
 
-    monkeypatch.setattr("steadypix.gen.weights.tensors.save_file", fail)
-    with pytest.raises(safetensors.SafetensorError, match="something else"):
-        write_tensors(path, {}, {})
-    assert not list(path.parent.iterdir())
+
+def test_equal_contents_make_equal_files(path: Path) -> None:
+    metadata = {f"key {number}": number for number in range(20)}
+    written = []
+    for _ in range(2):
+        write_tensors(path, {"a": torch.ones(2), "b": torch.zeros(1)}, metadata)
+        written.append(path.read_bytes())
+    assert written[0] == written[1]
 
 
 # --- refusals ------------------------------------------------------------------------------------
