@@ -28,6 +28,7 @@ from steadypix.checkpoints.generation import large as by_rows
 from steadypix.data.cli import main as steadypix_data
 from steadypix.data.download.catalogue import DATASETS, verify_structure
 from steadypix.data.download.obtain import RECORD, read_record
+from steadypix.data.pictures.images import FORMATS
 from steadypix.eval.eval_stability import main as eval_stability
 from steadypix.eval.generators.loading import load_generator
 from steadypix.eval.results.schema import read_results
@@ -150,7 +151,7 @@ def stop_the_clock() -> None:
     """Give every result the same time stamp, in this process and its children."""
     stopped = type(sys)("datetime")
     stopped.__dict__.update({**vars(datetime), "datetime": _Frozen})
-    steadypix.eval.eval_stability.datetime = stopped  # type: ignore[attr-defined]
+    steadypix.eval.eval_stability.datetime = stopped
 
 
 # ---- what they leave --------------------------------------------------------------------------------------
@@ -208,7 +209,7 @@ def _ends_with(path: Path, end: str) -> None:
 
 
 def _read_picture(path: Path) -> None:
-    with Image.open(path) as image:
+    with Image.open(path, formats=FORMATS) as image:
         image.load()
 
 

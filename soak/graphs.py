@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,17 +13,16 @@ from onnx import TensorProto, helper, numpy_helper
 Node = onnx.NodeProto
 Parts = tuple[list[Node], list[onnx.TensorProto]]
 SIZES = (0, 1, -1, 3, 7, 2**31 - 1, 2**31, 2**40, -(2**63), 2**63 - 1)
+# Sizes of the picture that a model takes: the first are true.
+LYING: tuple[list[str | int | None], ...] = (["batch", 3, "height", "width"], [1, 3, 32, 32], ["batch", 3])
+LYING += ([0, 3, -1, 2**40], [])
 SIMPLE = ("Relu", "Tanh", "Sigmoid", "Neg", "Abs", "Identity", "Softplus", "InstanceNormalization")
 
 
 def make_graph(rng: random.Random, data: bytes) -> bytes:
     """Return a model of pictures; `data` is of no account."""
     nodes, constants = rng.choice(_KINDS)(rng)
-    dims: list[object] = rng.choice(
-        (["batch", 3, "height", "width"], [1, 3, 32, 32], ["batch", 3], [0, 3, -1, 2**40], [])
-        if rng.random() < 0.3
-        else (["batch", 3, "height", "width"],)
-    )
+    dims = rng.choice(LYING) if rng.random() < 0.3 else LYING[0]
     kind = rng.choice((TensorProto.FLOAT,) * 8 + (TensorProto.DOUBLE, TensorProto.STRING, TensorProto.INT64))
     taken = [helper.make_tensor_value_info("x", kind, dims)]
     if rng.random() < 0.05:
@@ -59,7 +59,7 @@ def _plain(rng: random.Random) -> Parts:
                 tensor.external_data.add(key="location", value=rng.choice(("../../etc/passwd", "w.bin", "/")))
             constants.append(tensor)
             inputs.append(f"w{place}")
-        attributes = {"pads": [1, 1, 1, 1]} if what.startswith("Conv") else {}
+        attributes: dict[str, Any] = {"pads": [1, 1, 1, 1]} if what.startswith("Conv") else {}
         nodes.append(helper.make_node(what, inputs, [after], **attributes))
         name = after
     return nodes, constants

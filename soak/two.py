@@ -8,6 +8,7 @@ the command leaves that runs alone, and no lock.
 from __future__ import annotations
 
 import argparse
+import functools
 import http.server
 import sys
 import tempfile
@@ -112,8 +113,8 @@ def two(work: Path, names: Sequence[str], pairs: int, say: Callable[[str], None]
         Mixed: at the first pair that is wrong.
     """
     for name, case in make_cases(work, names).items():
-        warm = work / f"{name}-warm"
-        forked.warm_up([lambda case=case, out=warm: case.run([*case.argv, "--out", str(out)])], work)
+        warm = [*case.argv, "--out", str(work / f"{name}-warm")]
+        forked.warm_up([functools.partial(case.run, warm)], work)
         _alone(case, work / f"{name}-alone")
         expected = tree(work / f"{name}-alone")
         refused = 0

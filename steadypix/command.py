@@ -18,7 +18,7 @@ from typing import NoReturn, Protocol
 from steadypix import budget, locks
 from steadypix.errors import InputError, one_line
 from steadypix.json_checks import LARGEST_NUMBER
-from steadypix.signals import Signals, Terminated, end_workers
+from steadypix.signals import Signals, Terminated, end_workers, workers
 from steadypix.surroundings import leave_out_remains, usable_streams
 
 MOST = 10**9  # of anything that is counted; what so many take of memory is asked elsewhere
@@ -54,7 +54,7 @@ def command(name: str) -> Callable[[Callable[[Sequence[str]], int]], Main]:
     def decorate(main: Callable[[Sequence[str]], int]) -> Main:
         @functools.wraps(main)
         def wrapped(argv: Sequence[str] | None = None) -> int:
-            held = locks.held()
+            held, others = locks.held(), workers()
             with usable_streams(), budget.of_a_command(), Signals(last=argv is None) as signals:
                 try:
                     leave_out_remains(name)
@@ -63,8 +63,7 @@ def command(name: str) -> Callable[[Callable[[Sequence[str]], int]], Main]:
                 except BaseException as error:
                     # From here on a second signal is not to disturb what is said and given back.
                     signals.over = True
-                    if isinstance(error, KeyboardInterrupt | Terminated):
-                        end_workers()
+                    end_workers(keep=others)
                     ended = _end(name, error)
                     if ended is None:
                         raise

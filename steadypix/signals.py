@@ -7,9 +7,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
 
 Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 LAST = 3  # the signal that ends the process as it is
@@ -80,14 +83,22 @@ def _is_ours(number: int) -> bool:
     return isinstance(getattr(signal.getsignal(number), "__self__", None), Signals)
 
 
-def end_workers() -> None:
+def workers() -> list[BaseProcess]:
+    """Return the processes that this one has started by `multiprocessing` and that still run."""
+    module: Any = sys.modules.get("multiprocessing")
+    return module.active_children() if module else []
+
+
+def end_workers(keep: Collection[BaseProcess] = ()) -> None:
     """End the processes that read pictures for this one, which leave SIGTERM and Ctrl-C to it.
 
-    They are not asked: the queues that would tell them may be in any state when a signal has come.
-    """
-    import multiprocessing
+    They are not asked: the queues that would tell them may be in any state when a signal has come. Nor would
+    they end by being asked, so that one whose reader was given up is waited for without end.
 
-    children = multiprocessing.active_children()
+    Args:
+        keep: processes of others.
+    """
+    children = [child for child in workers() if child not in keep]
     if not children:
         return
     # torch raises of every worker that is killed; here it is meant.

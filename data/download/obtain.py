@@ -24,7 +24,7 @@ from steadypix.data.download.fashion_mnist import download_fashion_mnist
 from steadypix.data.download.fetch import UnreachableError, fetch_first
 from steadypix.data.labelled.fashion_mnist import NAME as FASHION_MNIST
 from steadypix.errors import InputError, printable
-from steadypix.files import prepare_output, write_text
+from steadypix.files import prepare_output, remove_half_written, write_text
 from steadypix.locks import alone
 
 RECORD = ".steadypix-download.json"
@@ -102,6 +102,7 @@ def obtain(
     folder, by_hand = out / dataset.name, out / f"{dataset.name}.tar.gz"
     work = out / f".{dataset.name}.partial"
     with alone(out):
+        remove_half_written(out)
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             try:
                 verify_structure(folder, dataset)

@@ -564,6 +564,16 @@ sys.exit(cli.main(["download", "facades", "--out", sys.argv[1]]))
 """
 
 
+def test_what_a_killed_download_left_half_written_goes(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left = tmp_path / f".{Path(download.RECORD).stem}.{gone.pid}.tmp.json"
+    left.write_text("{")
+    with serving(HONEST) as server:
+        assert run(tmp_path, "--url", server.url) == 0
+    assert not left.exists()
+
+
 @pytest.mark.parametrize(("name", "code"), [("SIGKILL", -signal.SIGKILL), ("SIGTERM", 143), ("SIGINT", 130)])
 def test_a_kill_while_unpacking_leaves_nothing_that_looks_whole(tmp_path: Path, name: str, code: int) -> None:
     place(tmp_path, HONEST)
