@@ -111,12 +111,13 @@ def load_classifier(path: str | Path, device: str = "cpu", *, name: str | None =
         std = floats("std", pictures["std"], built.in_channels, LEAST_STD)
         sizes = pictures["window_px"], pictures["canvas_px"]
         check_sides(*sizes)
+        with torch.device("meta"):  # shapes are compared before memory is spent on weights
+            expected = build_classifier(built).state_dict()
     except InputError as error:
         raise CheckpointError(f"{path}: {error}") from None
     except (TypeError, KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: its metadata cannot be used ({error})") from None
-    with torch.device("meta"):  # shapes are compared before memory is spent on weights
-        check_fit(path, tensors, build_classifier(built).state_dict())
+    check_fit(path, tensors, expected)
     module = build_classifier(built)
     module.load_state_dict(tensors)
     origin = metadata.get("provenance")

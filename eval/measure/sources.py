@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -186,7 +187,7 @@ def _held_out(models: Sequence[Model], source: str, split: str) -> tuple[str, in
 def _own_source(models: Sequence[Model], *, synthetic: bool) -> str:
     """Return the pictures that the models were trained on, or the procedural ones of their kind."""
     root = None if synthetic else agree(models, "data", "root", hint="give --data")
-    if root and not Path(root).is_dir():
+    if root and not os.path.isdir(root):
         knowing = next(model for model in models if model.config.get("data", {}).get("root") == root)
         raise InputError(
             f"{root}: the pictures {knowing.path} was trained for are not there; give --data DIR"

@@ -25,6 +25,7 @@ from steadypix.errors import InputError
 from steadypix.eval.metrics.decibels import Array, bootstrap, psnr_db
 from steadypix.eval.metrics.measure import Column, Conditions, Label, Measure, db_column, measure_alone
 from steadypix.eval.metrics.stability import shift_label, some
+from steadypix.eval.repeat.floor import FloorCheck
 from steadypix.eval.shifts.offsets import Offset, plain, scaled, split
 from steadypix.eval.shifts.protocols import Roll, overlap
 from steadypix.json_checks import INTERVAL_DB, count, decibels, record
@@ -218,6 +219,7 @@ def eqt(
     seed: int = 0,
     draws: int = DRAWS,
     batch_size: int = 8,
+    allow_random: bool = False,
     data_range: Any = None,
     input: str | int | Callable[[Any], Any] | None = None,
     output: str | int | Callable[[Any], Any] | None = None,
@@ -231,12 +233,14 @@ def eqt(
         seed: of the translations.
         draws: translations an image.
         batch_size: windows in one forward pass.
+        allow_random: measure a network too that gives equal inputs unequal outputs.
         data_range: of pictures and outputs; this and the next two are as in `shift_stability`.
         input: of a batch.
         output: of the network's.
 
     Raises:
-        InputError: if the window does not fit, there are no pictures, or an output is not finite.
+        InputError: if the window does not fit, there are no pictures, or an output is not
+            finite, or the network is random and may not be.
 
     >>> import torch
     >>> eqt(torch.nn.Tanh(), torch.rand(2, 3, 32, 32) * 2 - 1, window_px=32).db
@@ -248,4 +252,5 @@ def eqt(
 
     how: dict[str, Any] = {"window_px": window_px, "batch_size": batch_size}
     how |= {"data_range": data_range, "input": input, "output": output}
-    return measure_alone(make, generator, canvases, **how).result()
+    check = FloorCheck(allow_random=allow_random, batch_size=batch_size)
+    return measure_alone(make, generator, canvases, check=check, **how).result()

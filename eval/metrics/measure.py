@@ -310,9 +310,10 @@ def measure_alone(
                 scores, size = make(found), found
             if found != size:
                 raise InputError(f"pictures must be of one size; got {words(size)}, then {words(found)} px")
-            first = [Crop(size, window_px).base(canvas)] if scores.needs_base else []
+            base = Crop(size, window_px).base(canvas)
             if check is not None and index == 0:
-                check(network, first[0])
+                check(network, base)
+            first = [base] if scores.needs_base else []
             windows = itertools.chain(first, scores.windows(canvas, index))
             same_size = not scores.any_size
             outputs = run_windows(network, windows, batch_size=batch_size, same_size=same_size)

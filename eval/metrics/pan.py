@@ -41,6 +41,7 @@ from steadypix.eval.metrics.forward import run_windows
 from steadypix.eval.metrics.measure import Column, Conditions, Label, Measure, db_column, measure_alone
 from steadypix.eval.metrics.scene import Scene, as_rgb, caption, widest_spread
 from steadypix.eval.metrics.stability import shift_label
+from steadypix.eval.repeat.floor import FloorCheck
 from steadypix.eval.shifts.fractional import REACH_PX, sinc_shift
 from steadypix.eval.shifts.offsets import (
     Offset,
@@ -417,6 +418,7 @@ def pan_flicker(
     n_frames: int = FRAMES,
     axis: str = "x",
     batch_size: int = 8,
+    allow_random: bool = False,
     data_range: Any = None,
     input: str | int | Callable[[Any], Any] | None = None,
     output: str | int | Callable[[Any], Any] | None = None,
@@ -431,12 +433,14 @@ def pan_flicker(
         n_frames: number of frames.
         axis: `x`, `y` or `diagonal`.
         batch_size: windows in one forward pass.
+        allow_random: measure a network too that gives equal inputs unequal outputs.
         data_range: of pictures and outputs; this and the next two are as in `shift_stability`.
         input: of a batch.
         output: of the network's.
 
     Raises:
-        InputError: if the path does not fit, there are no pictures, or an output is not finite.
+        InputError: if the path does not fit, there are no pictures, or an output is not
+            finite, or the network is random and may not be.
 
     >>> import torch
     >>> pictures = torch.rand(1, 3, 88, 88) * 2 - 1
@@ -449,4 +453,5 @@ def pan_flicker(
 
     how: dict[str, Any] = {"window_px": window_px, "batch_size": batch_size}
     how |= {"data_range": data_range, "input": input, "output": output}
-    return measure_alone(make, generator, canvases, **how).results()[0]
+    check = FloorCheck(allow_random=allow_random, batch_size=batch_size)
+    return measure_alone(make, generator, canvases, check=check, **how).results()[0]

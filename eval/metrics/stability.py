@@ -19,7 +19,7 @@ import numpy as np
 from steadypix.errors import InputError
 from steadypix.eval.metrics.decibels import Array, mean_with_interval, pooled_db, psnr_db
 from steadypix.eval.metrics.measure import Column, Conditions, Label, Measure, db_column, measure_alone
-from steadypix.eval.repeat.floor import Floor, find_floor, refuse
+from steadypix.eval.repeat.floor import FloorCheck
 from steadypix.eval.results.lead import margin_words, summary_figure
 from steadypix.eval.shifts.offsets import Offset, Shift, exact, is_odd, is_whole, offsets_along, plain
 from steadypix.eval.shifts.protocols import Crop, Protocol, Roll, Subpixel, inner, make_protocol
@@ -380,14 +380,8 @@ def shift_stability(
         rule = make_protocol(protocol, canvas_px=canvas_px, window_px=window_px)
         return StabilityScores(rule, offsets, margins_px)
 
-    floors: list[Floor] = []
-
-    def check(network: nn.Module, window: Tensor) -> None:
-        floors.append(find_floor(network, window, batches=batch_size > 1))
-        if not allow_random:
-            refuse("the network", floors[0], "allow_random=True", "batch_size=1")
-
+    check = FloorCheck(allow_random=allow_random, batch_size=batch_size)
     how: dict[str, Any] = {"window_px": window_px, "batch_size": batch_size}
     how |= {"data_range": data_range, "input": input, "output": output}
     stability = measure_alone(make, generator, canvases, check=check, **how).result()
-    return replace(stability, floor_db=floors[0].db if floors[0].cause else None)
+    return replace(stability, floor_db=check.db)

@@ -76,6 +76,35 @@ def find_floor(generator: nn.Module, window: Tensor, *, seed: int = 0, batches: 
     return Floor(repeat, batch)
 
 
+class FloorCheck:
+    """Finds the floor of one network before something is measured of it, for `measure_alone`.
+
+    Args:
+        allow_random: take a network that has one.
+        batch_size: windows in one forward pass of the measurement.
+
+    Attributes:
+        floor: what was found.
+
+    """
+
+    def __init__(self, *, allow_random: bool, batch_size: int) -> None:
+        self.allow_random = allow_random
+        self.batches = batch_size > 1
+        self.floor: Floor | None = None
+
+    def __call__(self, network: nn.Module, window: Tensor) -> None:
+        """Look at a window (1, C, H, W); raise InputError, as `refuse` does, if no floor is allowed."""
+        self.floor = find_floor(network, window, batches=self.batches)
+        if not self.allow_random:
+            refuse("the network", self.floor, "allow_random=True", "batch_size=1")
+
+    @property
+    def db(self) -> float | None:
+        """The floor, or None where there is none."""
+        return self.floor.db if self.floor and self.floor.cause else None
+
+
 def refuse(
     name: object, floor: Floor, allowing: str = "--allow-random", alone: str = "--batch_size 1"
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from steadypix import InputError, UNetGenerator, shift_stability
+from steadypix import InputError, UNetGenerator, eqt, pan_flicker, shift_stability
 from steadypix.eval.eval_stability import main as eval_stability
 from steadypix.eval.metrics.decibels import IDENTICAL_DB
 from steadypix.eval.repeat.convention import PublishedConvention
@@ -130,6 +131,16 @@ def test_shift_stability_refuses_random_networks() -> None:
     assert allowed.mean_db(0) == pytest.approx(allowed.floor_db, abs=0.5), "noise alone moves"
     assert allowed.select([(1, 0)]).floor_db == allowed.floor_db
     assert shift_stability(ByBatch(), pictures, **how, batch_size=1).floor_db is None
+
+
+@pytest.mark.parametrize("measure", [eqt, pan_flicker])
+def test_other_measures_refuse_them_too(measure: Callable[..., Any]) -> None:
+    pictures = torch.rand(1, 3, 72, 72) * 2 - 1
+    how = {"window_px": 32} if measure is eqt else {"window_px": 32, "n_frames": 4}
+    with pytest.raises(InputError, match=r"^the network is random: .*expected allow_random=True"):
+        measure(Noisy(), pictures, **how)
+    assert measure(Noisy(), pictures, **how, allow_random=True) is not None
+    assert measure(ByBatch(), pictures, **how, batch_size=1) is not None
 
 
 def test_the_check_costs_four_windows_of_one_picture() -> None:

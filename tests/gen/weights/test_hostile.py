@@ -120,3 +120,13 @@ def test_a_generator_that_names_no_folder_is_of_procedural_pictures(tmp_path: Pa
 
     generator(data={key: value for key, value in DATA.items() if key != "root"})(tmp_path / "a.safetensors")
     assert load_models([tmp_path / "a.safetensors"])[0].config["data"]["synthetic"] == "facades"
+
+
+def test_a_generator_whose_folder_s_name_is_too_long_is_named(tmp_path: Path) -> None:
+    from steadypix.eval.generators.models import load_models
+    from steadypix.eval.measure.sources import open_data
+
+    file = tmp_path / "a.safetensors"
+    generator(data={**DATA, "root": "a" * 10_000})(file)
+    with pytest.raises(InputError, match=r"a: the pictures .*a\.safetensors was trained for are not there"):
+        open_data(load_models([file]), source=None, split=None, limit=None)
