@@ -135,8 +135,8 @@ def test_shift_stability_refuses_random_networks() -> None:
 
 @pytest.mark.parametrize("measure", [eqt, pan_flicker])
 def test_other_measures_refuse_them_too(measure: Callable[..., Any]) -> None:
-    pictures = torch.rand(1, 3, 72, 72) * 2 - 1
-    how = {"window_px": 32} if measure is eqt else {"window_px": 32, "n_frames": 4}
+    pictures = torch.rand(1, 3, 84, 84) * 2 - 1
+    how = {"window_px": 32} if measure is eqt else {"window_px": 48, "n_frames": 4}
     with pytest.raises(InputError, match=r"^the network is random: .*expected allow_random=True"):
         measure(Noisy(), pictures, **how)
     assert measure(Noisy(), pictures, **how, allow_random=True) is not None
