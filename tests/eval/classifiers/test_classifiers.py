@@ -129,7 +129,7 @@ def test_a_file_needs_nothing_else(tmp_path: Path) -> None:
     [
         ({"format": "other"}, "no steadypix classifier"),
         ({"config": {"architecture": "resnet18", "width": 10**9}}, "width 1000000000"),
-        ({"config": {"architecture": "resnet18", "width": 3}}, "width 3: expected a multiple of 8"),
+        ({"config": {"width": 3, "classes": 10, "in_channels": 1}}, "width 3: expected a multiple of 8"),
         ({"config": {"unheard_of": 1}}, "metadata cannot be used"),
         (
             {"config": {"width": 16, "classes": 10, "in_channels": 1, "stem": "small"}},

@@ -123,6 +123,7 @@ def test_a_generator_that_names_no_folder_is_of_procedural_pictures(tmp_path: Pa
 
 
 def test_a_generator_whose_folder_s_name_is_too_long_is_named(tmp_path: Path) -> None:
+    from steadypix.errors import InputError
     from steadypix.eval.generators.models import load_models
     from steadypix.eval.measure.sources import open_data
 
