@@ -76,7 +76,17 @@ class Signals:
             return
         self._count -= 1
         number = signal.SIGINT if issubclass(kind, KeyboardInterrupt) else signal.SIGTERM
-        threading.Timer(_AGAIN_S, _thread.interrupt_main, [number]).start()
+        threading.Timer(_AGAIN_S, self._send, [number]).start()
+
+    def _send(self, number: int) -> None:
+        """Send a signal to the main thread, out of whatever it waits for."""
+        main = threading.main_thread().ident
+        if self.over or main is None:
+            return
+        if hasattr(signal, "pthread_kill"):
+            signal.pthread_kill(main, number)
+        else:  # Windows
+            _thread.interrupt_main(signal.Signals(number))
 
 
 def _is_ours(number: int) -> bool:
