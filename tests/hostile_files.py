@@ -242,6 +242,7 @@ CLAIMS: dict[str, Write] = {
     "12 levels of 4096": generator(num_downs=12, ngf=4096),
     "1e9 blocks": resnet(n_blocks=10**9),
     "256 blocks of 1e9": resnet(n_blocks=256, ngf=10**9),
+    "a block of 2e6": resnet(n_blocks=1, ngf=2 * 10**6),  # its blurs alone would take 1.7 GB
     "NaN": config_text('"ngf": 4', '"ngf": NaN'),
     "Infinity": config_text('"ngf": 4', '"ngf": Infinity'),
     "1e999": config_text('"ngf": 4', '"ngf": 1e999'),

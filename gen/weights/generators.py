@@ -28,6 +28,7 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
 GENERATOR_FILE = "generator.safetensors"
 PRETRAINED_FILE = "model.safetensors"  # the same in a folder as users of Hugging Face know it
 FORMAT = "steadypix.generator.v1"
+NOTHING = 1024  # channels or blocks that any machine has room for
 
 
 def save_generator(
@@ -164,6 +165,12 @@ def build_generator(path: Path, arguments: object, tensors: Mapping[str, Tensor]
     if not isinstance(name, str) or name not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise CheckpointError(f"{path}: its architecture {name!r} is unknown; expected one of {known}")
+    held = sum(tensor.numel() for tensor in tensors.values())
+    for key in ("ngf", "n_blocks"):  # each of them has a weight at least; building takes memory of its own
+        if type(arguments.get(key)) is int and arguments[key] > max(held, NOTHING):
+            raise CheckpointError(
+                f"{path}: its {key} is {arguments[key]}, more than the {held} weights that it holds"
+            )
     if name == "unet":
         arguments.setdefault("late_levels", None)  # a file from before the option has all levels late
     try:
