@@ -157,7 +157,6 @@ def train(
         remark = settle_threads(restored.threads, deterministic=settings.deterministic, device=device.type)
         if remark:
             run.say(f"{out}: {remark}")
-        run.facts["threads"] = torch.get_num_threads()
         for change in run.changes:
             if change.get("seen") == progress.seen:
                 run.say(f"{out}: {change['key']} changes from {change['from']} to {change['to']}")
@@ -227,7 +226,8 @@ def train(
                 bar.update(a_step)
                 if stopping := must_stop(stop, accelerator):
                     break
-                if run.save_is_due():
+                # Not at the epoch's end, which would be done again by a run that goes on from there.
+                if progress.place < an_epoch and run.save_is_due():
                     run.save(progress)
             if stopping:
                 run.save(progress)

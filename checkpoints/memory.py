@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from steadypix.budget import WORKER_BYTES, Part, require, share_among
+from steadypix.checkpoints.setup import context_of
 from steadypix.configs.schema import RunConfig
 from steadypix.gen.networks import cost
 
@@ -50,17 +51,17 @@ def _weights(config: RunConfig, on_gpu: bool) -> Part:
 
 
 def _step(config: RunConfig, on_gpu: bool) -> Part:
-    px, shape = config.data.crop_size, dataclasses.asdict(config.generator)
-    if config.data.context_px:  # on both sides, in whole multiples of what the U-Net takes
-        px += 2 * (config.data.context_px + 2**config.generator.num_downs)
+    window_px, shape = config.data.crop_size, dataclasses.asdict(config.generator)
+    px = window_px + sum(context_of(config))
     judge: dict[str, Any] = dataclasses.asdict(config.discriminator)
     passes = 2 if config.loss.equivariance else 1
     kept = cost.training_numbers(shape, px, px)
     if config.train.checkpointing:
         kept = max(kept / 2, cost.forward_numbers(shape, px, px))
     # The real and the generated picture are judged, then the generated one again for the generator.
-    numbers = passes * kept + 3 * cost.discriminator_numbers(judge, px, px)
-    levels = f"generator.num_downs {config.generator.num_downs} of data.crop_size {px}"
+    numbers = passes * kept + 3 * cost.discriminator_numbers(judge, window_px, window_px)
+    around = f", data.context_px {config.data.context_px}" if config.data.context_px else ""
+    levels = f"generator.num_downs {config.generator.num_downs} of data.crop_size {window_px}{around}"
     return Part(
         0 if on_gpu else _size(config) * config.batch_size * numbers,
         f"batch_size {config.batch_size} with {levels} px",
@@ -73,7 +74,8 @@ def _data(config: RunConfig, n_pairs: int) -> list[Part]:
     data, workers = config.data, config.workers
     channels = config.generator.in_channels + config.generator.out_channels
     readers = max(1, workers)
-    batches = 4 * channels * data.crop_size**2 * config.batch_size * (1 + PREFETCHED * workers)
+    px = data.crop_size + sum(context_of(config))
+    batches = 4 * channels * px**2 * config.batch_size * (1 + PREFETCHED * workers)
     cached = channels * data.load_size**2 * n_pairs * readers if data.cache else 0
     return [
         Part(

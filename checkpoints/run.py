@@ -44,8 +44,6 @@ class Run:
         content: Content,
         settle: Callable[[], None],
     ) -> None:
-        import torch
-
         self.config = config
         self.networks = networks
         self.optimizers = optimizers
@@ -60,7 +58,6 @@ class Run:
             "processes": accelerator.num_processes,
             "data": content.fingerprint,
             "pictures_sha256": content.sha256,
-            "threads": torch.get_num_threads(),
         }
         self.content = content
         self.directory = RunDirectory(out, config=self.facts["config"])
@@ -183,14 +180,14 @@ class Run:
             if due(epoch, settings.keep_every, last=False):
                 self._save_generator(f"generator-{epoch:04d}.safetensors", progress)
         self._share_plateau(progress)
-        if due(epoch, settings.save_every, last):
+        if due(epoch, settings.save_every, last) or self.save_is_due():
             self.save(progress)
         self._say_skipped(epoch)
         self.accelerator.wait_for_everyone()
         self._since = time.monotonic()  # images_per_s is of training alone
 
     def save_is_due(self) -> bool:
-        """Whether more of an epoch has passed than a kill should cost."""
+        """Whether more time has passed since a state was written than a kill should cost."""
         every_s = self.config.train.save_every_s
         return 0 < every_s <= time.monotonic() - self._saved_at
 
@@ -204,7 +201,8 @@ class Run:
         self.settle()
         if self.accelerator.is_main_process:
             self._save_generator(GENERATOR_FILE, progress)
-            metadata = {**self.facts, "progress": progress.to_json()}
+            threads = torch.get_num_threads()
+            metadata = {**self.facts, "threads": threads, "progress": progress.to_json()}
             if self.changes:
                 metadata["changes"] = self.changes
             tensors = pack_state(self.networks, self.optimizers)

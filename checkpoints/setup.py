@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from steadypix.command import why_not
 from steadypix.configs.schema import DiscriminatorConfig, RunConfig
 from steadypix.errors import InputError
+from steadypix.sizes import context_sides
 
 if TYPE_CHECKING:
     import torch
@@ -103,9 +104,7 @@ def open_data(config: RunConfig) -> tuple[Pairs, Pairs | None]:
 
 def context_of(config: RunConfig) -> tuple[int, int]:
     """Return the px of context before and after a training window, in whole multiples of the U-Net's."""
-    from steadypix.gen.large.context import sides
-
-    return sides(config.data.crop_size, config.data.context_px, 2**config.generator.num_downs)
+    return context_sides(config.data.crop_size, config.data.context_px, 2**config.generator.num_downs)
 
 
 def hash_seed(*parts: int) -> int:

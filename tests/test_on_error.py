@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,8 +22,8 @@ from steadypix.data.pairs.opening import open_pairs
 from steadypix.data.pairs.sampler import EpochSampler
 from steadypix.errors import InputError, one_line
 from steadypix.eval.eval_stability import main as eval_stability
-from tests.cli import FAST, PAN, TINY, one_error_line
-from tests.conftest import REPOSITORY, tiny_config
+from tests.cli import FAST, PAN, TINY, one_error_line, run_python
+from tests.conftest import tiny_config
 
 pytestmark = pytest.mark.slow
 
@@ -255,16 +252,8 @@ def test_processes_count_what_all_of_them_skipped(
     (damaged / "test" / "2.png").write_text("not a picture")
     argv = [str(checkpoints[0]), *FAST, "--on_error", "skip", "--out"]
     assert eval_stability([*argv, str(tmp_path / "one")]) == 0
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
-    run = subprocess.run(
-        [*launch, "-m", "steadypix.eval.eval_stability", *argv, str(tmp_path / "two")],
-        cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
+    launch = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    run = run_python(*launch, "-m", "steadypix.eval.eval_stability", *argv, str(tmp_path / "two"))
     assert {f"skipped {damaged / 'test' / name}" in run.stderr for name in ("1.png", "2.png")} == {True}
     assert numbers(tmp_path / "two") == numbers(tmp_path / "one")
     assert numbers(tmp_path / "two")["data"]["n_skipped"] == 2

@@ -135,7 +135,8 @@ def _keep_picture(network: nn.Module, teacher: nn.Module) -> None:
     A leaky ReLU f of slope s is undone by a second channel of the opposite sign: f(v) - f(-v) = (1 + s) v.
     The other channels of the head begin as they were drawn, without a say, and learn one.
     """
-    first_seen, last_made = network.grown_parts  # type: ignore[misc]
+    parts: Any = network.grown_parts
+    first_seen, last_made = parts
     trained = teacher.state_dict()
     place = next(key for key in trained if key.startswith(last_made) and key.endswith(".weight"))
     last: Any = network.get_submodule(place.removesuffix(".weight"))

@@ -22,8 +22,6 @@ from steadypix.files import write_whole
 SUFFIXES = {"png": ".png", "tiff": ".tif", "exr": ".exr"}
 PNG_CHANNELS = (1, 3)
 PNG_HEAD = 33  # bytes of signature and IHDR, which every PNG begins with
-
-
 OVERWRITE = "another --out, or --overwrite to replace it"  # for `refuse_foreign`, where there is the option
 
 

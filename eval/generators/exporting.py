@@ -86,7 +86,7 @@ def export_generator(
         InputError: if it cannot be written down, takes rectangles alone, a package is missing, or the
             file's outputs leave [-1, 1] or differ from the network's by more than 1e-4. No file is left then.
     """
-    config: dict[str, Any] = generator.config  # type: ignore[assignment]
+    config: Any = generator.config
     ours = isinstance(generator, UNetGenerator | ResnetGenerator)
     network = for_any_size(generator) if ours else _bare(generator, name)
     known = from_json(config.get("data", {}).get("crop_size") or DEFAULT_WINDOW_PX)

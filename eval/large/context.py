@@ -21,7 +21,7 @@ from steadypix.eval.metrics.stability import CropScores, Stability, shift_label
 from steadypix.eval.results.lead import summary_figure
 from steadypix.eval.shifts.offsets import Offset, split
 from steadypix.json_checks import FIGURE_DB, count, maybe, number, pair, record, text
-from steadypix.sizes import side_of
+from steadypix.sizes import context_sides, side_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -189,10 +189,9 @@ class ContextScores(Measure):
 
 
 def _sides_px(settings: Any, conditions: Conditions) -> tuple[int, int]:
-    from steadypix.gen.large.context import sides
-
     side_of(conditions.canvas_px, "--context")
-    return sides(side_of(conditions.window_px, "--context"), settings["context_px"], settings["multiple"])
+    window_px = side_of(conditions.window_px, "--context")
+    return context_sides(window_px, settings["context_px"], settings["multiple"])
 
 
 def _shown(sides_px: Sequence[int]) -> str:

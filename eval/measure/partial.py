@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from steadypix.errors import InputError, printable
-from steadypix.files import TEMPORARY, write_text
+from steadypix.files import remove_half_written, write_text
 
 Rows = list[dict[str, Any]]  # one a model
 NAME = "partial-{rank}-of-{world}.jsonl"
@@ -111,9 +111,8 @@ def remove(folder: Path, run: str, *, others: bool) -> None:
     for path in folder.glob(PATTERN):
         if others or run_of(path) == run:
             path.unlink(missing_ok=True)
-    for path in folder.glob(".partial-*") if others else ():
-        if TEMPORARY.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+    if others:
+        remove_half_written(folder)
 
 
 def _why(theirs: object, ours: Mapping[str, Any]) -> str:

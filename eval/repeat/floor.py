@@ -85,7 +85,6 @@ class FloorCheck:
 
     Attributes:
         floor: what was found.
-
     """
 
     def __init__(self, *, allow_random: bool, batch_size: int) -> None:

@@ -16,30 +16,9 @@ from torch import Tensor, nn
 from steadypix.gen.large.strips import Strips
 from steadypix.gen.networks.resnet import N_DOWNS, ResnetGenerator
 from steadypix.gen.networks.unet import UNetGenerator
+from steadypix.sizes import context_sides
 
 Map = TypeVar("Map", Tensor, Strips)
-
-
-def sides(size_px: int, context_px: int, multiple: int = 1) -> tuple[int, int]:
-    """Return how much context stands before and after `size_px`: the least that makes up a multiple.
-
-    A network that takes multiples alone would complete the rest at the right and bottom by mirroring what it
-    is given, at the same cost. As context it is on both sides, and real where there is something real.
-
-    Args:
-        size_px: of what is kept.
-        context_px: the least on each side; 0 leaves all as it is.
-        multiple: of which the sum has to be one.
-
-    >>> sides(128, 16, 32), sides(256, 16, 32), sides(256, 16, 256)
-    ((16, 16), (16, 16), (128, 128))
-    >>> sides(100, 16, 32)
-    (30, 30)
-    """
-    if not context_px:
-        return 0, 0
-    extra = -(-(size_px + 2 * context_px) // multiple) * multiple - size_px
-    return extra // 2, extra - extra // 2
 
 
 def size_multiple(network: nn.Module) -> int:
@@ -79,13 +58,13 @@ def with_context(x: Map, context_px: int, run: Callable[[Map], Map], *, multiple
         x: (B, C, H, W) in [-1, 1].
         context_px: the least on each side.
         run: maps (B, C, h, w) to (B, C', h, w).
-        multiple: sides that `run` is given are multiples of it, see `sides`.
+        multiple: sides that `run` is given are multiples of it, see `steadypix.sizes.context_sides`.
 
     Returns:
         (B, C', H, W).
     """
     height, width = x.shape[-2:]
-    rows, columns = sides(height, context_px, multiple), sides(width, context_px, multiple)
+    rows, columns = (context_sides(side, context_px, multiple) for side in (height, width))
     y = run(mirrored(x, rows, columns))
     return y[..., rows[0] : rows[0] + height, columns[0] : columns[0] + width]
 

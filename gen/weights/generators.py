@@ -28,7 +28,7 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
 GENERATOR_FILE = "generator.safetensors"
 PRETRAINED_FILE = "model.safetensors"  # the same in a folder as users of Hugging Face know it
 FORMAT = "steadypix.generator.v1"
-NOTHING = 1024  # channels or blocks that any machine has room for
+FEW = 1024  # channels or blocks that cost next to no memory
 
 
 def save_generator(
@@ -166,8 +166,9 @@ def build_generator(path: Path, arguments: object, tensors: Mapping[str, Tensor]
         known = ", ".join(ARCHITECTURES)
         raise CheckpointError(f"{path}: its architecture {name!r} is unknown; expected one of {known}")
     held = sum(tensor.numel() for tensor in tensors.values())
-    for key in ("ngf", "n_blocks"):  # each of them has a weight at least; building takes memory of its own
-        if type(arguments.get(key)) is int and arguments[key] > max(held, NOTHING):
+    # Each of these has a weight at least. Blurs have taps for every channel, in memory whatever the device.
+    for key in ("ngf", "n_blocks"):
+        if type(arguments.get(key)) is int and arguments[key] > max(held, FEW):
             raise CheckpointError(
                 f"{path}: its {key} is {arguments[key]}, more than the {held} weights that it holds"
             )

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ from safetensors.torch import load_file
 import train_pix2pix as trainer
 from steadypix import CheckpointError, UNetGenerator
 from steadypix.checkpoints.progress import Progress
-from steadypix.checkpoints.run import BEST_FILE
+from steadypix.checkpoints.run import BEST_FILE, Run
+from steadypix.checkpoints.run_directory import RunDirectory
 from steadypix.checkpoints.stop import StopRequest
 from steadypix.command import Terminated
 from steadypix.configs.schema import DataConfig, DiscriminatorConfig, GeneratorConfig, LossConfig, TrainConfig
@@ -159,6 +161,34 @@ def test_resume_is_exact_to_the_bit(pair_folder: Path, tmp_path: Path, train: di
     if train.get("best_by"):
         first, second = (load_generator(o / BEST_FILE) for o in (out, tmp_path / "whole"))
         assert first.provenance["seen"] == second.provenance["seen"]
+
+
+def test_killed_behind_a_validation_its_row_stands_once(pair_folder: Path, tmp_path: Path) -> None:
+    """Saved after every step; a state of an epoch's last one would have the epoch end again."""
+
+    class Killed(BaseException):
+        pass
+
+    config = tiny_config(
+        pair_folder,
+        train=TrainConfig(epochs=3, log_every_steps=1, save_every=9, sample_every=0, val_every=1),
+    )
+    assert trainer.train(config, tmp_path / "whole") == 0
+    write_row = RunDirectory.write_row
+
+    def write_and_end(self: RunDirectory, kind: str, **row: Any) -> None:
+        write_row(self, kind, **row)
+        if kind == "val" and row["epoch"] == 2:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "save_is_due", lambda self: True)
+        patch.setattr(RunDirectory, "write_row", write_and_end)
+        with pytest.raises(Killed):
+            trainer.train(config, tmp_path / "killed")
+    assert trainer.train(config, tmp_path / "killed") == 0
+    for kind in ("train", "val"):
+        assert untimed(tmp_path / "killed", kind) == untimed(tmp_path / "whole", kind)
 
 
 def test_more_epochs_may_be_asked_for_but_nothing_else(pair_folder: Path, tmp_path: Path) -> None:
@@ -324,17 +354,19 @@ def test_a_run_goes_on_where_its_data_lie_now_but_not_with_others(pair_folder: P
 
 
 def test_seconds_bound_what_a_kill_can_cost(pair_folder: Path, tmp_path: Path) -> None:
-    """Without a save at an epoch's end, a state is there in the middle of the first epoch."""
+    """Where epochs' ends save none, a state is there behind every step, once behind an epoch's last."""
     config = tiny_config(
         pair_folder,
-        train=TrainConfig(epochs=1, sample_every=0, val_every=0, log_every_steps=1, save_every_s=1e-6),
+        train=TrainConfig(
+            epochs=2, sample_every=0, val_every=0, log_every_steps=1, save_every=9, save_every_s=1e-6
+        ),
     )
     with pytest.MonkeyPatch.context() as patch:
         saved: list[int] = []
         original = trainer.Run.save
         patch.setattr(trainer.Run, "save", lambda run, p: (saved.append(p.seen), original(run, p)))
         trainer.train(config, tmp_path / "run")
-    assert saved == [2, 4, 6, 6]
+    assert saved == [2, 4, 6, 8, 10, 12]
 
 
 @pytest.mark.parametrize(("by", "better"), [("l1", min), ("stability", max)])

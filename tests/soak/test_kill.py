@@ -16,7 +16,8 @@ import train_pix2pix as trainer
 from soak import kill
 from steadypix.gen.weights.generators import load_generator
 from steadypix.gen.weights.tensors import read_tensors
-from tests.conftest import REPOSITORY, tiny_config
+from tests.cli import run_python
+from tests.conftest import tiny_config
 
 pytestmark = [
     pytest.mark.slow,
@@ -26,15 +27,7 @@ pytestmark = [
 
 def test_trainings_and_evaluations_survive_kills_at_every_kind_of_instant() -> None:
     # In a process of its own: torch runs no gradients in a fork of a process that has done so.
-    run = subprocess.run(
-        [sys.executable, "-m", "soak.kill", "--kills", "3", "--seed", "1"],
-        cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
+    run = run_python("-m", "soak.kill", "--kills", "3", "--seed", "1")
     training, evaluation = run.stdout.splitlines()
     assert training.startswith("3 kills survived (1 in start, 1 in steps, 1 in write")
     assert evaluation.startswith("3 kills of ")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,7 @@ from steadypix.eval.eval_stability import main as eval_stability
 from steadypix.eval.measure.partial import NAME, Partial, remove, run_of
 from steadypix.eval.results.baseline import regressions
 from steadypix.eval.results.schema import read_results
-from tests.conftest import REPOSITORY
+from tests.cli import run_python
 
 pytestmark = pytest.mark.slow
 
@@ -281,16 +279,8 @@ def test_an_interrupted_evaluation_goes_on(
 
 def test_two_processes_give_the_same_numbers(argv: list[str], tmp_path: Path) -> None:
     assert eval_stability([*argv, "--out", str(tmp_path / "one")]) == 0
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
-    run = subprocess.run(
-        [*launch, "-m", "steadypix.eval.eval_stability", *argv, "--out", str(tmp_path / "two")],
-        cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
+    launch = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    run = run_python(*launch, "-m", "steadypix.eval.eval_stability", *argv, "--out", str(tmp_path / "two"))
     assert run.stdout.count("TV/target") >= 1
     assert results_of(tmp_path / "two") == results_of(tmp_path / "one")
     assert not list((tmp_path / "two").glob("partial*"))

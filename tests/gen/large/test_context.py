@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from steadypix import ResnetGenerator, UNetGenerator
-from steadypix.gen.large.context import WithContext, mirrored, sides, size_multiple, with_context
+from steadypix.gen.large.context import WithContext, mirrored, size_multiple, with_context
 from steadypix.gen.large.frozen import freeze, gather
 from steadypix.gen.large.strips import Strips, run_in_strips
 from steadypix.gen.large.workspace import Workspace
+from steadypix.sizes import context_sides
 
 PADS = st.tuples(st.integers(0, 20), st.integers(0, 20))
 
@@ -30,7 +31,7 @@ def by_numpy(x: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tens
 
 @given(st.integers(1, 600), st.integers(1, 80), st.integers(1, 300))
 def test_sides_are_the_least_that_make_a_multiple(size: int, context: int, multiple: int) -> None:
-    before, after = sides(size, context, multiple)
+    before, after = context_sides(size, context, multiple)
     assert min(before, after) >= context
     assert abs(after - before) <= 1
     assert (size + before + after) % multiple == 0
@@ -38,7 +39,7 @@ def test_sides_are_the_least_that_make_a_multiple(size: int, context: int, multi
 
 
 def test_no_context_is_no_context() -> None:
-    assert sides(100, 0, 32) == (0, 0)
+    assert context_sides(100, 0, 32) == (0, 0)
     x = picture(5, 7)
     assert with_context(x, 0, lambda y: y) is not None
     assert torch.equal(with_context(x, 0, lambda y: y), x)
