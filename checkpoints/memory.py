@@ -7,7 +7,6 @@ import os
 from typing import Any
 
 from steadypix.budget import WORKER_BYTES, Part, require, share_among
-from steadypix.checkpoints.setup import context_of
 from steadypix.configs.schema import RunConfig
 from steadypix.gen.networks import cost
 
@@ -52,7 +51,7 @@ def _weights(config: RunConfig, on_gpu: bool) -> Part:
 
 def _step(config: RunConfig, on_gpu: bool) -> Part:
     window_px, shape = config.data.crop_size, dataclasses.asdict(config.generator)
-    px = window_px + sum(context_of(config))
+    px = window_px + 2 * config.data.context_px
     judge: dict[str, Any] = dataclasses.asdict(config.discriminator)
     passes = 2 if config.loss.equivariance else 1
     kept = cost.training_numbers(shape, px, px)
@@ -74,7 +73,7 @@ def _data(config: RunConfig, n_pairs: int) -> list[Part]:
     data, workers = config.data, config.workers
     channels = config.generator.in_channels + config.generator.out_channels
     readers = max(1, workers)
-    px = data.crop_size + sum(context_of(config))
+    px = data.crop_size + 2 * data.context_px
     batches = 4 * channels * px**2 * config.batch_size * (1 + PREFETCHED * workers)
     cached = channels * data.load_size**2 * n_pairs * readers if data.cache else 0
     return [

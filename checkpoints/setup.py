@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from steadypix.command import why_not
 from steadypix.configs.schema import DiscriminatorConfig, RunConfig
 from steadypix.errors import InputError
-from steadypix.sizes import context_sides
 
 if TYPE_CHECKING:
     import torch
@@ -93,18 +92,13 @@ def open_data(config: RunConfig) -> tuple[Pairs, Pairs | None]:
         lighting=data.lighting,
         seed=config.seed,
         shift_px=config.loss.equivariance_px if config.loss.equivariance else 0,
-        context=context_of(config),
+        context_px=data.context_px,
         **options,
     )
     if val_split == "none" or not (settings.val_every or settings.sample_every):
         return pairs, None
     validation = open_pairs(source, val_split, synthetic_count=settings.val_limit, **options)
     return pairs, validation if len(validation) else None
-
-
-def context_of(config: RunConfig) -> tuple[int, int]:
-    """Return the px of context before and after a training window, in whole multiples of the U-Net's."""
-    return context_sides(config.data.crop_size, config.data.context_px, 2**config.generator.num_downs)
 
 
 def hash_seed(*parts: int) -> int:
@@ -121,7 +115,7 @@ def describe_data(config: RunConfig, pairs: Pairs, validation: Pairs | None) -> 
 
     data = config.data
     rule = rule_words(data.resize, data.load_size) if data.root else f"rendered at {data.load_size} px"
-    around = f" with {' and '.join(map(str, context_of(config)))} px around them" if data.context_px else ""
+    around = f" with {data.context_px} px around them" if data.context_px else ""
     line = f"{data.direction}, pictures {rule}, windows of {data.crop_size} px{around}; validation: "
     if validation is None:
         return f"{line}none"
@@ -285,7 +279,7 @@ def build_step(
         gan=config.loss.gan,
         lambda_l1=config.loss.lambda_l1,
         equivariance=config.loss.equivariance,
-        context_px=context_of(config)[0],
+        context_px=config.data.context_px,
         precision=settings.precision,
         jitter_px=config.loss.jitter_px,
         r1=config.loss.r1,

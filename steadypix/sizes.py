@@ -31,28 +31,6 @@ def largest(*sizes: Size) -> Size:
     return size_of(width, height)
 
 
-def context_sides(size_px: int, context_px: int, multiple: int = 1) -> tuple[int, int]:
-    """Return the context before and after `size_px` that a network is shown: the least for a multiple.
-
-    A network that takes multiples alone would complete the rest at the right and bottom by mirroring what it
-    is given, at the same cost. As context it is on both sides, and real where there is something real.
-
-    Args:
-        size_px: of what is kept.
-        context_px: the least on each side; 0 leaves all as it is.
-        multiple: of which the sum has to be one.
-
-    >>> context_sides(128, 16, 32), context_sides(256, 16, 32), context_sides(256, 16, 256)
-    ((16, 16), (16, 16), (128, 128))
-    >>> context_sides(100, 16, 32)
-    (30, 30)
-    """
-    if not context_px:
-        return 0, 0
-    extra = -(-(size_px + 2 * context_px) // multiple) * multiple - size_px
-    return extra // 2, extra - extra // 2
-
-
 def side_of(size: Size, who: str) -> int:
     """Return the side of a square.
 

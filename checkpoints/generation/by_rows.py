@@ -121,9 +121,9 @@ class ByRows:
 
     def _grid(self) -> int:
         """Return the grid in px of a generator that says what it is, else 0."""
-        from steadypix.gen.large.context import size_multiple
+        from steadypix.gen.large.tiles import grid_of
 
-        known = size_multiple(self._plain)
+        known = grid_of(self._plain)
         config: Any = getattr(self.generator, "config", {})
         downs = config.get("generator", {}).get("num_downs", 0)
         return known if known > 1 else 2**downs if isinstance(downs, int) and 0 < downs < 16 else 0
@@ -242,10 +242,10 @@ class ByRows:
     def sample(self, rows: PictureRows) -> PictureRows:
         """Return a mosaic of a picture, or all of it if it is small."""
         from steadypix.data.pictures.tiff_rows import PictureRows
-        from steadypix.gen.large.context import size_multiple
         from steadypix.gen.large.sampled import mosaic, sample_places, window_for
+        from steadypix.gen.large.tiles import grid_of
 
-        known = size_multiple(self._plain)
+        known = grid_of(self._plain)
         multiple = known if known > 1 else UNKNOWN_MULTIPLE
         window_px = window_for(multiple)
         places = sample_places(*rows.shape[:2], window_px=window_px, multiple=multiple)

@@ -38,8 +38,8 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         seed: of the jitter.
         shift_px: over 0, samples also hold a second window of the input, moved by up to so many px along
             both axes.
-        context: px that a training input has before (at the left and top) and after its window: what the
-            picture has there, and mirrored beyond its edge.
+        context_px: that a training input has on each side of its window: what the picture has there, and
+            mirrored beyond its edge.
         cache: keep the pictures at load size in memory: 6 bytes a pixel pair for 8-bit RGB.
         on_error: `fail` raises for a pair that cannot be read; `skip` trains on another in its place.
 
@@ -59,7 +59,7 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         lighting: float = 0.0,
         seed: int = 0,
         shift_px: int = 0,
-        context: tuple[int, int] = (0, 0),
+        context_px: int = 0,
         cache: bool = False,
         on_error: str = "fail",
     ) -> None:
@@ -77,7 +77,7 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         self.lighting = lighting
         self.seed = seed
         self.shift_px = shift_px
-        self.context = context
+        self.context_px = context_px
         self.on_error = on_error
         self._unreadable: dict[int, str] = {}
         self._cache: dict[int, tuple[np.ndarray, np.ndarray]] | None = {} if cache else None
@@ -118,7 +118,7 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """Return windows of a pair, jittered alike, each (C, crop_size, crop_size) in [-1, 1].
 
-        Those of the input are larger by its `context`.
+        Those of the input are larger by `context_px` on each side.
 
         Args:
             index: which pair.
@@ -133,7 +133,7 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         height, width = source.shape[:2]
         left, top, mirrored = random_window(height, width, size, flip=self.flip, rng=rng)
         sample = {
-            "input": to_tensor(cut_around(source, left, top, size, self.context, mirrored=mirrored)),
+            "input": to_tensor(cut_around(source, left, top, size, self.context_px, mirrored=mirrored)),
             "target": to_tensor(cut(target, left, top, size, mirrored=mirrored)),
         }
         if self.shift_px:  # drawn last, so that the windows above are the same without it
@@ -141,7 +141,7 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
                 int(rng.integers(max(-self.shift_px, at + size - side), min(self.shift_px, at) + 1))
                 for at, side in ((left, width), (top, height))
             )
-            moved = cut_around(source, left - dx, top - dy, size, self.context, mirrored=mirrored)
+            moved = cut_around(source, left - dx, top - dy, size, self.context_px, mirrored=mirrored)
             sample["moved"] = to_tensor(moved)
             sample["shift"] = torch.tensor([-dx if mirrored else dx, dy])
         if self.lighting:

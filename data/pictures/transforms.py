@@ -104,7 +104,7 @@ def cut(pixels: np.ndarray, left: int, top: int, size: int, *, mirrored: bool) -
 
 
 def cut_around(
-    pixels: np.ndarray, left: int, top: int, size: int, context: tuple[int, int], *, mirrored: bool
+    pixels: np.ndarray, left: int, top: int, size: int, context_px: int, *, mirrored: bool
 ) -> np.ndarray:
     """Cut a window as `cut` does, with what surrounds it in the picture.
 
@@ -113,14 +113,13 @@ def cut_around(
         left: of the window, without its surroundings.
         top: the same.
         size: side of the window in px.
-        context: px added before (at the left and top) and after it. What lies outside of the picture is
-            mirrored about its outermost px.
+        context_px: added on each side. What lies outside of the picture is mirrored about its outermost px.
         mirrored: left to right, as a whole.
     """
-    before, after = context
-    rows = _mirrored_places(top - before, top + size + after, pixels.shape[0])
-    at_left, at_right = (after, before) if mirrored else (before, after)
-    columns = _mirrored_places(left - at_left, left + size + at_right, pixels.shape[1])
+    rows, columns = (
+        _mirrored_places(start - context_px, start + size + context_px, side)
+        for start, side in zip((top, left), pixels.shape, strict=False)
+    )
     window = pixels[rows][:, columns]
     return window[:, ::-1] if mirrored else window
 

@@ -8,9 +8,7 @@ window with its surroundings, and those are cut off the output.
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -21,10 +19,9 @@ from steadypix.eval.metrics.stability import CropScores, Stability, shift_label
 from steadypix.eval.results.lead import summary_figure
 from steadypix.eval.shifts.offsets import Offset, split
 from steadypix.json_checks import FIGURE_DB, count, maybe, number, pair, record, text
-from steadypix.sizes import context_sides, side_of
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from steadypix.command import Parser
 
@@ -40,7 +37,7 @@ class ContextScores(Measure):
     """Squared errors of one network whose windows have context, a picture after the other."""
 
     scores: CropScores  # compares what is left when the context is cut off
-    sides_px: tuple[int, int]  # context before and after
+    context_px: int  # on each side
 
     name = "context"
     looks_inside = True
@@ -48,10 +45,7 @@ class ContextScores(Measure):
     checks: ClassVar = {"context": record({"mean_db": FIGURE_DB, "odd_mean_db": maybe(FIGURE_DB)})}
     checks_about: ClassVar = {
         "context": record(
-            {
-                **dict.fromkeys(("sides_px", "real_px"), pair(count)),
-                **{"meaning": text, "asked_px": count, "area_factor": number},
-            }
+            {"meaning": text, "context_px": count, "real_px": pair(count), "area_factor": number}
         )
     }
 
@@ -63,21 +57,14 @@ class ContextScores(Measure):
 
     @classmethod
     def read(cls, args: Any, *, named: bool) -> Any:
-        """Return the least context."""
-        return None if args.context is None else {"context_px": args.context, "multiple": 1}
-
-    @classmethod
-    def suit(cls, settings: Any, generators: Mapping[str, nn.Module]) -> Any:
-        """Take the least multiple that all generators take without completing their input."""
-        from steadypix.gen.large.context import size_multiple
-
-        return {**settings, "multiple": math.lcm(*map(size_multiple, generators.values()))}
+        """Return how much context."""
+        return args.context
 
     @classmethod
     def make(cls, settings: Any, conditions: Conditions) -> Self:
         """Return one for the whole shifts of the evaluation."""
         whole_frame = dataclasses.replace(conditions, map_offsets=(), margins_px=(0,))
-        return cls(CropScores.make({}, whole_frame), _sides_px(settings, conditions))
+        return cls(CropScores.make({}, whole_frame), settings)
 
     @property
     def _offsets(self) -> list[Offset]:
@@ -87,25 +74,25 @@ class ContextScores(Measure):
         """Yield the unshifted window of one canvas (1, C, S, S) and all others, with their context."""
         from steadypix.gen.large.context import mirrored
 
-        rule, grown_px = self.scores.protocol, sum(self.sides_px)
+        around, rule = (self.context_px, self.context_px), self.scores.protocol
         # In the larger picture a window with its context begins where it began without.
-        large, side = mirrored(canvas, self.sides_px, self.sides_px), rule.window_px + grown_px
+        large = mirrored(canvas, around, around)
+        width, height = (side + sum(around) for side in rule.window)
         for offset in self._offsets:
             dx, dy = split(offset)[0]
-            left, top = rule.origin_px - dx, rule.origin_px - dy
-            yield large[..., top : top + side, left : left + side]
+            left, top = rule.origin[0] - dx, rule.origin[1] - dy
+            yield large[..., top : top + height, left : left + width]
 
     def labels(self, index: int = 0) -> list[Label]:
-        """Return the shift of every window; the name tells the size too, as it depends on generators."""
+        """Return the shift of every window; the name tells how much context, too."""
         labels = (shift_label(self.name, offset) for offset in self._offsets)
-        size = "x".join(map(str, self.sides_px))
-        return [dataclasses.replace(label, suffix=f"{label.suffix}_{size}") for label in labels]
+        return [dataclasses.replace(label, suffix=f"{label.suffix}_{self.context_px}") for label in labels]
 
     def add(self, base: Tensor | None, outputs: Iterator[Tensor], target: Tensor | None, index: int) -> None:
         """Score one picture: what is left of the outputs without their context."""
-        before, side = self.sides_px[0], self.scores.protocol.window_px
-        kept = slice(before, before + side)
-        cut = (next(outputs)[..., kept, kept] for _ in self._offsets)
+        width, height = self.scores.protocol.window
+        rows, columns = (slice(self.context_px, self.context_px + side) for side in (height, width))
+        cut = (next(outputs)[..., rows, columns] for _ in self._offsets)
         self.scores.add(next(cut), cut, target, index)
         self.rows.append(self.scores.take())
 
@@ -128,25 +115,17 @@ class ContextScores(Measure):
     @classmethod
     def about(cls, settings: Any, conditions: Conditions) -> dict[str, Any]:
         """Return how much context there is, how much of it is real, and what it costs."""
-        before, after = _sides_px(settings, conditions)
-        window, multiple = side_of(conditions.window_px, "--context"), settings["multiple"]
-        completed = -(-window // multiple) * multiple  # what a generator makes of a window without context
         scores = cls.make(settings, conditions).scores
-        edge = side_of(conditions.canvas_px, "--context") - window - scores.protocol.origin_px
-        rooms = [
-            room
-            for shift in itertools.chain.from_iterable(split(offset)[0] for offset in scores.moving)
-            for room in (min(before, scores.protocol.origin_px - shift), min(after, edge + shift))
-        ]
-        return {
-            cls.name: {
-                "meaning": MEANING,
-                "asked_px": settings["context_px"],
-                "sides_px": [before, after],
-                "real_px": [min(rooms), max(rooms)],
-                "area_factor": ((before + window + after) / completed) ** 2,
-            }
-        }
+        rule, rooms = scores.protocol, []
+        for offset in scores.moving:
+            for axis, shift in enumerate(split(offset)[0]):
+                before = rule.origin[axis] - shift
+                after = rule.canvas[axis] - rule.window[axis] - before
+                rooms += [min(settings, before), min(settings, after)]
+        width, height = rule.window
+        area_factor = (width + 2 * settings) * (height + 2 * settings) / (width * height)
+        about = {"meaning": MEANING, "context_px": settings}
+        return {cls.name: {**about, "real_px": [min(rooms), max(rooms)], "area_factor": area_factor}}
 
     @classmethod
     def columns(cls, results: Mapping[str, Any]) -> list[Column]:
@@ -154,7 +133,7 @@ class ContextScores(Measure):
         if not cls.was_measured(results):
             return []
         about, models = results[cls.name], results["models"]
-        px = _shown(about["sides_px"])
+        px = about["context_px"]
         return [
             db_column(
                 title=cls.name,
@@ -170,10 +149,8 @@ class ContextScores(Measure):
         if not cls.was_measured(results):
             return []
         about = results[cls.name]
-        px, (least, most) = _shown(about["sides_px"]), about["real_px"]
-        words = f"{px} px a side, {about['area_factor']:.2f} times the area"
-        if about["asked_px"] not in about["sides_px"]:
-            words += f" ({about['asked_px']} px were asked for; the sum is a size that all generators take)"
+        least, most = about["real_px"]
+        words = f"{about['context_px']} px a side, {about['area_factor']:.2f} times the area"
         return [f"Context: {words}; {least} to {most} px of it on the canvas, the rest mirrored."]
 
     @classmethod
@@ -186,13 +163,3 @@ class ContextScores(Measure):
     def outline(cls, model: Mapping[str, Any]) -> Any:
         """Return whether it was measured."""
         return cls.name in model
-
-
-def _sides_px(settings: Any, conditions: Conditions) -> tuple[int, int]:
-    side_of(conditions.canvas_px, "--context")
-    window_px = side_of(conditions.window_px, "--context")
-    return context_sides(window_px, settings["context_px"], settings["multiple"])
-
-
-def _shown(sides_px: Sequence[int]) -> str:
-    return " and ".join(map(str, dict.fromkeys(sides_px)))

@@ -24,8 +24,8 @@ from steadypix.eval.metrics.forward import run_windows
 from steadypix.eval.metrics.measure import Column, Conditions, Label, Measure, db_column
 from steadypix.eval.metrics.scene import Scene, as_rgb, widest_spread
 from steadypix.eval.results.lines import table_lines
-from steadypix.json_checks import FIGURE_DB, count, listed, maybe, record, text
-from steadypix.sizes import side_of
+from steadypix.json_checks import FIGURE_DB, count, listed, maybe, record, size, text
+from steadypix.sizes import Size, as_json, from_json, sides, words
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -72,59 +72,70 @@ def parse_tiles(words: str) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Tiling:
-    """Square tiles over a canvas: where they lie, and how their outputs become one.
+    """Tiles over a canvas: where they lie, and how their outputs become one.
 
     Raises:
         InputError: if one tile is the whole canvas.
     """
 
-    canvas_px: int  # side of the picture
-    tile_px: int  # side of a tile
+    canvas_px: Size  # of the picture
+    tile_px: int  # side of a tile; where the picture is shorter than that, so is the tile
     halo_px: int  # least overlap on each side, which `cropped` leaves out
 
     def __post_init__(self) -> None:
-        if self.tile_px >= self.canvas_px:
+        if self.tile_px >= max(sides(self.canvas_px)):
             raise InputError(
-                f"--seam {self.tile_px}: one tile is the whole picture of {self.canvas_px} px; expected less"
+                f"--seam {self.tile_px}: one tile is the whole picture of {words(self.canvas_px)} px; "
+                "expected less"
             )
 
     @property
-    def starts(self) -> list[int]:
-        """Where tiles begin along an axis, evenly spread."""
-        room, step = self.canvas_px - self.tile_px, self.tile_px - 2 * self.halo_px
+    def starts(self) -> tuple[list[int], list[int]]:
+        """Where tiles begin along y and along x, evenly spread."""
+        width, height = sides(self.canvas_px)
+        return self._starts(height), self._starts(width)
+
+    def _starts(self, side: int) -> list[int]:
+        room, step = side - self.tile_px, self.tile_px - 2 * self.halo_px
+        if room <= 0:
+            return [0]
         tiles = -(-room // step) + 1
         return [round(place * room / (tiles - 1)) for place in range(tiles)]
 
     @property
     def places(self) -> list[tuple[int, int]]:
         """Top and left of every tile, row by row."""
-        return list(itertools.product(self.starts, self.starts))
+        return list(itertools.product(*self.starts))
 
     def windows(self, canvas: Tensor) -> Iterator[Tensor]:
-        """Yield the tiles of a canvas (1, C, S, S)."""
+        """Yield the tiles of a canvas (1, C, H, W)."""
         side = self.tile_px
         return (canvas[..., top : top + side, left : left + side] for top, left in self.places)
 
     def cropped(self, outputs: Sequence[Tensor]) -> Tensor:
-        """Return (1, C, S, S): of every tile the px that lie nearest to its middle."""
-        starts = self.starts
-        inside = [(a + self.tile_px + b) // 2 for a, b in itertools.pairwise(starts)]
-        cuts = dict(zip(starts, itertools.pairwise([0, *inside, self.canvas_px]), strict=True))
-        whole = outputs[0].new_empty(1, outputs[0].shape[1], self.canvas_px, self.canvas_px)
+        """Return (1, C, H, W): of every tile the px that lie nearest to its middle."""
+        width, height = sides(self.canvas_px)
+        down, across = (
+            self._cuts(starts, side) for starts, side in zip(self.starts, (height, width), strict=True)
+        )
+        whole = outputs[0].new_empty(1, outputs[0].shape[1], height, width)
         for (top, left), output in zip(self.places, outputs, strict=True):
-            (up, down), (near, far) = cuts[top], cuts[left]
-            whole[..., up:down, near:far] = output[..., up - top : down - top, near - left : far - left]
+            (up, low), (near, far) = down[top], across[left]
+            whole[..., up:low, near:far] = output[..., up - top : low - top, near - left : far - left]
         return whole
 
+    def _cuts(self, starts: list[int], side: int) -> dict[int, tuple[int, int]]:
+        inside = [(a + self.tile_px + b) // 2 for a, b in itertools.pairwise(starts)]
+        return dict(zip(starts, itertools.pairwise([0, *inside, side]), strict=True))
+
     def blended(self, outputs: Sequence[Tensor]) -> Tensor:
-        """Return (1, C, S, S): the mean of all tiles, weighted by ramps over twice the halo."""
+        """Return (1, C, H, W): the mean of all tiles, weighted by ramps over twice the halo."""
         import torch
 
-        place = torch.arange(self.tile_px).to(outputs[0])
-        edge = torch.minimum(place, place.flip(0)) + 1
-        ramp = (edge / max(2 * self.halo_px, 1)).clamp(max=1)
-        weight = ramp[:, None] * ramp[None, :]
-        total = outputs[0].new_zeros(1, outputs[0].shape[1], self.canvas_px, self.canvas_px)
+        width, height = sides(self.canvas_px)
+        rows, columns = (self._ramp(side, outputs[0]) for side in outputs[0].shape[-2:])
+        weight = rows[:, None] * columns[None, :]
+        total = outputs[0].new_zeros(1, outputs[0].shape[1], height, width)
         weights = torch.zeros_like(total[:, :1])
         for (top, left), output in zip(self.places, outputs, strict=True):
             area = (..., slice(top, top + self.tile_px), slice(left, left + self.tile_px))
@@ -132,19 +143,28 @@ class Tiling:
             weights[area] += weight
         return total / weights
 
+    def _ramp(self, side: int, like: Tensor) -> Tensor:
+        import torch
+
+        place = torch.arange(side).to(like)
+        edge = torch.minimum(place, place.flip(0)) + 1
+        return (edge / max(2 * self.halo_px, 1)).clamp(max=1)
+
     def overlap_mse(self, outputs: Sequence[Tensor]) -> float | None:
         """Return the mean squared difference of all neighbours where both are; None if none overlap."""
         by_place = dict(zip(self.places, outputs, strict=True))
+        down, across = self.starts
+        # A pair of neighbours shares the last samples of the one along the axis where they lie side by side.
+        pairs = [
+            *(((a, x), (b, x), -2) for (a, b), x in itertools.product(itertools.pairwise(down), across)),
+            *(((y, a), (y, b), -1) for (a, b), y in itertools.product(itertools.pairwise(across), down)),
+        ]
         squares, samples = 0.0, 0
-        for (first, second), third in itertools.product(itertools.pairwise(self.starts), self.starts):
-            shared = first + self.tile_px - second
-            if shared <= 0:
-                continue
-            up, down = by_place[first, third], by_place[second, third]
-            left, right = by_place[third, first], by_place[third, second]
-            vertical = up[..., -shared:, :] - down[..., :shared, :]
-            horizontal = left[..., -shared:] - right[..., :shared]
-            for difference in (vertical, horizontal):
+        for one, other, axis in pairs:
+            shared = self.tile_px - (other[axis] - one[axis])
+            if shared > 0:
+                first = by_place[one].narrow(axis, self.tile_px - shared, shared)
+                difference = first - by_place[other].narrow(axis, 0, shared)
                 squares += difference.double().square().sum().item()
                 samples += difference.numel()
         return squares / samples if samples else None
@@ -173,7 +193,7 @@ class SeamScores(Measure):
             least=1,
         )
     }
-    checks_about: ClassVar = {"seam": record({"meaning": text, "canvas_px": count})}
+    checks_about: ClassVar = {"seam": record({"meaning": text, "canvas_px": size})}
 
     @classmethod
     def add_options(cls, parser: Parser) -> None:
@@ -189,10 +209,10 @@ class SeamScores(Measure):
     @classmethod
     def make(cls, settings: Any, conditions: Conditions) -> Self:
         """Return one for all sizes."""
-        return cls([Tiling(side_of(conditions.canvas_px, "--seam"), *tile) for tile in settings])
+        return cls([Tiling(conditions.canvas_px, *tile) for tile in settings])
 
     def windows(self, canvas: Tensor, index: int = 0) -> Iterator[Tensor]:
-        """Yield the canvas (1, C, S, S), and its tiles of every size."""
+        """Yield the canvas (1, C, H, W), and its tiles of every size."""
         return itertools.chain([canvas], *(tiling.windows(canvas) for tiling in self.tilings))
 
     def labels(self, index: int = 0) -> list[Label]:
@@ -237,7 +257,7 @@ class SeamScores(Measure):
     @classmethod
     def about(cls, settings: Any, conditions: Conditions) -> dict[str, Any]:
         """Return the meaning, and the side of the whole."""
-        return {cls.name: {"meaning": MEANING, "canvas_px": side_of(conditions.canvas_px, "--seam")}}
+        return {cls.name: {"meaning": MEANING, "canvas_px": as_json(conditions.canvas_px)}}
 
     @classmethod
     def columns(cls, results: Mapping[str, Any]) -> list[Column]:
@@ -260,7 +280,7 @@ class SeamScores(Measure):
         if not cls.was_measured(results):
             return []
         rows = [(model["name"], entry) for model in results["models"] for entry in model[cls.name]]
-        side = results[cls.name]["canvas_px"]
+        side = words(from_json(results[cls.name]["canvas_px"]))
         table = [(f"tiles against {side} px untiled [dB]", [f"{n}, {size_words(e)}" for n, e in rows])]
         for way in WAYS:
             figures = [entry[f"{way}_db"] for _, entry in rows]

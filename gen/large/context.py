@@ -14,18 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from steadypix.gen.large.strips import Strips
-from steadypix.gen.networks.resnet import N_DOWNS, ResnetGenerator
-from steadypix.gen.networks.unet import UNetGenerator
-from steadypix.sizes import context_sides
 
 Map = TypeVar("Map", Tensor, Strips)
-
-
-def size_multiple(network: nn.Module) -> int:
-    """Return the multiple to which a network completes the sides of its input; 1 where that is not known."""
-    if isinstance(network, UNetGenerator):
-        return 2**network.num_downs
-    return 2**N_DOWNS if isinstance(network, ResnetGenerator) else 1
 
 
 def mirrored(x: Map, rows: tuple[int, int], columns: tuple[int, int]) -> Map:
@@ -51,30 +41,28 @@ def mirrored(x: Map, rows: tuple[int, int], columns: tuple[int, int]) -> Map:
     return cast(Map, made)
 
 
-def with_context(x: Map, context_px: int, run: Callable[[Map], Map], *, multiple: int = 1) -> Map:
+def with_context(x: Map, context_px: int, run: Callable[[Map], Map]) -> Map:
     """Run something on a picture with mirrored surroundings, and cut those off what it gives.
 
     Args:
         x: (B, C, H, W) in [-1, 1].
-        context_px: the least on each side.
+        context_px: on each side.
         run: maps (B, C, h, w) to (B, C', h, w).
-        multiple: sides that `run` is given are multiples of it, see `steadypix.sizes.context_sides`.
 
     Returns:
         (B, C', H, W).
     """
     height, width = x.shape[-2:]
-    rows, columns = (context_sides(side, context_px, multiple) for side in (height, width))
-    y = run(mirrored(x, rows, columns))
-    return y[..., rows[0] : rows[0] + height, columns[0] : columns[0] + width]
+    y = run(mirrored(x, (context_px, context_px), (context_px, context_px)))
+    return y[..., context_px : context_px + height, context_px : context_px + width]
 
 
 class WithContext(nn.Module):
     """A network that is given mirrored surroundings of its input: (B, C, H, W) -> (B, C', H, W).
 
     Args:
-        network: takes pictures of any size, or completes them itself.
-        context_px: the least on each side.
+        network: takes pictures of any size.
+        context_px: on each side.
     """
 
     def __init__(self, network: nn.Module, context_px: int) -> None:
@@ -85,4 +73,4 @@ class WithContext(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the network on `x` with its surroundings."""
-        return with_context(x, self.context_px, self.network, multiple=size_multiple(self.network))
+        return with_context(x, self.context_px, self.network)

@@ -18,6 +18,8 @@ from steadypix.errors import InputError
 from steadypix.gen.large.context import mirrored
 from steadypix.gen.large.maps import RowMap
 from steadypix.gen.large.strips import Strips
+from steadypix.gen.networks.resnet import N_DOWNS, ResnetGenerator
+from steadypix.gen.networks.unet import UNetGenerator
 
 LEAST_PX = 32  # of a tile's side
 UNKNOWN_GRID = 32  # px, of a network that takes any size and does not say what its grid is
@@ -88,6 +90,13 @@ class Findings:
     reach_px: int
     is_local: bool
     neighbours_mse: float = 0.0
+
+
+def grid_of(network: nn.Module) -> int:
+    """Return the px by which a network's sampling repeats; 1 where that is not known."""
+    if isinstance(network, UNetGenerator):
+        return 2**network.num_downs
+    return 2**N_DOWNS if isinstance(network, ResnetGenerator) else 1
 
 
 def tiled_map(network: nn.Module, picture: Strips, tiles: Tiles) -> Strips:

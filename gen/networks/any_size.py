@@ -59,13 +59,28 @@ def pad2d(x: Tensor, before: int, after: int, mode: str) -> Tensor:
     return x
 
 
-def complete(x: Tensor, multiple: int) -> Tensor:
-    """Complete `x` (B, C, H, W) at the right and bottom to multiples of `multiple`, as `pad_to_multiple`."""
-    for axis in (-2, -1):
+def completed(x: Tensor, height: int, width: int) -> Tensor:
+    """Complete `x` (B, C, H, W) at the right and bottom, as `completed` of `networks.levels` does."""
+    for axis, side in ((-2, height), (-1, width)):
         size = x.shape[axis]
-        extra = (size + multiple - 1) // multiple * multiple - size
-        x = x.index_select(axis, _places(size, 0, extra, extra, "reflect", x.device))
+        x = x.index_select(axis, _places(size, 0, side - size, side - size, "reflect", x.device))
     return x
+
+
+def larger(size: int, least: int) -> int:
+    """Return the larger of a size of a map and a number."""
+    if not _open:
+        return max(size, least)
+    if torch.jit.is_tracing():  # sizes are tensors there
+        return torch.as_tensor(size).clamp(min=least)  # type: ignore[return-value]
+    return torch.sym_max(size, least)
+
+
+def cropped(x: Tensor, height: int, width: int) -> Tensor:
+    """Return the first rows and columns of `x` (B, C, H, W)."""
+    if not _open:
+        return x[..., :height, :width]
+    return x.narrow(-2, 0, height).narrow(-1, 0, width)
 
 
 def _places(size: int, before: int, after: int, reach: int, mode: str, device: torch.device) -> Tensor:

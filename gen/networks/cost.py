@@ -97,9 +97,11 @@ def _widths(first: float, count: int) -> list[float]:
 
 
 def _padded(shape: Mapping[str, Any], width: int, height: int) -> float:
-    """Return the px of what a generator works on: a whole number of its coarsest samples."""
-    multiple = 4 if "n_blocks" in shape else 2 ** shape.get("num_downs", 8)
-    return float(math.ceil(width / multiple) * math.ceil(height / multiple)) * multiple**2
+    """Return the px of what a generator works on: a U-Net's levels are completed one by one."""
+    if "n_blocks" in shape:
+        return float(math.ceil(width / 4) * math.ceil(height / 4)) * 16
+    least = 2 ** shape.get("num_downs", 8)
+    return float(max(width + width % 2, least) * max(height + height % 2, least))
 
 
 def _detail(shape: Mapping[str, Any]) -> float:

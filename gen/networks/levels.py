@@ -205,25 +205,39 @@ def check_flags(**flags: bool) -> None:
             raise TypeError(f"{name} must be true or false, not {flag!r}")
 
 
-def pad_to_multiple(x: Tensor, multiple: int, *, circular: bool) -> Tensor:
-    """Complete `x` (B, C, H, W) at the right and bottom: mirrored, or repeated where too short to mirror.
-
-    A circular network loses its exact equivariance by this, and warns.
-    """
-    if any_size.are_open():
-        return any_size.complete(x, multiple)
+def warn_of_size(x: Tensor, multiple: int) -> None:
+    """Warn that a circular network is not exactly equivariant where `x` (B, C, H, W) has to be completed."""
     height, width = x.shape[-2:]
-    extra_y, extra_x = -height % multiple, -width % multiple
-    if (extra_y or extra_x) and circular:
+    if not any_size.are_open() and (height % multiple or width % multiple):
         warnings.warn(
             f"a circular generator is exact for multiples of {multiple} px only; {height} x {width} px "
             "is padded, and exact equivariance is lost",
             stacklevel=3,
         )
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Complete `x` (B, C, H, W) to a multiple, as `completed` does."""
+    height, width = x.shape[-2:]
+    rows, columns = ((side + multiple - 1) // multiple * multiple for side in (height, width))
+    return completed(x, rows, columns)
+
+
+def at_least(x: Tensor, side: int) -> Tensor:
+    """Complete `x` (B, C, H, W) where it is smaller than `side`, as `completed` does."""
+    height, width = x.shape[-2:]
+    return completed(x, any_size.larger(height, side), any_size.larger(width, side))
+
+
+def completed(x: Tensor, height: int, width: int) -> Tensor:
+    """Complete `x` (B, C, H, W) at the right and bottom: mirrored, or repeated where too short to mirror."""
+    if any_size.are_open():
+        return any_size.completed(x, height, width)
+    extra_y, extra_x = height - x.shape[-2], width - x.shape[-1]
     if extra_y:
-        x = F.pad(x, (0, 0, 0, extra_y), mode="reflect" if extra_y < height else "replicate")
+        x = F.pad(x, (0, 0, 0, extra_y), mode="reflect" if extra_y < x.shape[-2] else "replicate")
     if extra_x:
-        x = F.pad(x, (0, extra_x, 0, 0), mode="reflect" if extra_x < width else "replicate")
+        x = F.pad(x, (0, extra_x, 0, 0), mode="reflect" if extra_x < x.shape[-1] else "replicate")
     return x
 
 

@@ -27,6 +27,7 @@ from steadypix.gen.networks.levels import (
     check_names,
     init_weights,
     pad_to_multiple,
+    warn_of_size,
 )
 
 N_DOWNS = 2
@@ -160,7 +161,9 @@ class ResnetGenerator(nn.Module):
         # At 4 x 4 px the blocks would see a single sample, which has no statistics to normalise by.
         multiple = 2**N_DOWNS if max(height, width) > 2**N_DOWNS else 2 ** (N_DOWNS + 1)
         carried = self.detail.carried(x)
-        x = pad_to_multiple(carried, multiple, circular=self.circular)
+        if self.circular:
+            warn_of_size(x, multiple)
+        x = pad_to_multiple(carried, multiple)
         x = F.relu(self.stem(x))
         for module in (*self.encoder, *self.blocks, *self.decoder):
             x = module(x)

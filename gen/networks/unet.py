@@ -14,30 +14,34 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from steadypix.gen.layers.norms import conv_needs_bias
+from steadypix.gen.networks.any_size import cropped
 from steadypix.gen.networks.detail import Detail
 from steadypix.gen.networks.levels import (
     SAMPLINGS,
     DownLevel,
     UpLevel,
+    at_least,
     check_counts,
     check_flags,
     check_names,
     init_weights,
     pad_to_multiple,
+    warn_of_size,
 )
 
 __all__ = ["SAMPLINGS", "DownLevel", "UNetGenerator", "UpLevel", "init_weights"]
 
-MAX_NUM_DOWNS = 12  # Any input is padded to a multiple of 4,096 px then; more is a mistake or hostile.
+MAX_NUM_DOWNS = 12  # Any input is padded to at least 4,096 px then; more is a mistake or hostile.
 
 
 class UNetGenerator(nn.Module):
     """The U-Net generator of pix2pix, plain or anti-aliased.
 
     `sampling="strided", padding="zeros", norm="batch"` equals the published graph. The input may have
-    any height and width: it is padded at the right and bottom to a multiple of `2 ** num_downs`
-    (reflect, replicate where too small) and the output is cropped back. A circular network then loses its
-    exact equivariance, and warns.
+    any height and width. A map with an odd side gets one more row or column at the bottom or right before it
+    is halved, mirrored, and what comes up again is cropped to the map's size; 288 px are 2 px 8 levels down.
+    An input smaller than `2 ** num_downs` px is first completed to that (mirrored, repeated where too short
+    to mirror). A circular network loses its exact equivariance by either, and warns.
 
     Args:
         in_channels: channels of the input.
@@ -124,17 +128,23 @@ class UNetGenerator(nn.Module):
             raise ValueError(f"expected an input (B, {self.in_channels}, H, W), got {tuple(x.shape)}")
         height, width = x.shape[-2:]
         carried = self.detail.carried(x)
-        x = pad_to_multiple(carried, 2**self.num_downs, circular=self.padding == "circular")
+        if self.padding == "circular":
+            warn_of_size(x, 2**self.num_downs)
+        x = at_least(carried, 2**self.num_downs)
         skips: list[Tensor] = []
+        sizes: list[tuple[int, int]] = []
         for down in self.encoder:
-            x = self._level(down, x)
+            sizes.append((x.shape[-2], x.shape[-1]))
+            x = self._level(down, pad_to_multiple(x, 2))
             skips.append(x)
-        x = self._level(self.decoder[0], skips.pop())
-        for up in self.decoder[1:]:
-            x = self._level(up, skips.pop(), x)
+        x = skips.pop()
+        for up in self.decoder:
+            x = self._level(up, x) if up is self.decoder[0] else self._level(up, skips.pop(), x)
+            x = cropped(x, *sizes.pop())
+        x = cropped(x, height, width)
         if self.detail.head is None:
-            return torch.tanh(x)[..., :height, :width]
-        return torch.tanh(self.detail.painted(x[..., :height, :width], carried))
+            return torch.tanh(x)
+        return torch.tanh(self.detail.painted(x, carried))
 
     @property
     def grown_parts(self) -> tuple[str, str]:

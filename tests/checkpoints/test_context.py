@@ -28,17 +28,15 @@ SMALL += ["--device", "cpu"]
 def test_a_window_and_its_surroundings(side: int, flipped: bool) -> None:
     """Against the mirroring that `generate --context` does to a whole picture."""
     pixels = np.random.default_rng(0).integers(0, 255, (side, side + 3, 2), dtype=np.uint8)
-    before, after, size = 7, 12, min(side, 5)
+    around, size = 7, min(side, 5)
     whole = mirrored(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].double(), (30, 30), (30, 30))[0]
     for left, top in ((0, 0), (side + 3 - size, side - size)):
-        window = cut_around(pixels, left, top, size, (before, after), mirrored=flipped)
-        ends = (after, before) if flipped else (before, after)
-        expected = whole[
-            :, 30 + top - before : 30 + top + size + after, 30 + left - ends[0] : 30 + left + size + ends[1]
-        ]
+        window = cut_around(pixels, left, top, size, around, mirrored=flipped)
+        rows, columns = (slice(30 + at - around, 30 + at + size + around) for at in (top, left))
+        expected = whole[:, rows, columns]
         expected = expected.flip(-1) if flipped else expected
         assert np.array_equal(window, expected.permute(1, 2, 0).numpy())
-        inside = window[before : before + size, before : before + size]
+        inside = window[around : around + size, around : around + size]
         plain = pixels[top : top + size, left : left + size]
         assert np.array_equal(inside, plain[:, ::-1] if flipped else plain)
 
@@ -58,11 +56,11 @@ def pairs(tmp_path: Path) -> Path:
 def test_targets_lie_in_the_middle_and_the_jitter_is_the_same(pairs: Path) -> None:
     sizes = {"load_size": 40, "crop_size": 32, "shift_px": 3}
     plain = PairedImages(pairs, **sizes)
-    around = PairedImages(pairs, context=(4, 5), **sizes)
+    around = PairedImages(pairs, context_px=4, **sizes)
     for epoch in range(6):
         for index in range(4):
             one, other = plain[epoch, index], around[epoch, index]
-            assert other["input"].shape == other["moved"].shape == (3, 41, 41)
+            assert other["input"].shape == other["moved"].shape == (3, 40, 40)
             assert torch.equal(other["target"], one["target"])
             for name in ("input", "moved"):
                 assert torch.equal(other[name][:, 4:36, 4:36], one[name])
@@ -72,8 +70,7 @@ def test_training_and_generate_as_it_was_trained(pairs: Path, tmp_path: Path, ca
     run, picture = tmp_path / "run", pairs / "train" / "0.png"
     options = ["--data.root", str(pairs), "--out", str(run), *SMALL]
     assert trainer.main([*options, "--data.context_px", "3"]) == 0
-    # 32 + 2 * 3 px, to the next multiple of 4
-    assert "windows of 32 px with 4 and 4 px around them" in capsys.readouterr().err
+    assert "windows of 32 px with 3 px around them" in capsys.readouterr().err
     generator = load_generator(run)
     assert generator.config["data"]["context_px"] == 3
 

@@ -85,9 +85,9 @@ def test_borders_are_those_of_the_layers(mode: str, before: int, after: int) -> 
 @pytest.mark.parametrize("size", [1, 3, 4, 5, 7, 8, 11])
 def test_pictures_are_completed_alike(size: int) -> None:
     x = picture(1, 2, size, 9)
-    expected = pad_to_multiple(x, 8, circular=False)
+    expected = pad_to_multiple(x, 8)
     with any_size.sizes_open():
-        assert torch.equal(pad_to_multiple(x, 8, circular=False), expected)
+        assert torch.equal(pad_to_multiple(x, 8), expected)
     assert not any_size.are_open()
 
 

@@ -40,20 +40,19 @@ def test_all_of_them_reach_table_results_and_report(
     results = evaluate(checkpoints, tmp_path / "out", *LARGE)
     table = capsys.readouterr().out
     for words in (
-        "full frame, context 4 px [dB]",
+        "full frame, context 3 px [dB]",
         "sampling [dB]",
         "statistics [dB]",
         "border [dB]",
         "locality, far, frozen [dB]",
         "seam, 36 px, halo 6 [dB]",
-        "Context: 4 px a side, 1.56 times the area (3 px were asked for",
+        "Context: 3 px a side, 1.41 times the area",
         "strided: full frame ",
         "blur, locality, dB by distance in px: 0-16 ",
         "tiles against 40 px untiled [dB]",
     ):
         assert words in table
-    # 32 px and 4 on either side are 40, a multiple of 8; 3 would have been completed to 40 anyway.
-    assert results["context"]["sides_px"] == [4, 4]
+    assert results["context"]["context_px"] == 3
     assert results["causes"]["margin_px"] == 4
     assert results["locality"]["changed_px"] == 8
     assert results["seam"]["canvas_px"] == 40
@@ -76,7 +75,7 @@ def test_all_of_them_reach_table_results_and_report(
     assert report([str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "report.html").read_bytes() == page
     for words in (
-        "full frame, 4 px of context",
+        "full frame, 3 px of context",
         ">sampling",
         ">locality, far",
         "strided, 36 px, halo 6: crop",
@@ -109,13 +108,27 @@ def test_an_interrupted_evaluation_goes_on(
     assert results_of(tmp_path / "parts") == whole
 
 
+def test_rectangles(checkpoints: list[Path], tmp_path: Path, capsys: Capture) -> None:
+    sizes = ["--window", "32x24", "--canvas", "44x36", "--limit", "1"]
+    results = evaluate(checkpoints, tmp_path / "out", *LARGE, *sizes)
+    assert "tiles against 44x36 px untiled [dB]" in capsys.readouterr().out
+    assert results["context"]["area_factor"] == pytest.approx(38 * 30 / (32 * 24))
+    assert results["seam"]["canvas_px"] == [44, 36]
+    for model in results["models"]:
+        # Of 44 px two tiles of 32 or 36, of 36 px two of 32 and one of 36.
+        assert [entry["n_tiles"] for entry in model["seam"]] == [4, 2]
+        assert all(entry["strips_db"]["mean"] > 100 for entry in model["seam"])
+    assert {"seam.png", "locality.png"} <= {path.name for path in (tmp_path / "out").iterdir()}
+    assert read_results(tmp_path / "out" / "results.json")["seam"]["canvas_px"] == [44, 36]
+
+
 def test_outputs_made_elsewhere_take_part(checkpoints: list[Path], tmp_path: Path, capsys: Capture) -> None:
     """All but what needs the network itself: frozen norms and strips."""
     asked = ["--context", "4", "--locality", "8", "--seam", "32", "--limit", "1"]
     inputs = tmp_path / "inputs"
     assert eval_stability([str(checkpoints[0]), *FAST, *asked, "--export_inputs", str(inputs)]) == 0
     sizes = {path.name: pixels_of(path).shape[:2] for path in inputs.glob("*.png")}
-    assert sizes["1_context_0_0_4x4.png"] == (40, 40)
+    assert sizes["1_context_0_0_4.png"] == (40, 40)
     assert sizes["1_locality_8.png"] == (32, 32)
     assert sizes["1_seam.png"] == (40, 40)
     assert sizes["1_seam_32_8_0.png"] == (32, 32)

@@ -22,9 +22,9 @@ from tests.eval.large.test_causes import ByHand
 from tests.eval.measure.test_exchange import pixels_of
 
 CANVAS = 76
-TILINGS = st.tuples(st.integers(33, 120), st.integers(8, 32), st.integers(0, 15)).filter(
-    lambda t: 2 * t[2] < t[1]
-)
+TILINGS = st.tuples(
+    st.tuples(st.integers(33, 120), st.integers(5, 120)), st.integers(8, 32), st.integers(0, 15)
+).filter(lambda t: 2 * t[2] < t[1])
 
 
 def pictures(size: int = CANVAS, count: int = 2) -> Tensor:
@@ -62,27 +62,33 @@ def test_sizes_are_read() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(TILINGS)
-def test_every_px_is_taken_from_a_tile_that_has_it_deep_inside(sizes: tuple[int, int, int]) -> None:
+def test_every_px_is_taken_from_a_tile_that_has_it_deep_inside(
+    sizes: tuple[tuple[int, int], int, int],
+) -> None:
     """Tiles say who they are; a px lies a halo deep in its tile, or where the picture itself ends."""
     tiling = Tiling(*sizes)
     canvas, side, halo = sizes
-    names = [torch.full((1, 1, side, side), float(number)) for number in range(len(tiling.places))]
+    blank = torch.empty(1, 1, canvas[1], canvas[0])
+    names = [torch.full_like(part, float(number)) for number, part in enumerate(tiling.windows(blank))]
     owner = tiling.cropped(names)[0, 0].long()
+    assert owner.shape == canvas[::-1]
     places = torch.tensor(tiling.places)
-    assert places.min() == 0
-    assert places.max() == canvas - side
-    across = torch.arange(canvas)
-    for axis, along in ((0, across[:, None]), (1, across[None, :])):
+    for axis, length in enumerate(canvas[::-1]):
+        across = torch.arange(length)
+        along = across[:, None] if axis == 0 else across[None, :]
+        last = max(length - side, 0)
+        assert places[:, axis].min() == 0
+        assert places[:, axis].max() == last
         begin = places[owner, axis]
         before, after = along - begin, begin + side - 1 - along
         assert ((before >= halo) | (begin == 0)).all()
-        assert ((after >= halo) | (begin == canvas - side)).all()
+        assert ((after >= halo) | (begin == last)).all()
         # No other tile has it deeper by more than the px that a middle between two px takes.
         depth = torch.minimum(before, after)
-        others = torch.tensor(tiling.starts)
+        others = torch.tensor(tiling.starts[axis])
         deepest = torch.stack([torch.minimum(across - s, s + side - 1 - across) for s in others]).amax(0)
         best = deepest[:, None] if axis == 0 else deepest[None, :]
-        clear = (begin > 0) & (begin < canvas - side)
+        clear = (begin > 0) & (begin < last)
         assert (depth >= best - 1)[clear.expand_as(depth)].all()
 
 
@@ -90,7 +96,7 @@ def test_every_px_is_taken_from_a_tile_that_has_it_deep_inside(sizes: tuple[int,
 def test_blended_as_generate_blends(canvas: int, side: int) -> None:
     network, picture = ByHand().eval(), pictures(canvas, 1)
     tiling = Tiling(canvas, side, side // 8)
-    assert tiling.starts == starts(canvas, side)
+    assert tiling.starts == (starts(canvas, side), starts(canvas, side))
     with torch.no_grad():
         found = tiling.blended([network(window) for window in tiling.windows(picture)])
         torch.testing.assert_close(found, run_tiled(network, picture, side, 1), rtol=0, atol=1e-6)
@@ -102,7 +108,7 @@ def test_overlaps_against_a_slow_loop(side: int, halo: int) -> None:
     torch.manual_seed(0)
     outputs = list(torch.randn(len(tiling.places), 1, 3, side, side).unbind(0))
     count, squares = 0, []
-    begins = tiling.starts
+    begins = tiling.starts[0]
     for (i, a), (j, b) in itertools.combinations(enumerate(itertools.product(begins, begins)), 2):
         steps = abs(begins.index(a[0]) - begins.index(b[0])) + abs(begins.index(a[1]) - begins.index(b[1]))
         if steps != 1:

@@ -10,12 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from steadypix import ResnetGenerator, UNetGenerator
-from steadypix.gen.large.context import WithContext, mirrored, size_multiple, with_context
+from steadypix import UNetGenerator
+from steadypix.gen.large.context import WithContext, mirrored, with_context
 from steadypix.gen.large.frozen import freeze, gather
 from steadypix.gen.large.strips import Strips, run_in_strips
 from steadypix.gen.large.workspace import Workspace
-from steadypix.sizes import context_sides
 
 PADS = st.tuples(st.integers(0, 20), st.integers(0, 20))
 
@@ -29,17 +28,7 @@ def by_numpy(x: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tens
     return torch.from_numpy(np.pad(x.numpy(), ((0, 0), (0, 0), rows, columns), mode="reflect"))
 
 
-@given(st.integers(1, 600), st.integers(1, 80), st.integers(1, 300))
-def test_sides_are_the_least_that_make_a_multiple(size: int, context: int, multiple: int) -> None:
-    before, after = context_sides(size, context, multiple)
-    assert min(before, after) >= context
-    assert abs(after - before) <= 1
-    assert (size + before + after) % multiple == 0
-    assert before + after - multiple < 2 * context  # a multiple less would not do
-
-
 def test_no_context_is_no_context() -> None:
-    assert context_sides(100, 0, 32) == (0, 0)
     x = picture(5, 7)
     assert with_context(x, 0, lambda y: y) is not None
     assert torch.equal(with_context(x, 0, lambda y: y), x)
@@ -65,7 +54,7 @@ def test_strips_are_mirrored_alike(height: int, width: int) -> None:
 def test_what_is_kept_lies_where_it_lay() -> None:
     """A network that tells places shows the same places as without context."""
     x = picture(13, 21)
-    assert torch.equal(with_context(x, 6, lambda y: y.flip(1), multiple=16), x.flip(1))
+    assert torch.equal(with_context(x, 6, lambda y: y.flip(1)), x.flip(1))
 
 
 @pytest.mark.parametrize(("reach", "context", "seen"), [(2, 1, True), (2, 2, False), (2, 9, False)])
@@ -80,17 +69,14 @@ def test_a_border_that_is_padded_lies_outside(reach: int, context: int, seen: bo
     assert torch.allclose(found, expected, atol=1e-12) != seen
 
 
-def test_networks_get_sizes_that_they_need_not_complete() -> None:
-    assert size_multiple(UNetGenerator(ngf=2, num_downs=5)) == 32
-    assert size_multiple(ResnetGenerator(ngf=2, n_blocks=1)) == 4
-    assert size_multiple(nn.Identity()) == 1
+def test_networks_get_as_much_as_was_asked_for() -> None:
     network = UNetGenerator(ngf=2, num_downs=5).eval()
     seen: list[tuple[int, ...]] = []
     network.register_forward_pre_hook(lambda module, args: seen.append(tuple(args[0].shape[-2:])))
     with torch.no_grad():
         made = WithContext(network, 16)(picture(128, 100).float())
     assert made.shape == (1, 3, 128, 100)
-    assert seen == [(160, 160)]
+    assert seen == [(160, 132)]
 
 
 @pytest.mark.parametrize("norm", ["instance", "batch"])

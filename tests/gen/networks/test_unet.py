@@ -452,22 +452,46 @@ def test_any_combination_keeps_the_size(
     assert torch.isfinite(y).all()
 
 
-@pytest.mark.parametrize("size", [(37, 64), (64, 41), (9, 9), (5, 3), (8, 30), (1, 1)])
-def test_an_odd_size_is_completed_at_the_right_and_at_the_bottom(size: tuple[int, int]) -> None:
-    """Mirrored up to the next multiple of 16, or repeated on an axis too short to mirror."""
+def completed(x: Tensor, *size: int) -> Tensor:
+    """Look up every row and column: mirrored after the last one, repeated on an axis too short to mirror."""
+    for axis, length in zip((2, 3), size, strict=True):
+        have = x.shape[axis]
+        extra = length - have
+        mirrored = [have - 2 - i for i in range(extra)]
+        repeated = [have - 1] * extra
+        index = [*range(have), *(mirrored if extra < have else repeated)]
+        x = x.index_select(axis, torch.tensor(index))
+    return x
+
+
+@pytest.mark.parametrize("size", [(37, 64), (64, 41), (18, 31), (17, 17), (9, 9), (5, 3), (8, 30), (1, 1)])
+def test_odd_maps_are_completed_level_by_level(size: tuple[int, int]) -> None:
     model = liven(build())
     x = noise(1, 3, *size)
-    full = x
-    for axis, length in zip((2, 3), size, strict=True):
-        extra = -length % 16
-        mirrored = [length - 2 - i for i in range(extra)]
-        repeated = [length - 1] * extra
-        index = [*range(length), *(mirrored if extra < length else repeated)]
-        full = full.index_select(axis, torch.tensor(index))
-    assert not [n for n in full.shape[2:] if n % 16]
     with torch.no_grad():
-        expected = model(full)[..., : size[0], : size[1]]
+        y = completed(x, *(max(side, 16) for side in size))
+        skips = []
+        for down in model.encoder:
+            skips.append(y)
+            y = down(completed(y, *(side + side % 2 for side in y.shape[2:])))
+        for up in model.decoder:
+            y, before = up(y), skips.pop()
+            y = torch.cat([before, y[..., : before.shape[2], : before.shape[3]]], dim=1)
+        y = y[:, before.shape[1] :]  # nothing joins the input itself
+        expected = torch.tanh(y)[..., : size[0], : size[1]]
         torch.testing.assert_close(model(x), expected, rtol=0, atol=0)
+
+
+def test_no_size_grows_by_more_than_a_row_a_level() -> None:
+    model = build(ngf=1, num_downs=8)
+    seen: list[tuple[int, int]] = []
+    for level in model.encoder:
+        level.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape[2:])))
+    with torch.no_grad():
+        model(noise(1, 3, 288, 600))
+    # 288 / 32 = 9 and 600 / 8 = 75 are the first odd ones.
+    assert [rows for rows, _ in seen] == [288, 144, 72, 36, 18, 10, 6, 4]
+    assert [columns for _, columns in seen] == [600, 300, 150, 76, 38, 20, 10, 6]
 
 
 @pytest.mark.parametrize(("in_channels", "out_channels"), [(1, 1), (1, 3), (3, 1), (12, 5)])
