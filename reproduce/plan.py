@@ -26,6 +26,7 @@ STEADY = (
     "late_both_batch_filter_published-0",
     "late_both_batch_ema_published-0",
     "late_both_batch_lighting_published-0",
+    "late_both_renorm_varied_published-0",
     "strided_both_published-0",
     "baseline_published-0",
     "bin5_both_published-0",
@@ -194,6 +195,11 @@ VARIANTS |= {
             "late_both_renorm",
             "`blur_late`, texture and head, batch renorm",
             RENORM_GENERATOR,
+        ),
+        (
+            "late_both_renorm_varied",
+            "`blur_late`, texture and head, batch renorm, inputs' lighting and noise varied",
+            (*RENORM_GENERATOR, "--data.lighting", "0.25", "--data.noise", "0.1"),
         ),
         *(
             (

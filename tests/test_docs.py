@@ -386,3 +386,21 @@ def test_the_site_is_built_and_loads_nothing_from_elsewhere(tmp_path: Path) -> N
     for name in COMMANDS:
         assert f'id="steadypix-{name}"' in options
     assert "--generator.sampling" in options
+
+
+def test_badges_say_what_the_project_file_says() -> None:
+    whole = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    (torch_least,) = [each.split(">=")[1] for each in PROJECT["dependencies"] if each.startswith("torch>=")]
+    said = {
+        "python": PROJECT["requires-python"].removeprefix(">=") + "+",
+        "torch": f"{torch_least}+",
+        "license": PROJECT["license"],
+        "types": "mypy" if whole["tool"]["mypy"]["disallow_untyped_defs"] else "unchecked",
+    }
+    assert {path.stem for path in (DOCS / "badges").iterdir()} == set(said)
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    for name, value in said.items():
+        badge = (DOCS / "badges" / f"{name}.svg").read_text(encoding="utf-8")
+        assert f"<title>{name}: {value}</title>" in badge
+        assert re.findall(r"<text [^>]*>([^<]*)</text>", badge) == [name, value]
+        assert f"docs/badges/{name}.svg" in readme
