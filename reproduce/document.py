@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reproduce import plan
+from reproduce.findings import findings
 from reproduce.measuring import mean_of, points
 from reproduce.movement import movement_rows
 from reproduce.plan import PAPER_BASE, SCALES, STUDIES, VARIANTS, Run, counterpart, discriminators
@@ -96,12 +97,13 @@ def write_page(page: Page) -> str:
         filters=discriminators(page.scale),
         means=_means(page),
         margin_px=list(measured[0]["stability"]["crop"])[-1] if measured else "16",
-        missing=[run.name for run in plan.runs(page.study, page.scale) if run.name not in page.finals],
+        missing=[run.label for run in plan.runs(page.study, page.scale) if run.name not in page.finals],
         table=markdown_table,
         ratio=PAPER_RATIO,
         tolerance=TOLERANCE,
         target_tv=next((mean_of(row["quality"]["target_tv"]) for row in page.finals.values()), None),
         in_short=_in_short(page),
+        findings=findings(page, PAPER_RATIO),
         finals=_finals(page),
         movements=_movements(page),
         worse=_worse(page),
@@ -217,7 +219,7 @@ def _worse(page: Page) -> list[str] | None:
         compared += 1
         more = mean_of(mine) / (sum(bases) / len(bases)) - 1
         if more > TOLERANCE:
-            found.append(f"{label} of `{run.name}` ({100 * more:+.1f} %)")
+            found.append(f"{label} of {run.label} ({100 * more:+.1f} %)")
     return found if compared else None
 
 
@@ -270,7 +272,7 @@ def _late(page: Page) -> list[list[str]]:
         for point in points(page.rows[run.name]):
             found = at_sharpness(other, point.tv)
             beside = f"{found.db:.2f}" if found else _beside(other, point.tv)
-            cells = [f"`{run.name}`", f"{point.epoch:g}", f"{100 * point.tv:.2f}", f"{point.db:.2f}"]
+            cells = [run.label, f"{point.epoch:g}", f"{100 * point.tv:.2f}", f"{point.db:.2f}"]
             rows.append([*cells, beside, _more(other, point)])
     return rows
 
@@ -302,6 +304,6 @@ def _along(page: Page) -> list[list[str]]:
         for row, point in zip(page.rows[run.name], points(page.rows[run.name]), strict=True):
             base = None if of_baseline else page.baseline(run.variant, point.epoch)
             beside = [f"{point.tv / base.tv:.2f}", f"{point.db - base.db:+.2f}"] if base else ["", ""]
-            cells = [f"`{run.name}`", f"{point.epoch:g}", f"{point.db:.2f}", f"{100 * point.tv:.2f}"]
+            cells = [run.label, f"{point.epoch:g}", f"{point.db:.2f}", f"{100 * point.tv:.2f}"]
             rows.append([*cells, f"{mean_of(row['quality']['l1']):.4f}", *beside])
     return rows

@@ -100,8 +100,8 @@ def _tradeoffs(
     if STUDIES[study].discriminator:
         return charts
     seen_through = {
-        "_soft": f"on `{discriminators(scale)['_soft']}`-filtered pictures (`_soft`)",
-        "_published": "as published (`_published`)",
+        "_soft": f"on `{discriminators(scale)['_soft']}`-filtered pictures (`_soft` in the chart)",
+        "_published": "as published (`_published` in the chart)",
     }
     others = {}
     for end in seen_through:

@@ -321,8 +321,13 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Of its directory, and in every table and chart."""
+        """Of its directory, and in charts."""
         return f"{self.variant}-{self.seed}"
+
+    @property
+    def label(self) -> str:
+        """How a reader knows it."""
+        return f"{VARIANTS[self.variant].label}, seed {self.seed}"
 
     @property
     def epochs(self) -> int:

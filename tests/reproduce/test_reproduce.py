@@ -140,7 +140,7 @@ def test_it_trains_measures_and_writes_and_goes_on(data: Path, tmp_path: Path) -
     assert main([*words, "--only", "baseline-0"]) == 0
     first = (out / "facades-smoke.md").read_text()
     assert "| baseline (strided) | 0 |" in first
-    assert "Not trained to the end yet: bin5-0" in first
+    assert "Not trained to the end yet: Bin-5, seed 0;" in first
     measured = runs_folder / "facades-smoke" / "measured" / "baseline-0" / "2" / "results.json"
     before = measured.stat().st_mtime_ns
 
@@ -151,7 +151,7 @@ def test_it_trains_measures_and_writes_and_goes_on(data: Path, tmp_path: Path) -
     assert measured.stat().st_mtime_ns == before  # what is known is not measured again
     row = json.loads(measured.read_text())["models"][0]
     stability = lead_score_db(row)
-    assert f"| `baseline-0` | 2 | {stability:.2f} |" in second
+    assert f"| baseline (strided), seed 0 | 2 | {stability:.2f} |" in second
     assert main([*words, "--only", "bin5-0"]) == 0
     # The page has all that there are, whatever was asked.
     assert (out / "facades-smoke.md").read_text() == second
