@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from steadypix.checkpoints.run_directory import MARKS, RunDirectory
 from steadypix.command import version
-from steadypix.configs.load import to_yaml
+from steadypix.configs.load import check_written, to_yaml
 from steadypix.configs.resume import flatten
 from steadypix.configs.schema import RunConfig
 from steadypix.errors import printable
@@ -94,6 +94,7 @@ class Run:
     def begin(self, progress: Progress) -> None:
         """Make the directory and say what is going to happen."""
         self.directory.begin(config_yaml=to_yaml(self.config), seen=progress.seen)
+        check_written(self.directory.path / "config.yaml", self.config)
         if self.config.train.tracker:
             start_tracker(self.accelerator, self.config, self.directory.path, progress.seen)
         weights = sum(p.numel() for p in self.networks["generator"].parameters())

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, get_type_hints
+from typing import Any, NoReturn, get_args, get_type_hints
 
 import jsonargparse
 import yaml
@@ -25,10 +25,16 @@ MAX_DEPTH = 8
 GONE = {"train.tensorboard": "--train.tracker tensorboard"}
 MAX_MESSAGE = 400  # characters; a message quotes what was given, whatever its length
 # Sections and the options of each; no option is called as what jsonargparse would import or read instead.
-SECTIONS = {
-    name: {field.name for field in dataclasses.fields(kind)}
-    for name, kind in get_type_hints(RunConfig).items()
-    if dataclasses.is_dataclass(kind)
+KINDS: dict[str, Any] = {
+    name: kind for name, kind in get_type_hints(RunConfig).items() if dataclasses.is_dataclass(kind)
+}
+SECTIONS = {name: {field.name for field in dataclasses.fields(kind)} for name, kind in KINDS.items()}
+# Options that are numbers.
+NUMBERS = {
+    f"{prefix}{name}"
+    for prefix, kind in (("", RunConfig), *((f"{section}.", kind) for section, kind in KINDS.items()))
+    for name, hint in get_type_hints(kind).items()
+    if {int, float} & {hint, *get_args(hint)}
 }
 
 jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -140,6 +146,12 @@ def _check_option(path: Path, key: object, value: object) -> None:
         _check_plain(path, shown, value)
 
 
+def _check_digits(where: str, name: str, value: object) -> None:
+    """Refuse numbers in the digits of other alphabets, which Python reads and nobody expects."""
+    if name in NUMBERS and isinstance(value, str) and not value.isascii():
+        raise InputError(f"{where}{name}: expected a number in the digits 0 to 9, got {_shorten(value)!r}")
+
+
 def _check_gone(path: Path, name: str, value: object) -> None:
     if value is not False:
         raise InputError(f"{path}: {name}: no such option; what it did is now done by {GONE[name]}")
@@ -157,6 +169,7 @@ def _without_gone(text: str) -> str:
 
 def _check_plain(path: Path, name: str, value: object) -> None:
     for part in value if isinstance(value, list) else [value]:
+        _check_digits(f"{path}: ", name, part)
         finite = not isinstance(part, float) or math.isfinite(part)
         if not finite or not isinstance(part, str | int | float | None):
             raise InputError(f"{path}: {name}: expected a plain value, got {_shorten(str(part))}")
@@ -200,12 +213,25 @@ def to_yaml(config: RunConfig) -> str:
     return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
 
 
+def check_written(path: Path, config: RunConfig) -> None:
+    """Read a file that `to_yaml` was written to.
+
+    Raises:
+        InputError: if `--config` would refuse the file, or it does not hold this configuration.
+    """
+    check_file(path)
+    if yaml.safe_load(path.read_text(encoding="utf-8")) != dataclasses.asdict(config):
+        raise InputError(f"{path}: does not hold what was written to it; expected a disk that keeps files")
+
+
 def _resolve_names(argv: Sequence[str]) -> list[str]:
     resolved = list(argv)
     for place, word in enumerate(resolved):
         option = word.partition("=")[0].removeprefix("--")
         if word.startswith("--") and (option in SECTIONS or option.endswith("class_path")):
             raise InputError(f"--{option}: is no option; expected one of its own, such as --generator.ngf")
+        following = resolved[place + 1] if place + 1 < len(resolved) else ""
+        _check_digits("--", option, word.partition("=")[2] if "=" in word else following)
         if word == "--config" and place + 1 < len(resolved):
             resolved[place + 1] = str(find_config(resolved[place + 1]))
         elif word.startswith("--config="):

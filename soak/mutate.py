@@ -115,12 +115,20 @@ def mutate_tree(rng: random.Random, tree: Any) -> Any:
     return tree
 
 
+def _grow(rng: random.Random, holder: dict[str, Any]) -> None:
+    """Let all sizes beside each other grow alike: each in its range, and together out of bounds."""
+    factor = rng.choice((2, 4, 16, 64, 256))
+    for key, value in holder.items():
+        if type(value) is int and value > 1:
+            holder[key] = value * factor
+
+
 def _mutate_once(rng: random.Random, tree: Any) -> Any:
     places = list(_places(tree))
     if not places or rng.random() < 0.02:
         return copy.deepcopy(rng.choice(HOSTILE))  # it may be changed in turn
     holder, key = rng.choice(places)
-    how = rng.randrange(8)
+    how = rng.randrange(9)
     if how < 3:
         holder[key] = copy.deepcopy(rng.choice(HOSTILE))
     elif how == 3:
@@ -134,6 +142,8 @@ def _mutate_once(rng: random.Random, tree: Any) -> Any:
     elif how == 6 and isinstance(holder[key], int | float):
         scale = rng.choice((-1, 0, 1e3, 1e6, 1e15, 0.5))
         holder[key] = holder[key] * scale if rng.random() < 0.5 else int(holder[key] * scale)
+    elif how == 7 and isinstance(holder, dict):
+        _grow(rng, holder)
     elif isinstance(holder, list):
         holder[key:key] = [copy.deepcopy(holder[key])] * rng.choice((1, 1, 500))
     else:

@@ -19,15 +19,18 @@ from pathlib import Path
 
 from soak import forked
 from soak.seeds import SMALL_RUN
+from steadypix.checkpoints.export import main as export
 from steadypix.checkpoints.generate import main as generate
+from steadypix.checkpoints.retrofitting.command import main as retrofit
 from steadypix.command import positive
 from steadypix.data.cli import main as steadypix_data
 from steadypix.data.download.catalogue import DATASETS
 from steadypix.eval.eval_stability import main as eval_stability
+from steadypix.eval.generators.loading import load_generator
 from tests.archives import TINY, archive_of, honest_members
 from train_pix2pix import main as train_pix2pix
 
-NAMES = ("train", "eval", "generate", "synthetic", "download")
+NAMES = ("train", "eval", "generate", "synthetic", "download", "retrofit", "onnx", "pt2")
 
 
 class Mixed(RuntimeError):
@@ -52,19 +55,32 @@ class Case:
 def make_cases(work: Path, names: Sequence[str]) -> dict[str, Case]:
     """Make what the commands need; return them by name."""
     run, pictures, made = work / "run", work / "pictures", {}
-    if {"eval", "generate"} & set(names):
+    if {"eval", "generate", "retrofit", "onnx", "pt2"} & set(names):
         _alone(Case(train_pix2pix, SMALL_RUN), run)
     pairs = ["synthetic", "facades", "--size", "32", "--train", "3", "--test", "2"]
-    if {"generate"} & set(names):
+    if {"generate", "retrofit"} & set(names):
         _alone(Case(steadypix_data, pairs), pictures)
     measured = [str(run), "--shifts", "0..2", "--limit", "2", "--device", "cpu"]
     made["train"] = Case(train_pix2pix, SMALL_RUN)
     made["eval"] = Case(eval_stability, measured)
     translated = [str(run), str(pictures / "test"), "--device", "cpu"]
     made["generate"] = Case(generate, translated)
+    rewritten = [str(run), "--data", str(pictures), "--steps", "2", "--limit", "1", "--device", "cpu"]
+    made["retrofit"] = Case(retrofit, rewritten)
+    for suffix in ("onnx", "pt2"):
+        made[suffix] = Case(functools.partial(_exported, run, suffix), [])
     made["synthetic"] = Case(steadypix_data, pairs, again=False)
     made["download"] = Case(download, [])
     return {name: made[name] for name in names}
+
+
+def _exported(run: Path, suffix: str, argv: Sequence[str]) -> int:
+    """Write a program into the folder, and read it."""
+    file = Path(argv[-1]) / f"net.{suffix}"
+    code = export([str(run), "--out", str(file)])
+    if not code:
+        load_generator(file, trust=True)
+    return code
 
 
 def start(case: Case, out: Path, said: Path) -> int:

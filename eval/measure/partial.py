@@ -55,6 +55,10 @@ class Partial:
             # Written anew: a line that a kill cut in half must not stand before the next one.
             first = json.dumps({"run": self.run, "heading": self.heading}) + "\n"
             write_text(self.path, first + "".join(_line(index, rows) for index, rows in self.done.items()))
+            written = Partial(self.path, self.heading, self.run)
+            if written.stale or written.done != self.done:
+                what = "is not read as it was written; expected a disk that keeps files"
+                raise InputError(f"{self.path}: {what}")
             self._file = open(self.path, "a", encoding="utf-8")
         return self
 

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+import train_pix2pix as trainer
 from steadypix.gen.weights.generators import load_generator
 from tests.conftest import REPOSITORY
 from tests.gloo import run_together
@@ -96,25 +97,31 @@ def largest_difference(a: Path, b: Path, ending: str) -> float:
     return max(float((first[key] - second[key]).abs().max()) for key in keys)
 
 
-PLAIN = ["--batch_size=2"]
 # Batch norm looks at one batch at a time, so accumulated ones are one large batch for other norms only.
-ACCUMULATED = ["--batch_size=1", "--train.accumulate=2", "--loss.equivariance=1"]
+SHARINGS = {
+    **{
+        norm: ["--batch_size=2", f"--generator.norm={norm}", f"--discriminator.norm={norm}"]
+        for norm in ("instance", "batch", "renorm")
+    },
+    "accumulated": ["--batch_size=1", "--train.accumulate=2", "--loss.equivariance=1"],
+}
 
 
-@pytest.mark.parametrize(
-    ("norm", "sharing"),
-    [("instance", PLAIN), ("batch", PLAIN), ("renorm", PLAIN), ("instance", ACCUMULATED)],
-    ids=["instance", "batch", "renorm", "accumulated"],
-)
-def test_two_processes_have_the_gradients_of_one(tmp_path: Path, norm: str, sharing: list[str]) -> None:
+@pytest.mark.parametrize("name", SHARINGS)
+def test_two_processes_have_the_gradients_of_one(name: str, tmp_path: Path) -> None:
     """Adam's first moment after six steps is a sum of all gradients; equal to 1e-9 in doubles."""
-    norms = [f"--generator.norm={norm}", f"--discriminator.norm={norm}", *sharing[2:]]
-    train(tmp_path / "one", "--batch_size=4", *norms)
-    said = train(tmp_path / "two", *sharing, *norms, processes=2)
+    sharing = SHARINGS[name]
+    one_batch = [word for word in sharing if "batch_size" not in word and "accumulate" not in word]
+    assert trainer.main([*TINY, "--out", str(tmp_path / "one"), "--batch_size=4", *one_batch]) == 0
+    words = ["train_pix2pix.py", *TINY, "--out", str(tmp_path / "two"), *sharing]
+    (first_code, first), (second_code, second) = run_together(words, words)
+    assert (first_code, second_code) == (0, 0), first + second
     assert largest_difference(tmp_path / "one", tmp_path / "two", "/exp_avg") < 1e-9
     # Only the first process speaks and writes.
-    assert said.count("from scratch") == said.count("done, 2 epochs") == 1
-    assert "Warning" not in said
+    assert first.count("from scratch") == first.count("done, 2 epochs") == 1
+    assert "from scratch" not in second
+    assert "done, 2 epochs" not in second
+    assert "Warning" not in first + second
     assert len((tmp_path / "two" / "metrics.jsonl").read_text().splitlines()) == 2  # one an epoch
 
 

@@ -29,10 +29,12 @@ from steadypix.configs.schema import DataConfig, DiscriminatorConfig, GeneratorC
 from steadypix.data.pairs.folders import PairedImages
 from steadypix.data.pairs.sampler import ignore_signals
 from steadypix.errors import InputError
+from steadypix.files import write_text
 from steadypix.gen.training.failures import TrainingError, failures_explained
 from steadypix.gen.training.losses import GAN_MODES
 from steadypix.gen.weights.generators import load_generator
 from steadypix.gen.weights.tensors import read_tensors, write_tensors
+from tests.cli import TINY, Capture, one_error_line
 from tests.conftest import REPOSITORY, tiny_config, write_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -433,6 +435,20 @@ def test_unreadable_pairs_are_named_once_and_counted(
     assert said.count("skipped: ") == 1
     assert "2.png" in said
     assert "epoch 2: others stood in for 1 samples that cannot be read" in said
+
+
+def test_a_configuration_is_read_back_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def lossy(path: Path, text: str) -> None:
+        write_text(path, text.replace("seed: 7", "seed: 1") if path.name == "config.yaml" else text)
+
+    monkeypatch.setattr("steadypix.checkpoints.run_directory.write_text", lossy)
+    out = tmp_path / "run"
+    assert trainer.main([*TINY, "--seed", "7", "--device", "cpu", "--out", str(out)]) == 2
+    one_error_line(capsys, f"{out / 'config.yaml'}: does not hold what was written to it")
+    assert not list(out.glob("generator*"))
+    assert (out / "metrics.jsonl").read_text() == ""
 
 
 def test_compiled_networks_train_alike(tmp_path: Path) -> None:

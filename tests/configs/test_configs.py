@@ -101,6 +101,11 @@ def test_yaml_round_trip(tmp_path: Path) -> None:
             ["--discriminator.kind=pixel", "--discriminator.filter=bin5"],
             ["discriminator.filter bin5", "patch"],
         ),
+        (
+            ["--generator.ngf", "\u0663"],
+            ["--generator.ngf: expected a number in the digits 0 to 9"],
+        ),
+        (["--train.beta1=0.\u0665"], ["--train.beta1: expected a number in the digits 0 to 9"]),
         (["--nonsense"], ["--nonsense"]),
     ],
 )
@@ -121,10 +126,11 @@ def test_bad_options_name_the_key_and_the_value(argv: list[str], culprits: list[
         ("generator: [\n", r"bad\.yaml: is no YAML"),
         ("- 1\n", r"bad\.yaml: expected a mapping"),
         ("train:\n  epochs: 2.5\n", "2.5"),
+        ("train:\n  epochs: \u0663\n", r"bad\.yaml: train\.epochs: expected a number in the digits 0 to 9"),
     ],
 )
 def test_bad_files_name_the_key(tmp_path: Path, text: str, culprit: str) -> None:
-    (tmp_path / "bad.yaml").write_text(text)
+    (tmp_path / "bad.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=culprit):
         read("--config", str(tmp_path / "bad.yaml"))
 

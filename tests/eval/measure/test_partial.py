@@ -17,6 +17,7 @@ from steadypix.eval.eval_stability import main as eval_stability
 from steadypix.eval.measure.partial import NAME, Partial, remove, run_of
 from steadypix.eval.results.baseline import regressions
 from steadypix.eval.results.schema import read_results
+from steadypix.files import write_text
 from tests.cli import run_python
 
 pytestmark = pytest.mark.slow
@@ -41,6 +42,17 @@ def test_partial_keeps_every_number_to_the_bit(tmp_path: Path) -> None:
         kept.add(4, rows)
     assert Partial(tmp_path / "p.jsonl", {"a": 1}).done == {4: rows}
     assert Partial(tmp_path / "p.jsonl", {"a": 2}).done == {}
+
+
+def test_what_is_written_is_read_back_before_the_first_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lossy(path: Path, text: str) -> None:
+        write_text(path, text[:-9])
+
+    monkeypatch.setattr("steadypix.eval.measure.partial.write_text", lossy)
+    with pytest.raises(InputError, match=r"p\.jsonl: is not read as it was written"):
+        Partial(tmp_path / "p.jsonl", {"a": 1}).__enter__()
 
 
 def test_a_line_cut_by_a_kill_is_measured_again(tmp_path: Path) -> None:
