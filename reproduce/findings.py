@@ -13,9 +13,17 @@ from steadypix.eval.results.lead import lead_score_db
 class Measured(Protocol):
     """What is known of a study's trainings, see `reproduce.document.Page`."""
 
-    study: str
-    rows: Any
-    finals: Any
+    @property
+    def study(self) -> str:
+        """A key of `STUDIES`."""
+
+    @property
+    def rows(self) -> Any:
+        """By run's name, its checkpoints in the order of training."""
+
+    @property
+    def finals(self) -> Any:
+        """By the name of a run that is trained to the end, its last generator."""
 
     def runs(self) -> list[Run]:
         """Return the runs that there are."""

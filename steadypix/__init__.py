@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import lazy_loader
+from steadypix.signals import quiet_start
+
+quiet_start()
+
+import lazy_loader  # noqa: E402 - a Ctrl-C may come here already
 
 _getattr, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import contextlib
 import os
 import signal
 import sys
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
 
 Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 LAST = 3  # the signal that ends the process as it is
+PROGRAMS: tuple[str, ...] = (
+    "steadypix",
+    "train_pix2pix",
+    "train_pix2pix.py",
+    "generate",
+    "steadypix_data",
+    "eval_stability",
+)
+PROGRAMS += ("eval_features", "eval_consistency", "eval_classifiers", "eval_sequence")
 _END_S = 5.0  # until a killed process is gone
 _AGAIN_S = 0.01
 
@@ -48,7 +58,7 @@ class Signals:
         if threading.current_thread() is threading.main_thread():
             # A shell without job control has background commands ignore Ctrl-C; that stays.
             wanted = [signal.SIGTERM]
-            if signal.getsignal(signal.SIGINT) is signal.default_int_handler or _is_ours(signal.SIGINT):
+            if signal.getsignal(signal.SIGINT) in _DEFAULTS or _is_ours(signal.SIGINT):
                 wanted.append(signal.SIGINT)
             self._previous = {number: signal.signal(number, self._handle) for number in wanted}
             sys.unraisablehook = self._ignored
@@ -58,7 +68,7 @@ class Signals:
         if self._previous:
             sys.unraisablehook = self._hook
         for number, handler in self._previous.items():
-            ends = self._last and handler is signal.default_int_handler
+            ends = self._last and handler in _DEFAULTS
             signal.signal(number, signal.SIG_DFL if ends else handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -87,6 +97,45 @@ class Signals:
             signal.pthread_kill(main, number)
         else:  # Windows
             _thread.interrupt_main(signal.Signals(number))
+
+
+def quiet_start() -> None:
+    """Let a Ctrl-C end one of our commands without a traceback while its modules are imported.
+
+    Called before anything else is imported. From `main` on Signals does that. Programs that only use the
+    library are left alone.
+    """
+    if sys.argv[0] == "-m":  # a module of this package is on its way
+        started = sys.orig_argv[len(sys.orig_argv) - len(sys.argv)]
+        ours = started.removeprefix("-m").partition(".")[0] == "steadypix"
+    else:
+        ours = _is_our_script(sys.argv[0])
+    in_main = threading.current_thread() is threading.main_thread()
+    if ours and in_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)
+
+
+def _is_our_script(path: str) -> bool:
+    """Whether a program is one of ours: another project may have a `generate` of its own."""
+    name = os.path.basename(path)
+    if name.removesuffix(".exe") not in PROGRAMS:
+        return False
+    try:
+        with open(path, "rb") as script:
+            begins = script.read(4096)
+    except OSError:
+        return False
+    return name.endswith(".exe") or b"from steadypix." in begins or b"from train_pix2pix " in begins
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End the process as a command ends that is interrupted."""
+    with contextlib.suppress(OSError):
+        os.write(2, b"interrupted\n")
+    os._exit(128 + number)
+
+
+_DEFAULTS: tuple[Handler, ...] = (signal.default_int_handler, _leave)
 
 
 def _is_ours(number: int) -> bool:

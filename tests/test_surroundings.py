@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,11 +19,12 @@ from steadypix.checkpoints.stop import StopRequest
 from steadypix.command import command
 from steadypix.files import prepare_output, write_text
 from steadypix.locks import release
-from steadypix.signals import end_workers
+from steadypix.signals import PROGRAMS, end_workers
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and file numbers as POSIX has them")
 
+TRAINER = REPOSITORY / "train_pix2pix.py"
 SCRIPT = """
 import sys
 from steadypix.command import command
@@ -120,6 +122,70 @@ def test_a_signal_is_not_lost_where_exceptions_are(number: int, code: int) -> No
     before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
     assert command("made")(main)([]) == code
     assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+AT_AN_IMPORT = """
+import os, signal, sys
+class At:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["AT"]:
+            sys.meta_path.remove(self)
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, At())
+"""
+SCRIPT_OF_GENERATE = """
+import sys
+try:
+    from steadypix.checkpoints.generate import main
+except KeyboardInterrupt:
+    sys.exit(5)
+sys.exit(main())
+"""
+SCRIPT_OF_ANOTHER = """
+import sys
+try:
+    import steadypix.checkpoints.generate
+except KeyboardInterrupt:
+    sys.exit(5)
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "at", "code"),
+    [
+        ("generate", "lazy_loader", 130),
+        ("generate", "steadypix.surroundings", 130),
+        ("generate", "steadypix.data.pictures.inputs", 130),
+        ("-m", "steadypix.eval.measure.options", 130),
+        ("train_pix2pix.py", "steadypix.configs.load", 130),
+        # Somebody else's program may go on, whatever its name.
+        ("mine", "steadypix.surroundings", 5),
+        ("theirs/generate", "steadypix.surroundings", 5),
+    ],
+)
+def test_ctrl_c_while_modules_are_imported(tmp_path: Path, program: str, at: str, code: int) -> None:
+    (tmp_path / "sitecustomize.py").write_text(AT_AN_IMPORT)
+    (tmp_path / "generate").write_text(SCRIPT_OF_GENERATE)
+    (tmp_path / "mine").write_text(SCRIPT_OF_GENERATE)
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "generate").write_text(SCRIPT_OF_ANOTHER)
+    words = {"-m": ["-m", "steadypix.eval.eval_stability"], "train_pix2pix.py": [str(TRAINER)]}
+    environment = {**os.environ, "AT": at, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(REPOSITORY)))}
+    done = subprocess.run(
+        [sys.executable, *words.get(program, [str(tmp_path / program)]), "--help"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr == ("interrupted\n" if code == 130 else "")
+
+
+def test_every_command_is_known_to_start() -> None:
+    scripts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["scripts"]
+    assert {*scripts, TRAINER.name} == set(PROGRAMS)
 
 
 def test_a_second_signal_does_not_disturb_the_end(

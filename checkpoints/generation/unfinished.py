@@ -69,6 +69,9 @@ class Work:
         self._clear()  # what is there is of an output that was removed since, or of nobody knows what
         self.tile_px = tile_px
         self._write()
+        if Work(self.folder, self._same).tile_px != tile_px:  # or it is refused there
+            what = "is not read as it was written; expected a disk that keeps files"
+            raise InputError(f"{self.folder}: {what}")
 
     def finish(self, output: Sequence[int]) -> None:
         """Write down that the output is there, and remove all else."""

@@ -98,6 +98,10 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         """Return the files that a pair is read from; none where it is made otherwise."""
         return ()
 
+    def origin(self) -> bytes:
+        """Return what tells pictures that are made from others of the same names; of files nothing."""
+        return b""
+
     @abstractmethod
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the two halves (A, B) of a pair, (H, W, C) uint8 or uint16, of at least load size a side."""

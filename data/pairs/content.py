@@ -96,7 +96,9 @@ def content_of(pairs: Pairs, count: int | None = None) -> Content:
     """
     places = range(len(pairs) if count is None else min(count, len(pairs)))
     names = tuple(pairs.name(index) for index in places)
-    return Content(names, tuple(_hash(name, pairs.files(i)) for i, name in zip(places, names, strict=True)))
+    origin = pairs.origin()
+    hashes = (_hash(name, pairs.files(i), origin) for i, name in zip(places, names, strict=True))
+    return Content(names, tuple(hashes))
 
 
 def file_hash(path: Path) -> bytes:
@@ -115,8 +117,8 @@ def _read(path: str, *_: int) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _hash(name: str, files: Sequence[Path]) -> bytes:
-    whole = hashlib.sha256(name.encode("utf-8", "surrogateescape"))
+def _hash(name: str, files: Sequence[Path], origin: bytes) -> bytes:
+    whole = hashlib.sha256(name.encode("utf-8", "surrogateescape") + origin)
     for file in files:
         whole.update(b"\0" + file_hash(file))
     return whole.digest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from steadypix.errors import InputError
 
 # Splits are far apart in one endless row of scenes, so that they never meet.
 MOST = 10_000_000
+PROOF_PX = 64  # a side of the scene that stands for the code that draws all of them
 _FIRST_INDEX = {"train": 0, "val": MOST, "test": 2 * MOST}
 
 
@@ -57,6 +59,13 @@ class SyntheticPairs(Pairs):
     def name(self, index: int) -> str:
         """Return `kind-split-index`."""
         return f"{self.kind}-{self.split}-{index:05d}"
+
+    def origin(self) -> bytes:
+        """Return the hash of the row of scenes, and of a small scene as today's code draws it."""
+        drawn = hashlib.sha256(f"{self.kind}/{self.scene_seed}".encode())
+        for half in render_pair(self.kind, size=PROOF_PX, seed=self.scene_seed, index=0):
+            drawn.update(half.tobytes())
+        return drawn.digest()
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Render the halves (photo, labels) of a pair."""

@@ -67,6 +67,7 @@ def test_one_command_writes_markdown_and_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmarks.layers.blur_pools", dict)  # their imports take seconds
+    monkeypatch.setattr(training, "LIMITS", {1: training.LIMITS[1]})  # a batch takes two processes
     run.main(["--quick", "--rounds", "1", "--out", str(tmp_path)])
     printed = capsys.readouterr().out
     assert printed.strip() == (tmp_path / "bench.md").read_text().strip()

@@ -19,6 +19,7 @@ from steadypix.checkpoints.generate import main as generate
 from steadypix.checkpoints.generation import by_rows, large
 from steadypix.checkpoints.generation.sequence import identity
 from steadypix.data.pictures.images import read_image
+from steadypix.files import write_text
 from steadypix.gen.large import maps, sampled
 from tests.cli import Capture, one_error_line
 from tests.conftest import REPOSITORY, tiny_config, write_checkpoint
@@ -272,6 +273,19 @@ def test_auto_goes_on_with_the_tile_of_before(tmp_path: Path, checkpoint: Path, 
     assert left_over(out) == {"scan.png"}
 
 
+def test_what_begins_is_read_back_before_the_first_row(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def lossy(path: Path, text: str) -> None:
+        write_text(path, text.replace('"tile": 64', '"tile": 6'))
+
+    monkeypatch.setattr("steadypix.checkpoints.generation.unfinished.write_text", lossy)
+    out = tmp_path / "out"
+    assert generate(argv(checkpoint, scan(tmp_path), out, "--tile", "64")) == 2
+    one_error_line(capsys, "is not read as it was written")
+    assert not list(out.glob("scan*"))
+
+
 def test_two_commands_do_not_write_one_picture(tmp_path: Path, checkpoint: Path, capsys: Capture) -> None:
     fcntl = pytest.importorskip("fcntl")
     source, out = scan(tmp_path / "in"), tmp_path / "out"
@@ -318,6 +332,7 @@ def test_auto_takes_what_memory_has_room_for(
     tmp_path: Path, checkpoint: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = scan(tmp_path / "in")
+    monkeypatch.setattr(budget, "resident_bytes", lambda: 700 << 20)  # whatever was imported before
     tiles = []
     for mb in (150, 20_000):
         monkeypatch.setattr(budget, "available_bytes", lambda mb=mb: mb << 20)

@@ -139,7 +139,8 @@ def test_a_killed_process_ends_all_and_the_run_goes_on_with_another_number(tmp_p
     # The same number of samples a step, now from one process.
     said = train(out, "--batch_size=4", f"--train.epochs={epochs}")
     assert "from sample" in said
-    train(tmp_path / "whole", "--batch_size=4", f"--train.epochs={epochs}")
+    whole = ["--out", str(tmp_path / "whole"), "--batch_size=4", f"--train.epochs={epochs}"]
+    assert trainer.main([*TINY, *whole]) == 0
     assert largest_difference(out, tmp_path / "whole", "/exp_avg") < 1e-6
     # Three processes take six samples a step: another number, which is allowed with other processes.
     train(out, "--batch_size=2", f"--train.epochs={epochs + 1}", processes=3)

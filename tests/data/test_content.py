@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steadypix.data.pairs import content
+from steadypix.data.pairs import content, procedural
 from steadypix.data.pairs.content import Content, content_of
 from steadypix.data.pairs.folders import PairedImages
 from steadypix.data.pairs.procedural import SyntheticPairs
@@ -124,6 +124,21 @@ def test_what_cannot_be_read_and_what_has_no_file(pair_folder: Path) -> None:
     scenes = [content_of(SyntheticPairs(split=split, count=n, **SIZES)).sha256 for split, n in SCENES]
     assert len(set(scenes)) == len(SCENES)
     assert content_of(SyntheticPairs(count=3, **SIZES)).sha256 == scenes[0]
+
+
+def test_scenes_are_told_by_what_draws_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = content_of(SyntheticPairs(count=3, **SIZES))
+    other = content_of(SyntheticPairs(count=3, scene_seed=1, **SIZES))
+    assert other.names == before.names
+    assert other.sha256 != before.sha256
+    draw = procedural.render_pair
+
+    def redrawn(*args: Any, **options: Any) -> tuple[np.ndarray, np.ndarray]:
+        photo, labels = draw(*args, **options)
+        return photo ^ 1, labels
+
+    monkeypatch.setattr(procedural, "render_pair", redrawn)
+    assert content_of(SyntheticPairs(count=3, **SIZES)).sha256 != before.sha256
 
 
 SCENES = [("train", 3), ("train", 4), ("test", 3)]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import shutil
-import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import train_pix2pix
 from reproduce.__main__ import main
 from reproduce.document import Page, write_page
-from reproduce.measuring import MeasuringFailed, evaluate
+from reproduce.measuring import MeasuringFailed, evaluate, measured
 from reproduce.plan import SCALES, STUDIES, VARIANTS, Run, counterpart, runs
 from reproduce.sharpness import Point, at_sharpness
 from reproduce.training import _train_one, discriminator_loss, epoch_of, is_done, recipe, train
@@ -25,7 +27,9 @@ from steadypix.configs.load import build_parser, parse
 from steadypix.configs.schema import DiscriminatorConfig, RunConfig
 from steadypix.data.cli import write_pairs
 from steadypix.errors import InputError
+from steadypix.eval.eval_stability import main as eval_stability
 from steadypix.eval.results.lead import lead_score_db
+from tests.cli import one_error_line
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -129,6 +133,24 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def one_process() -> Iterator[None]:
+    """What follows trains and evaluates in this process: most of a small one's time is spent on imports."""
+
+    def evaluate_here(command: list[str], **_: object) -> argparse.Namespace:
+        assert command[:3] == [sys.executable, "-m", "steadypix.eval.eval_stability"]
+        return argparse.Namespace(returncode=eval_stability(command[3:]))
+
+    def train_here(words: list[str], left_s: float | None) -> bool:
+        assert left_s is None
+        return train_pix2pix.main(words) == 0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reproduce.measuring.subprocess.run", evaluate_here)
+        patch.setattr("reproduce.training._train_one", train_here)
+        yield
+
+
 def test_it_trains_measures_and_writes_and_goes_on(data: Path, tmp_path: Path) -> None:
     runs_folder, out = tmp_path / "runs", tmp_path / "results"
     words = ["--data", str(data), "--scale", "smoke", "--runs", str(runs_folder), "--out", str(out)]
@@ -137,19 +159,31 @@ def test_it_trains_measures_and_writes_and_goes_on(data: Path, tmp_path: Path) -
     assert main([*words, "--only", "baseline-0", "--minutes", "0"]) == 3
     assert not runs_folder.exists()
 
+    # In processes of their own, as users run it.
+    assert main([*words, "--only", "baseline-0", "--stages", "train"]) == 0
+    (run,) = (run for run in runs("facades", "smoke") if run.name == "baseline-0")
+    last = [run.directory(runs_folder) / "generator.safetensors"]
+    evaluate(last, "facades", data=data, out=measured(runs_folder, "facades", "smoke") / run.name / "2")
+    with one_process():
+        the_rest(words, runs_folder, out)
+
+
+def the_rest(words: list[str], runs_folder: Path, out: Path) -> None:
+    """All other stages, and further runs, on what is there of the first."""
+    results = runs_folder / "facades-smoke" / "measured" / "baseline-0" / "2" / "results.json"
+    written = results.stat().st_mtime_ns
     assert main([*words, "--only", "baseline-0"]) == 0
+    assert results.stat().st_mtime_ns == written
     first = (out / "facades-smoke.md").read_text()
     assert "| baseline (strided) | 0 |" in first
     assert "Not trained to the end yet: Bin-5, seed 0;" in first
-    measured = runs_folder / "facades-smoke" / "measured" / "baseline-0" / "2" / "results.json"
-    before = measured.stat().st_mtime_ns
 
     assert main([*words, "--only", "baseline-0,bin5-0"]) == 0
     second = (out / "facades-smoke.md").read_text()
     assert "| Bin-5 | 0 |" in second
     assert "## At equal sharpness" in second
-    assert measured.stat().st_mtime_ns == before  # what is known is not measured again
-    row = json.loads(measured.read_text())["models"][0]
+    assert results.stat().st_mtime_ns == written  # what is known is not measured again
+    row = json.loads(results.read_text())["models"][0]
     stability = lead_score_db(row)
     assert f"| baseline (strided), seed 0 | 2 | {stability:.2f} |" in second
     assert main([*words, "--only", "bin5-0"]) == 0
@@ -165,7 +199,7 @@ def test_it_trains_measures_and_writes_and_goes_on(data: Path, tmp_path: Path) -
     assert "(facades-smoke/discriminators.png)" in third
     assert "| Bin-5, discriminator on `bin5`-filtered pictures | 0 |" in third
     assert "or through bin5 where a row says so" in third
-    assert "| `bin5_soft-0` | 2 |" in third
+    assert "| Bin-5, discriminator on `bin5`-filtered pictures, seed 0 | 2 |" in third
 
 
 def test_other_movements_have_a_table_of_their_own() -> None:
@@ -260,12 +294,10 @@ def test_a_cut_note_is_no_result(data: Path, tmp_path: Path, monkeypatch: pytest
         (["--data", ".", "--only", "bin9-0"], "--only: bin9-0 unknown; expected some of baseline-0"),
     ],
 )
-def test_bad_usage_is_one_line(words: list[str], says: str) -> None:
-    command = [sys.executable, "-m", "reproduce", *words]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert says in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_bad_usage_is_one_line(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    line = one_error_line(capsys, says)
+    assert line.startswith("reproduce: error: ")
 
 
 def test_at_the_full_scale_all_discriminators_see_filtered_pictures() -> None:

@@ -379,7 +379,7 @@ def tiny(data: Path, out: Path, *words: str) -> list[str]:
 
 
 def test_the_study_end_to_end(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steadypix.eval.classifiers.study.FEATURE_SHIFTS", (0, 1, 8))
+    monkeypatch.setattr("steadypix.eval.classifiers.study.FEATURE_SHIFTS", (0, 8))
     data, out = write_fashion_mnist(tmp_path / "data"), tmp_path / "out"
     document = tmp_path / "docs" / "classification.md"
     assert eval_classifiers(tiny(data, out, "--document", str(document))) == 0
