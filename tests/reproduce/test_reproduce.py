@@ -317,7 +317,7 @@ def test_at_the_full_scale_all_discriminators_see_filtered_pictures() -> None:
 def test_an_empty_page_says_what_is_missing() -> None:
     page = Page("facades", "cpu", {}, {}, "make reproduce", {}, {})
     text = write_page(page)
-    assert "Not trained to the end yet: baseline-0, bin5-0" in text
+    assert "Not trained to the end yet: baseline (strided), seed 0; Bin-5, seed 0;" in text
 
 
 def checkpoint(
@@ -354,15 +354,18 @@ def test_a_page_compares_at_one_sharpness_before_one_discriminator() -> None:
     # At 0.84 of 0.07, 0.0588, Bin-5 has 31.2 dB and blur_late 41.2, at the sharpness of Bin-5's end 40.
     assert "| on `tri3`-filtered pictures | 24.00 | 7.00 | +7.20 | +17.20 | +10.00 |" in text
     assert "| baseline (strided) | 0 | 5.88 | 11.5 | 25.12 ± 0.10 | +1.12 |" in text
-    assert "| `bin5-0` | 8 | 5.00 | 40.00 | sharper at every checkpoint |  |" in text
-    assert "| `bin5-0` | 16 | 6.00 | 30.00 | 40.00 | +10.00 |" in text
-    assert "but for L1 of `bin5-0` (+3.0 %), LPIPS of `blur_late-0` (+5.0 %)." in text
+    assert "| Bin-5, seed 0 | 8 | 5.00 | 40.00 | sharper at every checkpoint |  |" in text
+    assert "| Bin-5, seed 0 | 16 | 6.00 | 30.00 | 40.00 | +10.00 |" in text
+    assert "but for L1 of Bin-5, seed 0 (+3.0 %), LPIPS of `blur_late`, Bin-5, seed 0 (+5.0 %)." in text
     assert "400 training pairs, 9 measured" in text
     assert (
         "| on `bin5`-filtered pictures |" not in text
     )  # without its baseline and its end it is compared with nothing
-    assert "| `bin5_soft-0` | 8 | 20.00 | 5.00 | 0.1000 |  |  |" in text
-    assert "Not trained to the end yet: tri3-0" in text
+    assert (
+        "| Bin-5, discriminator on `bin5`-filtered pictures, seed 0 | 8 | 20.00 | 5.00 | 0.1000 |  |  |"
+        in text
+    )
+    assert "Not trained to the end yet: Tri-3, seed 0" in text
 
 
 def test_a_run_that_never_comes_to_a_sharpness_says_on_which_side_it_stays() -> None:

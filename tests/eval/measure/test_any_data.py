@@ -181,7 +181,6 @@ def test_onnx_that_says_nothing_of_its_channels(here: Path) -> None:
         (["--channels", "a"], "channels 'a'"),
         (["--window", "32", "--canvas", "30x40"], "crop size 32 px"),
         (["--window", "24x16", "--canvas", "32x24", "--seam", "16"], "--seam"),
-        (["--window", "24x16", "--canvas", "32x24", "--context", "4"], "--context"),
     ],
 )
 @pytest.mark.usefixtures("here")

@@ -70,7 +70,12 @@ def test_it_works_from_a_folder_on_a_wide_and_on_a_narrow_screen(
         assert natural == 90
         assert seen > 150
     page.evaluate("document.querySelectorAll('img')[3 * 29].scrollIntoView()")
-    page.wait_for_function("document.querySelectorAll('img')[3 * 29].naturalWidth == 90")
+    for _ in range(500):  # the page's policy forbids what `wait_for_function` waits by
+        if page.evaluate("document.querySelectorAll('img')[3 * 29].naturalWidth") == 90:
+            break
+        page.wait_for_timeout(20)
+    else:
+        pytest.fail("a picture that was scrolled to was not loaded")
     order = "[...document.querySelectorAll('li')].map(card => Number(card.dataset.l1))"
     page.select_option("#order", "worst")
     assert page.evaluate(order) == sorted(L1, reverse=True)
