@@ -80,7 +80,7 @@ def build_parser() -> Parser:
         "--context",
         type=natural,
         metavar="PX",
-        help="show the generator PX px more on each side at least, mirrored from the picture, and cut them "
+        help="show the generator PX px more on each side, mirrored from the picture, and cut them "
         "off its output; in a film whose camera moves they move along, so they help little (default: what "
         "it was trained with, data.context_px; 0: none)",
     )

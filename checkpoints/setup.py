@@ -90,7 +90,6 @@ def open_data(config: RunConfig) -> tuple[Pairs, Pairs | None]:
         synthetic_count=data.synthetic_count,
         flip=data.flip,
         lighting=data.lighting,
-        noise=data.noise,
         seed=config.seed,
         shift_px=config.loss.equivariance_px if config.loss.equivariance else 0,
         context_px=data.context_px,

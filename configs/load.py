@@ -24,15 +24,15 @@ MAX_DEPTH = 8
 # Options that went, and what does their work. Files of earlier runs name them; there `false` is passed over.
 GONE = {"train.tensorboard": "--train.tracker tensorboard"}
 MAX_MESSAGE = 400  # characters; a message quotes what was given, whatever its length
-# Sections and the options of each; no option is called as what jsonargparse would import or read instead.
-KINDS: dict[str, Any] = {
+_KINDS: dict[str, Any] = {
     name: kind for name, kind in get_type_hints(RunConfig).items() if dataclasses.is_dataclass(kind)
 }
-SECTIONS = {name: {field.name for field in dataclasses.fields(kind)} for name, kind in KINDS.items()}
+# Sections and the options of each; no option is called as what jsonargparse would import or read instead.
+SECTIONS = {name: {field.name for field in dataclasses.fields(kind)} for name, kind in _KINDS.items()}
 # Options that are numbers.
 NUMBERS = {
     f"{prefix}{name}"
-    for prefix, kind in (("", RunConfig), *((f"{section}.", kind) for section, kind in KINDS.items()))
+    for prefix, kind in (("", RunConfig), *((f"{section}.", kind) for section, kind in _KINDS.items()))
     for name, hint in get_type_hints(kind).items()
     if {int, float} & {hint, *get_args(hint)}
 }

@@ -141,13 +141,11 @@ class DataConfig:
     crop_size: int = 256
     """px a side of the window a network sees"""
     context_px: int = 0
-    """px shown beyond the window on each side at least, mirrored past a picture's edge; no loss sees them"""
+    """px shown beyond the window on each side, mirrored past a picture's edge; no loss sees them"""
     flip: bool = True
     """mirror half of the training samples"""
     lighting: float = 0.0
     """vary the brightness of training inputs by up to so much of their range, and their contrast; 0: off"""
-    noise: float = 0.0
-    """add Gaussian noise to training inputs, a standard deviation of up to so much of their range; 0: off"""
     cache: bool = True
     """keep decoded pictures in memory: 6 bytes a px of a pair and worker"""
     pin_memory: bool = True
@@ -167,9 +165,8 @@ class DataConfig:
             raise ValueError(
                 f"data.context_px {self.context_px} must lie between 0 and data.crop_size {self.crop_size}"
             )
-        for name, share in (("lighting", self.lighting), ("noise", self.noise)):
-            if not 0 <= share < 0.5:
-                raise ValueError(f"data.{name} {share} must lie between 0 and 0.5")
+        if not 0 <= self.lighting < 0.5:
+            raise ValueError(f"data.lighting {self.lighting} must lie between 0 and 0.5")
 
 
 @dataclass(frozen=True, kw_only=True)

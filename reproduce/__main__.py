@@ -18,7 +18,7 @@ from steadypix.errors import InputError
 from steadypix.files import write_text
 
 if TYPE_CHECKING:
-    from reproduce.document import Page
+    from reproduce.page import Page
 
 STAGES = ("train", "measure", "write")
 
@@ -93,8 +93,8 @@ def _measure(run: Run, args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def collect(args: argparse.Namespace) -> Page:
     """Measure what has not been, of all runs that there are; draw, and return what the page is made from."""
-    from reproduce.document import Page
     from reproduce.measuring import checkpoints
+    from reproduce.page import Page
     from reproduce.pictures import draw_pictures
     from reproduce.training import discriminator_loss, is_done
 

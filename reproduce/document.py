@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from reproduce import plan
 from reproduce.findings import findings
 from reproduce.measuring import mean_of, points
 from reproduce.movement import movement_rows
+from reproduce.page import Baseline, Page
 from reproduce.plan import PAPER_BASE, SCALES, STUDIES, VARIANTS, Run, counterpart, discriminators
 from reproduce.sharpness import Point, at_sharpness
 from steadypix.eval.report.page import markdown_table, plus_minus, templates
@@ -20,70 +20,6 @@ from steadypix.eval.results.lead import lead_score_db, summary_figure
 
 PAPER_RATIO = 0.84  # the paper's Bin-5 has this share of its baseline's TV
 TOLERANCE = 0.02  # by which quality may be worse than the baseline's
-Rows = Mapping[str, Sequence[Mapping[str, Any]]]  # by run: its checkpoints, in the order of training
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """The baseline, the mean of its seeds.
-
-    Args:
-        db: stability.
-        tv: total variation of its outputs.
-        seeds: how many.
-    """
-
-    db: float
-    tv: float
-    seeds: int
-
-
-@dataclass(frozen=True)
-class Page:
-    """What a page is made from.
-
-    Args:
-        study: a key of `STUDIES`.
-        scale: a key of `SCALES`.
-        rows: by run's name, its checkpoints in the order of training.
-        finals: by the name of a run that is trained to the end, its last generator measured in full.
-        command: what made all of it.
-        pictures: file -> what it shows, in order.
-        losses: by run's name, the discriminator's mean loss in the last eighth of its training.
-    """
-
-    study: str
-    scale: str
-    rows: Rows
-    finals: Mapping[str, Mapping[str, Any]]
-    command: str
-    pictures: Mapping[str, str]
-    losses: Mapping[str, float]
-
-    def runs(self) -> list[Run]:
-        """Return the runs that there are, in the paper's order, whatever was trained first."""
-        found = [Run.named(self.study, self.scale, name) for name in sorted(self.rows)]
-        return sorted(found, key=lambda run: list(VARIANTS).index(run.variant))
-
-    def done(self) -> list[Run]:
-        """Return those of them that are trained to the end."""
-        return [run for run in self.runs() if run.name in self.finals]
-
-    def trained(self, variant: str) -> list[list[Point]]:
-        """Return the finished trainings of a variant, seed by seed."""
-        return [points(self.rows[run.name]) for run in self.done() if run.variant == variant]
-
-    def baseline(self, variant: str, epoch: float | None = None) -> Baseline | None:
-        """Return what a variant is compared with, at the end or after some epochs; None if there is none."""
-        of = self.trained(counterpart(variant, "baseline"))
-        found = [run[-1] for run in of]
-        if epoch is not None:
-            found = [point for run in of for point in run if point.epoch == epoch]
-        if not found:
-            return None
-        count = len(found)
-        db, tv = (sum(getattr(point, key) for point in found) / count for key in ("db", "tv"))
-        return Baseline(db, tv, count)
 
 
 def write_page(page: Page) -> str:
@@ -264,16 +200,11 @@ def _gained(run: Sequence[Point], base: Baseline) -> list[str]:
 def _late(page: Page) -> list[list[str]]:
     """Return how far `blur_late` lies over Bin-5 at the sharpness of each of Bin-5's checkpoints."""
     rows = []
-    for run in page.done():
-        late = f"{counterpart(run.variant, 'blur_late')}-0"
-        if not run.variant.startswith("bin5") or late not in page.finals:
-            continue
-        other = points(page.rows[late])
-        for point in points(page.rows[run.name]):
-            found = at_sharpness(other, point.tv)
-            beside = f"{found.db:.2f}" if found else _beside(other, point.tv)
-            cells = [run.label, f"{point.epoch:g}", f"{100 * point.tv:.2f}", f"{point.db:.2f}"]
-            rows.append([*cells, beside, _more(other, point)])
+    for run, point, late in page.beside_late():
+        found = at_sharpness(late, point.tv)
+        beside = f"{found.db:.2f}" if found else _beside(late, point.tv)
+        cells = [run.label, f"{point.epoch:g}", f"{100 * point.tv:.2f}", f"{point.db:.2f}"]
+        rows.append([*cells, beside, _more(late, point)])
     return rows
 
 
@@ -285,7 +216,7 @@ def _gains(page: Page) -> list[list[str]]:
         if base is None:
             continue
         gain = published = ""
-        if run.variant != counterpart(run.variant, "baseline"):
+        if not run.is_baseline:
             row, theirs = page.finals[run.name], variant.paper
             gain = f"{lead_score_db(row) - base.db:+.2f} at {mean_of(row['quality']['tv']) / base.tv:.2f}"
             if theirs:
@@ -300,9 +231,8 @@ def _along(page: Page) -> list[list[str]]:
     """Every checkpoint, beside the mean of the baselines after as many epochs."""
     rows = []
     for run in page.runs():
-        of_baseline = run.variant == counterpart(run.variant, "baseline")
         for row, point in zip(page.rows[run.name], points(page.rows[run.name]), strict=True):
-            base = None if of_baseline else page.baseline(run.variant, point.epoch)
+            base = None if run.is_baseline else page.baseline(run.variant, point.epoch)
             beside = [f"{point.tv / base.tv:.2f}", f"{point.db - base.db:+.2f}"] if base else ["", ""]
             cells = [run.label, f"{point.epoch:g}", f"{point.db:.2f}", f"{100 * point.tv:.2f}"]
             rows.append([*cells, f"{mean_of(row['quality']['l1']):.4f}", *beside])

@@ -2,64 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
 from reproduce.measuring import mean_of, points
-from reproduce.plan import PAPER_BASE, STUDIES, VARIANTS, Run, counterpart
+from reproduce.page import Baseline, Page
+from reproduce.plan import PAPER_BASE, STUDIES, VARIANTS, Run
 from reproduce.sharpness import at_sharpness
 from steadypix.eval.results.lead import lead_score_db
 
 
-class Measured(Protocol):
-    """What is known of a study's trainings, see `reproduce.document.Page`."""
-
-    @property
-    def study(self) -> str:
-        """A key of `STUDIES`."""
-
-    @property
-    def rows(self) -> Any:
-        """By run's name, its checkpoints in the order of training."""
-
-    @property
-    def finals(self) -> Any:
-        """By the name of a run that is trained to the end, its last generator."""
-
-    def runs(self) -> list[Run]:
-        """Return the runs that there are."""
-
-    def done(self) -> list[Run]:
-        """Return those of them that are trained to the end."""
-
-    def baseline(self, variant: str, epoch: float | None = None) -> Any:
-        """Return what a variant is compared with."""
-
-
-def findings(page: Measured, ratio: float) -> dict[str, str]:
+def findings(page: Page, ratio: float) -> dict[str, str]:
     """Return by a table's name the sentence above it; "" where there is nothing to say.
 
     Args:
         page: the study.
         ratio: share of the baseline's TV at which all are compared.
     """
-    others = [run for run in page.done() if not _is_baseline(run) and page.baseline(run.variant)]
+    others = [
+        (run, base)
+        for run in page.done()
+        if not run.is_baseline and (base := page.baseline(run.variant)) is not None
+    ]
     return {
         "finals": _steadiest(page, others),
         "equal": _at_equal_sharpness(page, others, ratio),
-        "late": _late(page, others),
+        "late": _late(page),
         "gains": _beside_the_paper(page, others),
         "along": _along(page),
     }
 
 
-def _is_baseline(run: Run) -> bool:
-    return run.variant == counterpart(run.variant, "baseline")
-
-
-def _steadiest(page: Measured, runs: list[Run]) -> str:
+def _steadiest(page: Page, runs: list[tuple[Run, Baseline]]) -> str:
     found = []
-    for run in runs:
-        base, row = page.baseline(run.variant), page.finals[run.name]
+    for run, base in runs:
+        row = page.finals[run.name]
         found.append((lead_score_db(row) - base.db, mean_of(row["quality"]["tv"]) / base.tv, run.label))
     if not found:
         return ""
@@ -68,10 +42,9 @@ def _steadiest(page: Measured, runs: list[Run]) -> str:
     return f"**The steadiest at its end is {label}: {how}.**"
 
 
-def _at_equal_sharpness(page: Measured, runs: list[Run], ratio: float) -> str:
+def _at_equal_sharpness(page: Page, runs: list[tuple[Run, Baseline]], ratio: float) -> str:
     found = []
-    for run in runs:
-        base = page.baseline(run.variant)
+    for run, base in runs:
         there = at_sharpness(points(page.rows[run.name]), ratio * base.tv)
         if there is not None:
             found.append((there.db - base.db, run.label))
@@ -81,27 +54,20 @@ def _at_equal_sharpness(page: Measured, runs: list[Run], ratio: float) -> str:
     return f"**As sharp as that, {label} gains most: {gain:+.1f} dB.**"
 
 
-def _late(page: Measured, runs: list[Run]) -> str:
-    more = []
-    for run in runs:
-        late = f"{counterpart(run.variant, 'blur_late')}-0"
-        if not run.variant.startswith("bin5") or late not in page.finals:
-            continue
-        for point in points(page.rows[run.name]):
-            there = at_sharpness(points(page.rows[late]), point.tv)
-            if there is not None:
-                more.append(there.db - point.db)
+def _late(page: Page) -> str:
+    found = ((at_sharpness(late, point.tv), point) for _, point, late in page.beside_late())
+    more = [there.db - point.db for there, point in found if there is not None]
     if not more:
         return ""
     between = f"{min(more):.1f} to {max(more):.1f} dB"
     return f"**At the sharpness of Bin-5's checkpoints `blur_late` is {between} steadier.**"
 
 
-def _beside_the_paper(page: Measured, runs: list[Run]) -> str:
+def _beside_the_paper(page: Page, runs: list[tuple[Run, Baseline]]) -> str:
     paper = VARIANTS["bin5"].paper
     gains = [
-        f"{lead_score_db(page.finals[run.name]) - page.baseline(run.variant).db:+.1f}"
-        for run in runs
+        f"{lead_score_db(page.finals[run.name]) - base.db:+.1f}"
+        for run, base in runs
         if run.variant == "bin5"
     ]
     if not gains or not paper or not STUDIES[page.study].in_paper:
@@ -111,7 +77,7 @@ def _beside_the_paper(page: Measured, runs: list[Run]) -> str:
     )
 
 
-def _along(page: Measured) -> str:
+def _along(page: Page) -> str:
     ends = [(rows[0], rows[-1]) for run in page.runs() if len(rows := points(page.rows[run.name])) > 1]
     if not ends:
         return ""

@@ -26,7 +26,6 @@ STEADY = (
     "late_both_batch_filter_published-0",
     "late_both_batch_ema_published-0",
     "late_both_batch_lighting_published-0",
-    "late_both_renorm_varied_published-0",
     "strided_both_published-0",
     "baseline_published-0",
     "bin5_both_published-0",
@@ -196,11 +195,6 @@ VARIANTS |= {
             "`blur_late`, texture and head, batch renorm",
             RENORM_GENERATOR,
         ),
-        (
-            "late_both_renorm_varied",
-            "`blur_late`, texture and head, batch renorm, inputs' lighting and noise varied",
-            (*RENORM_GENERATOR, "--data.lighting", "0.25", "--data.noise", "0.1"),
-        ),
         *(
             (
                 f"late_both_batch_{name}",
@@ -323,6 +317,11 @@ class Run:
     def name(self) -> str:
         """Of its directory, and in charts."""
         return f"{self.variant}-{self.seed}"
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is what others are compared with."""
+        return self.variant == counterpart(self.variant, "baseline")
 
     @property
     def label(self) -> str:

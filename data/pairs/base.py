@@ -35,8 +35,6 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         flip: mirror half of the training samples.
         lighting: over 0, a training input's contrast is lowered by up to twice this share and its brightness
             changed by up to this share of the range, at random. Its target stays as it is.
-        noise: over 0, a training input gets Gaussian noise of a standard deviation of up to this share of the
-            range, at random.
         seed: of the jitter.
         shift_px: over 0, samples also hold a second window of the input, moved by up to so many px along
             both axes.
@@ -59,7 +57,6 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         crop_size: Size = 256,
         flip: bool = True,
         lighting: float = 0.0,
-        noise: float = 0.0,
         seed: int = 0,
         shift_px: int = 0,
         context_px: int = 0,
@@ -78,7 +75,6 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         self.load_size, self.crop_size = min(self.load_px), min(self.crop_px)
         self.flip = flip
         self.lighting = lighting
-        self.noise = noise
         self.seed = seed
         self.shift_px = shift_px
         self.context_px = context_px
@@ -152,18 +148,12 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
             moved = cut_around(source, left - dx, top - dy, size, self.context_px, mirrored=mirrored)
             sample["moved"] = to_tensor(moved)
             sample["shift"] = torch.tensor([-dx if mirrored else dx, dy])
-        shown = ("input", "moved")[: 1 + bool(self.shift_px)]
         if self.lighting:
             contrast = 1 - 2 * self.lighting * rng.random()
             brightness = 2 * self.lighting * (2 * rng.random() - 1)  # of -1..1
             mean = sample["input"].mean()
-            for name in shown:
+            for name in ("input", "moved")[: 1 + bool(self.shift_px)]:
                 sample[name] = ((sample[name] - mean) * contrast + mean + brightness).clamp(-1, 1)
-        if self.noise:
-            deviation = 2 * self.noise * rng.random()  # of -1..1
-            for name in shown:
-                drawn = torch.from_numpy(rng.standard_normal(tuple(sample[name].shape), dtype=np.float32))
-                sample[name] = (sample[name] + deviation * drawn).clamp(-1, 1)
         return sample
 
     def canvases(self, limit: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -132,15 +132,13 @@ class UNetGenerator(nn.Module):
             warn_of_size(x, 2**self.num_downs)
         x = at_least(carried, 2**self.num_downs)
         skips: list[Tensor] = []
-        sizes: list[tuple[int, int]] = []
         for down in self.encoder:
-            sizes.append((x.shape[-2], x.shape[-1]))
             x = self._level(down, pad_to_multiple(x, 2))
             skips.append(x)
-        x = skips.pop()
-        for up in self.decoder:
-            x = self._level(up, x) if up is self.decoder[0] else self._level(up, skips.pop(), x)
-            x = cropped(x, *sizes.pop())
+        x = self._level(self.decoder[0], skips.pop())
+        for up in self.decoder[1:]:
+            skip = skips.pop()
+            x = self._level(up, skip, cropped(x, *skip.shape[-2:]))
         x = cropped(x, height, width)
         if self.detail.head is None:
             return torch.tanh(x)

@@ -155,28 +155,6 @@ def test_lighting_changes_the_input_alone_and_nothing_that_is_drawn_before(pair_
     assert len(set(factors)) == len(factors)
 
 
-def test_noise_is_drawn_last_and_as_strong_as_was_asked_for(pair_folder: Path) -> None:
-    options = {"load_size": 40, "crop_size": 32, "shift_px": 3, "lighting": 0.2}
-    plain = PairedImages(pair_folder, **options)
-    noisy = PairedImages(pair_folder, noise=0.1, **options)
-    strengths = []
-    for epoch in range(20):
-        for index in range(len(plain)):
-            ours, theirs = noisy[epoch, index], plain[epoch, index]
-            assert torch.equal(ours["target"], theirs["target"])
-            assert torch.equal(ours["shift"], theirs["shift"])
-            assert max(ours[name].abs().max() for name in ("input", "moved")) <= 1
-            inside = (ours["input"].abs() < 1) & (theirs["input"].abs() < 0.5)
-            drawn = (ours["input"] - theirs["input"])[inside]
-            assert abs(drawn.mean()) < 4 * drawn.std() / len(drawn) ** 0.5
-            strengths.append(drawn.std().item() / 2)
-            assert not torch.equal(ours["moved"] - theirs["moved"], ours["input"] - theirs["input"])
-    # Uniform between none and 0.1 of the range.
-    assert max(strengths) < 0.105
-    assert np.mean(strengths) == pytest.approx(0.05, abs=0.01)
-    assert np.std(strengths) == pytest.approx(0.1 / 12**0.5, abs=0.008)
-
-
 def test_pixels_round_trip() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     tensor = to_tensor(pixels)

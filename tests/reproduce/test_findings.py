@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from reproduce.document import Page
 from reproduce.findings import findings
+from reproduce.page import Page
 
 
 def checkpoint(epoch: int, db: float, tv: float) -> dict[str, Any]:

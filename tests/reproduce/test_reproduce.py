@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 import train_pix2pix
 from reproduce.__main__ import main
-from reproduce.document import Page, write_page
+from reproduce.document import write_page
 from reproduce.measuring import MeasuringFailed, evaluate, measured
+from reproduce.page import Page
 from reproduce.plan import SCALES, STUDIES, VARIANTS, Run, counterpart, runs
 from reproduce.sharpness import Point, at_sharpness
 from reproduce.training import _train_one, discriminator_loss, epoch_of, is_done, recipe, train
