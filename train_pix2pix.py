@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
         metavar="KEY",
         help="go on with other values of these options, such as train.learning_rate",
     )
-    parser.add_argument("--max_memory", metavar="2G|75%%", help=MAX_MEMORY)
+    parser.add_argument("--max_memory", metavar="SIZE", help=MAX_MEMORY)
     parser.add_argument("--version", action="version", version=f"steadypix {version()}")
     config, rest = parse(parser, argv)
     allow(rest.max_memory)

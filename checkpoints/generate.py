@@ -338,14 +338,16 @@ def require_memory(generator: nn.Module, pixels: np.ndarray, device: str, args: 
     if device == "cuda" or (args.tile and args.statistics != "tile"):  # memory of its own; strips say theirs
         return
     config: Any = generator.config
-    height, width = (min(side, args.tile or side) for side in pixels.shape[:2])
+    context = args.context or 0
+    height, width = (min(side, args.tile or side) + 2 * context for side in pixels.shape[:2])
     count = args.batch_size if args.tile and max(pixels.shape[:2]) > args.tile else 1
     at_once = f", {count} at a time" if count > 1 else ""
+    helps = "a smaller --tile or --batch_size" if args.tile else "a smaller picture, or --tile auto"
     require(
         Part(
             FLOAT_BYTES * count * forward_numbers(config["generator"], width, height),
             f"{args.checkpoint} on {width} x {height} px{at_once}",
-            "a smaller --tile or --batch_size" if args.tile else "a smaller picture, or --tile auto",
+            f"{helps}, or less --context" if context else helps,
         )
     )
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from steadypix.budget import WORKER_BYTES, Part, require, share_among
-from steadypix.configs.schema import RunConfig
+from steadypix.configs.schema import DiscriminatorConfig, RunConfig
 from steadypix.gen.networks import cost
 
+FLOAT_BYTES = 4
 RENDER_BYTES = 80  # a px of a picture that is decoded or rendered, and brought to load size
 PREFETCHED = 2  # batches a worker has ready, as torch's loaders do it
 
@@ -35,6 +37,53 @@ def require_training(config: RunConfig, *, n_pairs: int | None = None, on_gpu: b
         for part in (_weights(config, on_gpu), _step(config, on_gpu), *_data(config, n_pairs))
     ]
     require(*parts)
+
+
+def require_retrofit(
+    shape: Mapping[str, Any],
+    *,
+    window_px: int,
+    canvas_px: int,
+    batch_size: int,
+    n_pictures: int = 0,
+    targets: bool,
+    on_gpu: bool,
+) -> None:
+    """Check that a retrofit fits into the memory that it may take.
+
+    Args:
+        shape: the rewritten generator's configuration; of a network of others, no more than its channels.
+        window_px: side of the network's window.
+        canvas_px: side that pictures are resized to.
+        batch_size: windows a step.
+        n_pictures: that are learnt from, and kept.
+        targets: whether it learns from targets, with a discriminator.
+        on_gpu: as of `require_training`.
+
+    Raises:
+        TooLargeError: naming the options that take most, and what would help.
+    """
+    channels = shape.get("in_channels", 3) + shape.get("out_channels", 3)
+    weights = cost.generator_weights(shape) if "ngf" in shape else 0.0
+    kept = cost.training_numbers(shape, window_px, window_px)
+    if targets:
+        judge = dataclasses.asdict(DiscriminatorConfig(ndf=shape.get("ngf", 64)))
+        kept += 3 * cost.discriminator_numbers(judge, window_px, window_px)
+    else:  # the output for a moved window, and the averages over shifts
+        kept = 2 * kept + cost.forward_numbers(shape, window_px, window_px)
+    here = 0 if on_gpu else FLOAT_BYTES * (5 * weights + batch_size * kept)  # the network before and after
+    require(
+        Part(
+            here,
+            f"--batch_size {batch_size} with windows of {window_px} px",
+            "a smaller --batch_size or --window",
+        ),
+        Part(
+            RENDER_BYTES * canvas_px**2 + channels * canvas_px**2 * n_pictures,
+            f"pictures of {canvas_px} px, of which {n_pictures} are kept",
+            "a smaller --canvas, or fewer pictures",
+        ),
+    )
 
 
 def _weights(config: RunConfig, on_gpu: bool) -> Part:

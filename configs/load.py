@@ -15,7 +15,7 @@ import yaml
 from steadypix.command import did_you_mean, first_option
 from steadypix.configs import peers
 from steadypix.configs.schema import RunConfig
-from steadypix.errors import InputError
+from steadypix.errors import NOT_KEPT, InputError
 
 FOLDER = Path(__file__).parent
 
@@ -221,7 +221,7 @@ def check_written(path: Path, config: RunConfig) -> None:
     """
     check_file(path)
     if yaml.safe_load(path.read_text(encoding="utf-8")) != dataclasses.asdict(config):
-        raise InputError(f"{path}: does not hold what was written to it; expected a disk that keeps files")
+        raise InputError(f"{path}: {NOT_KEPT}")
 
 
 def _resolve_names(argv: Sequence[str]) -> list[str]:

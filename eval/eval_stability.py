@@ -13,10 +13,11 @@ from steadypix.errors import printable
 from steadypix.eval.measure.options import Asked, build_parser, leave_out, parse_channels, read_options
 from steadypix.eval.measure.partial import NAME, remove
 from steadypix.eval.measure.processes import Processes
+from steadypix.eval.metrics.decibels import PEAK
 from steadypix.eval.metrics.stability import DEFAULT_MARGINS_PX, fitting_margins, takes
 from steadypix.eval.results.baseline import regressions
 from steadypix.eval.results.lead import lead_score_db
-from steadypix.eval.results.schema import read_results
+from steadypix.eval.results.schema import read_results, require_readable
 from steadypix.eval.results.table import to_table
 from steadypix.eval.results.write import SCHEMA_VERSION, as_text, to_json, write_results
 from steadypix.eval.shifts.offsets import is_whole, offsets_along, plain
@@ -67,6 +68,16 @@ def main(argv: Sequence[str]) -> int:
     about = heading(models, data, plan, content.words)
     processes.agree(content, {key: value for key, value in about.items() if key not in OF_A_PROCESS})
     bind_outputs(models, stages, plan)
+    known = known_before(plan, asked, args, words)
+    require_readable(
+        {
+            **known,
+            "peak": PEAK,
+            "data": {**data, "n_images": plan.count(stages[0].pairs)},
+            "models": [model.describe() for model in models],
+        },
+        args.out / "results.json",
+    )
     floors = find_floors(models, stages, plan, allow=args.allow_random or args.published_convention)
     partial = args.out / NAME.format(rank=processes.rank, world=processes.world)
     measurements, n_skipped = measure(
@@ -77,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
         processes.finish()
         remove(args.out, processes.run, others=False)
         return 0
-    recorded = record(measurements, plan, asked, args, words, {**data, "n_skipped": n_skipped})
+    recorded = record(known, measurements, plan, args.worst, {**data, "n_skipped": n_skipped})
     for model in recorded["models"]:
         model |= {"floor": floors[model["name"]]} if model["name"] in floors else {}
     results = as_text(recorded)
@@ -194,23 +205,15 @@ def set_the_stage(
     return plan, stages, data
 
 
-def record(
-    measurements: Sequence[Measurement],
-    plan: Plan,
-    asked: Asked,
-    args: Any,
-    words: Sequence[str],
-    data: dict[str, Any],
-) -> dict[str, Any]:
-    """Return the results: how they were made, and what was measured."""
+def known_before(plan: Plan, asked: Asked, args: Any, words: Sequence[str]) -> dict[str, Any]:
+    """Return what results say of how they were made."""
     import torch
 
     from steadypix.eval.measure.registry import MEASURES
-    from steadypix.eval.measure.summary import about, summarise
 
-    results: dict[str, Any] = {
+    return {
         "schema_version": SCHEMA_VERSION,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "created": now(),
         "command": shlex.join(["eval_stability", *words]),
         "versions": versions(),
         "device": plan.device,
@@ -221,15 +224,30 @@ def record(
         "shifts_px": [plain(shift) for shift in asked.shifts],
         "protocols": {name: MEASURES[name].meaning for name in asked.protocols},
         "reference": args.reference,
+    }
+
+
+def record(
+    known: dict[str, Any],
+    measurements: Sequence[Measurement],
+    plan: Plan,
+    n_worst: int,
+    data: dict[str, Any],
+) -> dict[str, Any]:
+    """Return the results: how they were made, and what was measured."""
+    from steadypix.eval.measure.summary import about, summarise
+
+    stages = measurements[0].stages
+    results: dict[str, Any] = {
+        **known,
+        "created": now(),
         **summarise(measurements, plan),
         "data": {**data, "n_images": len(measurements[0].images)},
+        **about(stages[:1], plan, first=False),
     }
-    stages = measurements[0].stages
-    first, others = stages[:1], stages[1:]
-    results |= about(first, plan, first=False)
-    if args.worst:
-        results["worst"] = worst(measurements, stages[0].pairs, args.worst)
-    return results | about(others, plan, first=False)
+    if n_worst:
+        results["worst"] = worst(measurements, stages[0].pairs, n_worst)
+    return results | about(stages[1:], plan, first=False)
 
 
 def heading(models: Sequence[Model], data: dict[str, Any], plan: Plan, pictures: str) -> dict[str, Any]:
@@ -343,6 +361,11 @@ def worst(measurements: Sequence[Measurement], pairs: Pairs, count: int) -> dict
             {"image": pairs.name(measurement.images[place]), "mean_db": float(db[place])} for place in order
         ]
     return ranking
+
+
+def now() -> str:
+    """Return the time in UTC, to the second, as ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def versions() -> dict[str, str]:

@@ -25,6 +25,7 @@ from soak.seeds import SIZES
 from steadypix.checkpoints.export import main as export
 from steadypix.checkpoints.generate import main as generate
 from steadypix.checkpoints.generation import large as by_rows
+from steadypix.checkpoints.retrofitting.command import main as retrofit
 from steadypix.data.cli import main as steadypix_data
 from steadypix.data.download.catalogue import DATASETS, verify_structure
 from steadypix.data.download.obtain import RECORD, read_record
@@ -37,7 +38,7 @@ from steadypix.gen.weights.tensors import read_tensors
 from tests.archives import TINY, Server, archive_of, honest_members
 from train_pix2pix import main as train_pix2pix
 
-NAMES = ("train", "eval", "generate", "tiles", "sequence", "synthetic", "download", "onnx", "pt2")
+NAMES = ("train", "eval", "generate", "tiles", "sequence", "synthetic", "download", "retrofit", "onnx", "pt2")
 TRAIN = [*SIZES, "--discriminator.ndf=4", "--discriminator.n_layers=1", "--data.synthetic_count=2"]
 TRAIN += ["--device=cpu", "--train.epochs=2", "--train.ema=0.9", "--train.best_by=l1", "--train.val_limit=1"]
 TRAIN += ["--train.log_every_steps=1", "--train.keep_every=1", "--train.save_every_s=0"]
@@ -105,6 +106,7 @@ def make_cases(work: Path, url: str) -> dict[str, Case]:
         "sequence": Case(made(generate, str(run), str(pictures), "--sequence", *plain)),
         "synthetic": Case(made(steadypix_data, *pairs), made(steadypix_data, *pairs, "--overwrite")),
         "download": Case(download),
+        "retrofit": Case(made(retrofit, str(run), "--data", str(pictures), "--steps", "2", *plain)),
         "onnx": Case(exported("onnx")),
         "pt2": Case(exported("pt2")),
     }

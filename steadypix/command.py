@@ -24,8 +24,8 @@ from steadypix.surroundings import leave_out_remains, usable_streams
 MOST = 10**9  # of anything that is counted; what so many take of memory is asked elsewhere
 LONGEST = 20  # digits of a number that is looked at
 MAX_MEMORY = (
-    "what the command with all of its processes may take, or a share of what is available; more is refused "
-    "before it is begun (default: 90%%)"
+    "memory that the command with all of its processes may take, as 2G or as a share of what is available, "
+    "75%%; more is refused before it is begun (default: 90%%)"
 )
 
 
@@ -177,7 +177,7 @@ def add_common_options(
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to run"
     )
     budget.allow(None)
-    parser.add_argument("--max_memory", type=_allow, metavar="2G|75%%", help=MAX_MEMORY)
+    parser.add_argument("--max_memory", type=_allow, metavar="SIZE", help=MAX_MEMORY)
     parser.add_argument(
         "--batch_size",
         type=positive,

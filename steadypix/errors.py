@@ -15,6 +15,7 @@ class CheckpointError(InputError):
 
 # Of names that files hold as text: those of folders may be any bytes.
 NO_TEXT = "is no text that could be read back; expected a name in UTF-8, and a locale for it (LC_ALL=C.UTF-8)"
+NOT_KEPT = "is not read as it was written; expected a disk that keeps files"
 LONGEST_MESSAGE = 2000  # characters; of longer ones (a path may have 4096) both ends are shown
 
 

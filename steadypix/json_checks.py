@@ -55,6 +55,11 @@ def read_json(path: Path, check: Check, what: str) -> Any:
         raise InputError(f"{path}: {error.strerror}; expected {what}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: is not JSON (no UTF-8); expected {what}") from None
+    return parse_json(text, check, path, what)
+
+
+def parse_json(text: str, check: Check, path: Path, what: str) -> Any:
+    """Return what a text holds that a file was read from, or is to be written to; see `read_json`."""
     try:
         value = json.loads(text, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole)
         json.dumps(value, ensure_ascii=False).encode()  # no half of a surrogate pair, which no file can hold

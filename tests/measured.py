@@ -19,10 +19,20 @@ from pathlib import Path
 import torch
 
 import train_pix2pix
+from steadypix.checkpoints.export import main as export
 from steadypix.checkpoints.generate import main as generate
+from steadypix.checkpoints.retrofitting.command import main as retrofit
+from steadypix.eval.eval_classifiers import main as eval_classifiers
 from steadypix.eval.eval_stability import main as eval_stability
 
-COMMANDS = {"eval_stability": eval_stability, "generate": generate, "train_pix2pix": train_pix2pix.main}
+COMMANDS = {
+    "eval_classifiers": eval_classifiers,
+    "eval_stability": eval_stability,
+    "export": export,
+    "generate": generate,
+    "retrofit": retrofit,
+    "train_pix2pix": train_pix2pix.main,
+}
 MOST_MEMORY = 6 << 30  # bytes of addresses beyond those in use: what a test must not take from the machine
 
 

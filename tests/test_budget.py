@@ -339,6 +339,17 @@ def test_what_needs_a_look_at_the_generator_is_refused_soon(tmp_path: Path) -> N
     small = tmp_path / "small.png"
     Image.fromarray(np.zeros((3000, 3000), bool)).save(small)
     generate = ["generate", plain, "--device", "cpu", "--out", str(tmp_path / "made")]
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    little = frames / "0.png"
+    for number in range(10):
+        Image.fromarray(np.zeros((48, 48), bool)).save(frames / f"{number}.png")
+    large = tiny_config(
+        sampling="strided", generator=GeneratorConfig(ngf=64, num_downs=5, sampling="strided")
+    )
+    strided = str(write_checkpoint(tmp_path / "strided.safetensors", large))
+    retrofit = ["retrofit", strided, "--data", str(frames), "--window", "64", "--device", "cpu"]
+    retrofit += ["--out", str(tmp_path / "retrofitted")]
     cases = {
         "limit": ([*start, "--limit", str(10**9)], "synthetic pairs"),
         "workers": ([*start, "--limit", "1", "--workers", str(10**6)], "read by 1000000 processes"),
@@ -350,6 +361,14 @@ def test_what_needs_a_look_at_the_generator_is_refused_soon(tmp_path: Path) -> N
         "12 levels": (["eval_stability", levels, *start[2:], *memory], "levels.safetensors (num_downs 12)"),
         "picture": ([*generate, str(picture), "--max_memory", "1G"], "large.png: 7000 x 7000 px"),
         "network": ([*generate, str(small), "--max_memory", "1G"], "picture, or --tile auto"),
+        "context": ([*generate, str(little), "--context", "20000"], "less --context"),
+        "sequence": ([*generate, str(frames), "--sequence", "--context", "20000"], "less --context"),
+        "onnx": (["export", plain, "--out", str(tmp_path / "a.onnx"), "--size", "99999"], "at 99999 px"),
+        "pt2": (["export", plain, "--out", str(tmp_path / "a.pt2"), "--size", "99999"], "at 99999 px"),
+        "retrofit window": ([*retrofit, "--window", "99999"], "windows of 99999 px"),
+        "retrofit canvas": ([*retrofit, "--canvas", "99999"], "pictures of 99999 px"),
+        "retrofit batch": ([*retrofit, "--batch_size", "9", "--max_memory", "1G"], "--batch_size 9"),
+        "threads": (["eval_classifiers", "--threads", "99999"], "at most 1024 threads"),
     }
     warm = ["eval_stability", plain, "--limit", "1", "--device", "cpu", "--shifts", "0..1"]
     runs = [

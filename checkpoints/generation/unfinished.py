@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from steadypix.checkpoints.generation.sequence import identity
-from steadypix.errors import InputError
+from steadypix.errors import NOT_KEPT, InputError
 from steadypix.files import write_text
 
 FOLDER, STATE = ".unfinished", "state.json"
@@ -70,8 +70,7 @@ class Work:
         self.tile_px = tile_px
         self._write()
         if Work(self.folder, self._same).tile_px != tile_px:  # or it is refused there
-            what = "is not read as it was written; expected a disk that keeps files"
-            raise InputError(f"{self.folder}: {what}")
+            raise InputError(f"{self.folder}: {NOT_KEPT}")
 
     def finish(self, output: Sequence[int]) -> None:
         """Write down that the output is there, and remove all else."""

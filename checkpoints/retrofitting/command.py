@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -78,6 +79,7 @@ def main(argv: Sequence[str]) -> int:
 
     import torch
 
+    from steadypix.checkpoints.memory import require_retrofit
     from steadypix.checkpoints.retrofitting.pictures import open_pictures
     from steadypix.checkpoints.retrofitting.rewrite import load_and_rewrite
     from steadypix.checkpoints.retrofitting.table import as_table, measure
@@ -85,6 +87,11 @@ def main(argv: Sequence[str]) -> int:
     from steadypix.data.pairs.content import content_of
 
     device = pick_device(args.device)
+    fits = functools.partial(
+        require_retrofit, batch_size=args.batch_size, targets=args.targets, on_gpu=device == "cuda"
+    )
+    if args.window:  # before a network is looked at with it
+        fits({}, window_px=args.window, canvas_px=args.canvas or args.window)
     torch.manual_seed(args.seed)
     rewritten = load_and_rewrite(
         args.network,
@@ -113,6 +120,8 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(
             f"--batch_size {args.batch_size}: there are {len(pictures.train)} pictures to learn from"
         )
+    sizes = {"window_px": pictures.window_px, "canvas_px": pictures.data["load_size"]}
+    fits(shape, **sizes, n_pictures=len(pictures.train))
     rewritten.config["data"] = {**rewritten.config.get("data", {}), **pictures.data}
     lpips = _lpips(args, device)
     content = content_of(pictures.train)
@@ -140,6 +149,7 @@ def main(argv: Sequence[str]) -> int:
     run.restore()
     if not run.rows:
         run.save_state()  # before there is a generator: one without a state is not gone on with
+        run.restore()  # what is written can be gone on with
         _try_file(run, pictures, device, trust=args.trust)
         _say(run, pictures, steps, device)
         run.rows.append({"name": "before", "step": 0, **row(rewritten.teacher)})

@@ -15,6 +15,7 @@ import yaml
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from steadypix import json_checks as want
 from steadypix.checkpoints.retrofitting.pictures import Pictures
 from steadypix.checkpoints.retrofitting.rewrite import Rewritten
 from steadypix.checkpoints.retrofitting.table import Row, as_table
@@ -23,12 +24,13 @@ from steadypix.checkpoints.setup import hash_seed
 from steadypix.checkpoints.stop import StopRequest
 from steadypix.command import version
 from steadypix.data.pairs.sampler import EpochSampler
-from steadypix.errors import CheckpointError, InputError
+from steadypix.errors import NOT_KEPT, CheckpointError, InputError
 from steadypix.files import write_text
 from steadypix.gen.training.failures import failures_explained
 from steadypix.gen.training.state import pack_state, unpack_state
 from steadypix.gen.weights.generators import GENERATOR_FILE
 from steadypix.gen.weights.tensors import read_tensors
+from steadypix.json_checks import read_json
 from steadypix.progress import progress_interval_s
 
 TABLE_FILE = "retrofit.json"
@@ -120,8 +122,11 @@ class Run:
         self._write_table()
 
     def _write_table(self) -> None:
-        text = json.dumps({"asked": self.asked, "done": self.rewritten.done, "rows": self.rows}, indent=1)
-        write_text(self.out / TABLE_FILE, f"{text}\n")
+        table = {"asked": self.asked, "done": self.rewritten.done, "rows": self.rows}
+        path = self.out / TABLE_FILE
+        write_text(path, json.dumps(table, indent=1) + "\n")
+        if read_json(path, want.mapped(want.anything), "the table of a retrofit") != table:
+            raise InputError(f"{path}: {NOT_KEPT}")
 
     @property
     def directory(self) -> RunDirectory:

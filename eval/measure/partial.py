@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from steadypix.errors import InputError, printable
+from steadypix.errors import NOT_KEPT, InputError, printable
 from steadypix.files import remove_half_written, write_text
 
 Rows = list[dict[str, Any]]  # one a model
@@ -57,8 +57,7 @@ class Partial:
             write_text(self.path, first + "".join(_line(index, rows) for index, rows in self.done.items()))
             written = Partial(self.path, self.heading, self.run)
             if written.stale or written.done != self.done:
-                what = "is not read as it was written; expected a disk that keeps files"
-                raise InputError(f"{self.path}: {what}")
+                raise InputError(f"{self.path}: {NOT_KEPT}")
             self._file = open(self.path, "a", encoding="utf-8")
         return self
 

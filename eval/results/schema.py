@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from steadypix.eval.measure.registry import MEASURES
 from steadypix.eval.repeat.shown import CHECK
 from steadypix.eval.results.lead import single_scores
 from steadypix.eval.results.write import SCHEMA_VERSION
-from steadypix.json_checks import WrongError, read_json
+from steadypix.json_checks import WrongError, parse_json, read_json
 
 WHAT = f"a results.json of schema_version {SCHEMA_VERSION}, as eval_stability writes it to --out"
 MOST_MODELS = 1000
@@ -24,6 +25,20 @@ def read_results(path: Path) -> dict[str, Any]:
     """
     results: dict[str, Any] = read_json(path, _check_results, WHAT)
     return results
+
+
+def require_readable(known: dict[str, Any], path: Path) -> None:
+    """Check all of results that is known before anything is measured, as `read_results` will.
+
+    Args:
+        known: results.json without figures: `models` as they describe themselves, no `comparisons`.
+        path: where it is to be written.
+
+    Raises:
+        InputError: naming the file, and the key that could not be read.
+    """
+    text = json.dumps(known, ensure_ascii=False).encode("utf-8", "replace").decode()  # as `as_text` does
+    parse_json(text, _KNOWN, path, WHAT)
 
 
 def _check_results(value: Any, where: str) -> None:
@@ -93,16 +108,14 @@ _SHIFTS = want.listed(want.shift, least=1, most=4096)
 _MAP = want.record({"dx": _SHIFTS, "dy": _SHIFTS, "mean_db": want.listed(want.listed(_MAYBE_DB))})
 _OF_MEASURES = {key: check for measure in MEASURES.values() for key, check in measure.checks.items()}
 _ABOUT_MEASURES = {k: check for measure in MEASURES.values() for k, check in measure.checks_about.items()}
+_DESCRIBED = {
+    **_texts("path", "sha256", "code_sha256"),
+    **_texts("format", "norm_mode", "dropout_mode", "output_precision"),
+    **dict.fromkeys(("generator", "provenance"), want.mapped(want.anything)),
+}
 _MODEL = want.record(
     {"name": want.text, "quality": _check_quality, "stability": want.mapped(want.mapped(_SUMMARY, least=1))},
-    {
-        **_texts("path", "sha256", "code_sha256"),
-        **_texts("format", "norm_mode", "dropout_mode", "output_precision"),
-        **dict.fromkeys(("generator", "provenance"), want.mapped(want.anything)),
-        "map": want.mapped(_check_map),
-        "floor": CHECK,
-        **_OF_MEASURES,
-    },
+    {**_DESCRIBED, "map": want.mapped(_check_map), "floor": CHECK, **_OF_MEASURES},
 )
 _DATA = want.record(
     {
@@ -117,16 +130,27 @@ _COMPARISON = want.record(
     {**_texts("model", "reference", "protocol"), "margin_px": want.count, "gain_db": want.FIGURE_DB},
     _texts("over"),
 )
+_HEADING = {
+    **_texts("created", "command", "device", "precision", "axis"),
+    **dict.fromkeys(("seed", "peak"), want.number),
+    "versions": want.record(_texts("steadypix")),
+    "shifts_px": _SHIFTS,
+    "protocols": want.mapped(want.text),
+    "data": _DATA,
+}
+_ALSO = {"threads": want.count, **_ABOUT_MEASURES}
 _RESULTS = want.record(
     {
-        **_texts("created", "command", "device", "precision", "axis"),
-        **dict.fromkeys(("seed", "peak"), want.number),
-        "versions": want.record(_texts("steadypix")),
-        "shifts_px": _SHIFTS,
-        "protocols": want.mapped(want.text),
-        "data": _DATA,
+        **_HEADING,
         "models": want.listed(_check_model, least=1, most=MOST_MODELS),
         "comparisons": want.listed(_COMPARISON),
     },
-    {"threads": want.count, **_ABOUT_MEASURES},
+    _ALSO,
+)
+_KNOWN = want.record(
+    {
+        **_HEADING,
+        "models": want.listed(want.record({"name": want.text}, _DESCRIBED), least=1, most=MOST_MODELS),
+    },
+    _ALSO,
 )

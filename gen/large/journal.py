@@ -16,8 +16,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from steadypix.errors import NOT_KEPT, InputError
 from steadypix.files import write_text
 
+KINDS = {"rows": int, "done": bool, "boot": str, "facts": dict}  # of what is known of a map's file
 GROUP_STRIPS = 32  # so many strips are made between two places where a run can go on
 
 
@@ -31,29 +33,47 @@ class Record:
         rows: how many of it are there, from the top.
         done: whether these are all.
         facts: what else was kept.
+
+    Raises:
+        InputError: if what is known of it is damaged.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.about = path.with_suffix(".json")
-        kept: dict[str, Any] = json.loads(self.about.read_text()) if self.about.exists() else {}
+        kept = self._read()
         self.done: bool = kept.get("done", False)
         # Rows that were not yet synced are there as long as the system runs, even if the process was killed.
         sound = self.done or (path.exists() and kept.get("boot") and kept["boot"] == boot())
         self.rows: int = kept["rows"] if sound else 0
         self.facts: dict[str, Any] = kept["facts"] if sound else {}
 
+    def _read(self) -> dict[str, Any]:
+        """Return what is known of the file, nothing where none is."""
+        if not self.about.exists():
+            return {}
+        try:
+            kept = json.loads(self.about.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError):
+            kept = None
+        if not isinstance(kept, dict) or any(type(kept.get(key)) is not kind for key, kind in KINDS.items()):
+            raise InputError(f"{self.about}: is not what an interrupted run wrote down; expected {[*KINDS]}")
+        return kept
+
     def keep(self, rows: int, *, done: bool, **facts: Any) -> None:
         """Note that the file holds this many rows; `facts` are plain JSON values.
 
         Raises:
             OSError: as the system raises it.
+            InputError: if it is not read as it was written.
         """
         if done and self.path.exists():
             with open(self.path, "rb") as file:
                 os.fsync(file.fileno())
         text = json.dumps({"rows": rows, "done": done, "boot": boot(), "facts": facts})
         write_text(self.about, text)
+        if json.dumps(self._read()) != text:
+            raise InputError(f"{self.about}: {NOT_KEPT}")
         self.rows, self.done, self.facts = rows, done, facts
 
 

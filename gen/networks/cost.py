@@ -56,9 +56,20 @@ def forward_numbers(shape: Mapping[str, Any], width: int, height: int) -> float:
 
 
 def training_numbers(shape: Mapping[str, Any], width: int, height: int) -> float:
-    """Return the numbers that a U-Net keeps of one picture for the backward pass, and that this makes."""
+    """Return the numbers that a generator keeps of one picture for the backward pass, and that this makes.
+
+    Of a network without a configuration that is not known: as much as `forward_numbers`.
+    """
     sampling, late = shape.get("sampling", "blur"), shape.get("late_levels", 2)
     padded = _padded(shape, width, height)
+    if "n_blocks" in shape:
+        maps = [(1, padded), (2, padded / 4), (4, padded / 16)]  # over ngf, and its px
+        if sampling in DENSE:
+            maps += [(2, padded), (4, padded / 4)]
+        convs = 5.0 * sum(width * px for width, px in [*maps, *maps]) + 12 * shape["n_blocks"] * padded / 4
+        return shape["ngf"] * convs + 2 * _detail(shape) * width * height
+    if "ngf" not in shape:
+        return forward_numbers(shape, width, height)
     widths = _widths(float(shape.get("ngf", 64)), shape.get("num_downs", 8))
     late = len(widths) if late is None else late
     total = 0.0

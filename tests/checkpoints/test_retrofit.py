@@ -19,6 +19,7 @@ from steadypix.checkpoints.retrofitting import tune as tuning
 from steadypix.checkpoints.retrofitting.command import main, plan
 from steadypix.checkpoints.retrofitting.rewrite import load_and_rewrite
 from steadypix.eval.eval_stability import main as eval_stability
+from steadypix.files import write_text
 from steadypix.gen.networks import levels
 from steadypix.gen.training.distill import DistillStep
 from steadypix.gen.weights.generators import save_generator, take_weights
@@ -182,6 +183,20 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
     assert rows(tmp_path / "whole") == rows(tmp_path / "killed")
+
+
+def test_the_table_is_read_back_before_the_first_step(
+    strided: Path, pair_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def lossy(path: Path, text: str) -> None:
+        assert '"seed": 0' in text
+        write_text(path, text.replace('"seed": 0', '"seed": 1'))
+
+    monkeypatch.setattr("steadypix.checkpoints.retrofitting.tune.write_text", lossy)
+    out = tmp_path / "out"
+    assert retrofit(strided, "--data", pair_folder, "--out", out) == 2
+    one_error_line(capsys, f"{out / 'retrofit.json'}: is not read as it was written")
+    assert not (out / "metrics.jsonl").exists()
 
 
 def test_sigterm_saves_after_the_step(

@@ -446,7 +446,7 @@ def test_a_configuration_is_read_back_before_the_first_step(
     monkeypatch.setattr("steadypix.checkpoints.run_directory.write_text", lossy)
     out = tmp_path / "run"
     assert trainer.main([*TINY, "--seed", "7", "--device", "cpu", "--out", str(out)]) == 2
-    one_error_line(capsys, f"{out / 'config.yaml'}: does not hold what was written to it")
+    one_error_line(capsys, f"{out / 'config.yaml'}: is not read as it was written")
     assert not list(out.glob("generator*"))
     assert (out / "metrics.jsonl").read_text() == ""
 

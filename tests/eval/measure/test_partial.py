@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,11 +15,12 @@ from steadypix.data.pairs.content import content_of
 from steadypix.data.pairs.folders import PairedImages
 from steadypix.errors import InputError
 from steadypix.eval.eval_stability import main as eval_stability
+from steadypix.eval.generators.models import Model
 from steadypix.eval.measure.partial import NAME, Partial, remove, run_of
 from steadypix.eval.results.baseline import regressions
 from steadypix.eval.results.schema import read_results
 from steadypix.files import write_text
-from tests.cli import run_python
+from tests.cli import one_error_line, run_python
 
 pytestmark = pytest.mark.slow
 
@@ -53,6 +55,17 @@ def test_what_is_written_is_read_back_before_the_first_picture(
     monkeypatch.setattr("steadypix.eval.measure.partial.write_text", lossy)
     with pytest.raises(InputError, match=r"p\.jsonl: is not read as it was written"):
         Partial(tmp_path / "p.jsonl", {"a": 1}).__enter__()
+
+
+@pytest.mark.parametrize("odd", [{"provenance": {"seen": float("nan")}}, {"sha256": 10**20}, {"path": 3}])
+def test_results_that_could_not_be_read_are_refused_before_the_first_picture(
+    odd: dict[str, Any], argv: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    described = Model.describe
+    monkeypatch.setattr(Model, "describe", lambda model: described(model) | odd)
+    assert eval_stability([*argv, "--out", str(tmp_path / "out")]) == 2
+    one_error_line(capsys, "results.json", "schema_version 1")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_line_cut_by_a_kill_is_measured_again(tmp_path: Path) -> None:

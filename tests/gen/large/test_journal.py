@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from steadypix import ResnetGenerator, UNetGenerator
 from steadypix.budget import available_bytes, resident_bytes
+from steadypix.errors import InputError
+from steadypix.files import write_text
 from steadypix.gen.large import maps
 from steadypix.gen.large.cost import count, largest_that_fits, memory_bytes
 from steadypix.gen.large.frozen import blank_statistics, freeze, gather, looking_norms, with_frozen
@@ -233,3 +235,32 @@ def test_statistics_of_a_sample_are_nearly_those_of_the_whole() -> None:
         freeze(network, gather(network, [torch.from_numpy(sample).permute(2, 0, 1)[None]]))
         error = (network(x) - exact).square().mean()
     assert 10 * torch.log10(4 / error) > 45
+
+
+# ---- what is kept is read as it was written ---------------------------------------------------------
+
+
+def test_a_record_keeps_facts_to_the_bit(tmp_path: Path) -> None:
+    path = tmp_path / "0001.map"
+    path.write_bytes(b"rows")
+    Record(path).keep(3, done=True, mean=[0.1 + 0.2, float("nan")])
+    again = Record(path)
+    assert (again.rows, again.done, again.facts["mean"][0]) == (3, True, 0.1 + 0.2)
+
+
+def test_a_record_that_is_not_read_as_written_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lossy(path: Path, text: str) -> None:
+        write_text(path, text.replace('"rows": 3', '"rows": 4'))
+
+    monkeypatch.setattr("steadypix.gen.large.journal.write_text", lossy)
+    with pytest.raises(InputError, match=r"0001\.json: is not read as it was written"):
+        Record(tmp_path / "0001.map").keep(3, done=False)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000, '{"rows": "3", "done": true}', "\x00"])
+def test_a_damaged_record_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "0001.json").write_text(text)
+    with pytest.raises(InputError, match=r"0001\.json: is not what an interrupted run wrote down"):
+        Record(tmp_path / "0001.map")
