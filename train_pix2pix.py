@@ -129,6 +129,7 @@ def train(
     from steadypix.gen.kernels.allocator import keep_freed_memory
     from steadypix.gen.training.failures import failures_explained
     from steadypix.gen.training.schedules import Plateau, lr_factor, set_learning_rate
+    from steadypix.gen.training.step import Pix2PixStep
 
     # ---- set up -------------------------------------------------------------------------------------
     start_from = find_state(out, resume, overwrite=overwrite)
@@ -212,6 +213,9 @@ def train(
             )
             for optimizer in optimizers.values():
                 set_learning_rate(optimizer, settings.learning_rate * factor)
+            if isinstance(step, Pix2PixStep):  # a captured one has no such loss
+                begun = progress.epoch >= config.loss.equivariance_start * settings.epochs
+                step.equivariance = config.loss.equivariance if begun else 0.0
             sampler.enter(progress.epoch, start=progress.place)
             # A step takes `accumulate` batches in turn.
             for batches in zip(*[iter(loader)] * settings.accumulate, strict=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import importlib
 import sys
@@ -63,6 +64,7 @@ class Run:
         self.directory = RunDirectory(out, config=self.facts["config"])
         self.changes: list[dict[str, Any]] = []  # options that changed when the run was gone on with
         self._sums: dict[str, Tensor] = {}
+        self._counts: collections.Counter[str] = collections.Counter()  # a loss may begin in between
         self._steps = 0
         self._factor = 1.0
         self._logged_in = -1  # the epoch that the last line of losses belongs to
@@ -122,6 +124,7 @@ class Run:
             return
         for key, loss in losses.items():
             self._sums[key] = self._sums.get(key, 0) + loss
+            self._counts[key] += 1
         self._steps += 1
         self._factor = factor
         if (progress.seen // self.a_step) % self.config.train.log_every_steps:
@@ -146,7 +149,7 @@ class Run:
     def _log_means(self, progress: Progress, epoch: int) -> None:
         """Write the means of the steps since the last line."""
         self.settle()
-        means = {key: value.item() / self._steps for key, value in self._sums.items()}
+        means = {key: value.item() / self._counts[key] for key, value in self._sums.items()}
         now = time.monotonic()
         row = {
             **means,
@@ -156,6 +159,7 @@ class Run:
         self._write_row("train", progress, row)
         self._shown_losses = {key.removeprefix("loss_"): f"{v:.3f}" for key, v in means.items()}
         self._sums, self._steps, self._since, self._logged_in = {}, 0, now, epoch
+        self._counts.clear()
 
     def end_epoch(self, progress: Progress, validation: Pairs | None) -> None:
         """Validate, draw samples and save, each when its epoch has come."""

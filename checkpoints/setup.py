@@ -92,6 +92,7 @@ def open_data(config: RunConfig) -> tuple[Pairs, Pairs | None]:
         lighting=data.lighting,
         seed=config.seed,
         shift_px=config.loss.equivariance_px if config.loss.equivariance else 0,
+        perturb_moved=config.loss.equivariance_perturb,
         context_px=data.context_px,
         **options,
     )

@@ -26,7 +26,8 @@ SHARING_KEYS = {"batch_size", "train.accumulate"}
 # These change updates to come and nothing that a state holds: free when they are named.
 CHANGEABLE_KEYS = {f"train.{key}" for key in ("learning_rate", "lr_policy", "decay_epochs", "step_epochs")}
 CHANGEABLE_KEYS |= {f"train.{key}" for key in ("patience", "beta1", "beta2")}
-CHANGEABLE_KEYS |= {f"loss.{key}" for key in ("gan", "lambda_l1", "equivariance", "equivariance_px")}
+CHANGEABLE_KEYS |= {"loss.gan", "loss.lambda_l1", "loss.equivariance"}
+CHANGEABLE_KEYS |= {f"loss.equivariance_{key}" for key in ("px", "start", "perturb")}
 CHANGEABLE_KEYS |= {"loss.jitter_px", "loss.r1", "data.flip", "data.lighting"}
 # Named to `--allow-change`, it lets a run go on with other pictures; where they lie is free anyway.
 PICTURES = "data.root"
@@ -34,6 +35,7 @@ PICTURES = "data.root"
 BEFORE = {"generator.texture": "none", "generator.texture_channels": 4, "generator.texture_octaves": 2}
 BEFORE |= {"generator.head": 0, "data.lighting": 0.0, "loss.jitter_px": 0, "loss.r1": 0.0}
 BEFORE |= {"data.resize": "square", "data.context_px": 0}
+BEFORE |= {"loss.equivariance_start": 0.0, "loss.equivariance_perturb": False}
 
 
 def contradiction(

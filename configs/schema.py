@@ -181,6 +181,10 @@ class LossConfig:
     """weight of |G(shift(x)) - shift(G(x))|, a second forward pass; 0: off"""
     equivariance_px: int = 7
     """largest shift of that loss, each way along both axes"""
+    equivariance_start: float = 0.0
+    """share of the epochs after which that loss begins"""
+    equivariance_perturb: bool = False
+    """shift(x) is also seen with noise, blurred, brighter, darker or of less contrast, at random"""
     jitter_px: int = 0
     """cut the discriminator's pictures by 0 to so many px at random: its strides lock to no grid; 0: off"""
     r1: float = 0.0
@@ -191,6 +195,8 @@ class LossConfig:
         _at_least(0, "loss.", lambda_l1=self.lambda_l1, equivariance=self.equivariance)
         _at_least(0, "loss.", jitter_px=self.jitter_px, r1=self.r1)
         _at_least(1, "loss.", equivariance_px=self.equivariance_px)
+        if not 0 <= self.equivariance_start < 1:
+            raise ValueError(f"loss.equivariance_start must lie in [0, 1), not {self.equivariance_start}")
 
 
 @dataclass(frozen=True, kw_only=True)

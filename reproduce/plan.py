@@ -19,6 +19,7 @@ STEADY = (
     "late_both_published-0",
     "late_both_batch_published-0",
     "late_both_renorm_published-0",
+    "late_both_renorm_settled_published-0",
     "late_both_batch_jitter_published-0",
     "late_both_batch_r1_published-0",
     "late_both_batch_relativistic_published-0",
@@ -35,6 +36,7 @@ STEADY = (
     "bin5_published-0",
     "baseline_published-1",
     "late_both_batch_published-1",
+    "late_both_renorm_settled_published-1",
 )
 
 
@@ -178,6 +180,9 @@ VARIANTS = {
 TEXTURE, HEAD = ("--generator.texture", "anchored"), ("--generator.head", "16")
 # The generator of the recipes `facades` and `maps`.
 STEADY_GENERATOR = (*LATE, *TEXTURE, *HEAD, "--generator.norm", "batch")
+# A short end in which outputs are held still, over shifts and perturbations of the input.
+SETTLED = ("--loss.equivariance", "100", "--loss.equivariance_start", "0.875")
+SETTLED += ("--loss.equivariance_perturb", "true", "--train.capture", "false")
 # The recipe `maps`.
 RENORM_GENERATOR = (*STEADY_GENERATOR, "--generator.norm", "renorm")
 VARIANTS["late_both_renorm"] = Variant("`blur_late`, texture and head, batch renorm", RENORM_GENERATOR)
@@ -194,6 +199,11 @@ VARIANTS |= {
             "late_both_renorm",
             "`blur_late`, texture and head, batch renorm",
             RENORM_GENERATOR,
+        ),
+        (
+            "late_both_renorm_settled",
+            "`blur_late`, texture and head, batch renorm, equivariance loss at the end",
+            (*RENORM_GENERATOR, *SETTLED),
         ),
         *(
             (

@@ -171,18 +171,20 @@ def test_measuring_from_python_imports_torch_and_numpy_alone(installed: Path, fo
     run(foreign, installed / "python", "-c", MEASURING)
 
 
-@pytest.mark.parametrize("way", ["installed", "editable"])
-def test_work_in_a_foreign_folder(way: str, foreign: Path, request: pytest.FixtureRequest) -> None:
+def test_work_in_a_foreign_folder(installed: Path, foreign: Path) -> None:
     """Train, measure beside a network of the folder's own, translate, write the report, use the API."""
-    scripts: Path = request.getfixturevalue(way)
-    run(foreign, scripts / "steadypix", "train", *TRAINING, "--out", "run")
-    run(foreign, scripts / "eval_stability", "run", "models:network", "--trust", *EVALUATION)
-    run(foreign, scripts / "steadypix_data", "synthetic", "facades", "--out", "pairs", *PAIRS)
+    run(foreign, installed / "steadypix", "train", *TRAINING, "--out", "run")
+    run(foreign, installed / "eval_stability", "run", "models:network", "--trust", *EVALUATION)
+    run(foreign, installed / "steadypix_data", "synthetic", "facades", "--out", "pairs", *PAIRS)
     pictures = sorted((foreign / "pairs" / "test").rglob("*.png"))
-    run(foreign, scripts / "generate", "run", *pictures, "--out", "translated")
+    run(foreign, installed / "generate", "run", *pictures, "--out", "translated")
     assert [file.name for file in (foreign / "translated").iterdir()] == [file.name for file in pictures]
     report = foreign / "results" / "report.html"
     report.unlink()
-    run(foreign, scripts / "python", "-m", "steadypix.eval.report", "results")
+    run(foreign, installed / "python", "-m", "steadypix.eval.report", "results")
     assert "models:network" in report.read_text(encoding="utf-8")
-    run(foreign, scripts / "python", "-c", API, "run", VERSION)
+    run(foreign, installed / "python", "-c", API, "run", VERSION)
+
+
+def test_a_checkout_that_is_installed_works_in_a_foreign_folder(editable: Path, foreign: Path) -> None:
+    run(foreign, editable / "python", "-c", API, "facades-blur", VERSION)

@@ -78,7 +78,7 @@ class Run:
             return
         tensors, theirs = read_tensors(path)
         asked, rows, seen = (theirs.get(key) for key in ("config", "rows", "seen"))
-        if not isinstance(asked, dict) or not isinstance(rows, list) or type(seen) is not int:
+        if not isinstance(asked, dict) or not _are_rows(rows) or type(seen) is not int or seen < 0:
             raise CheckpointError(f"{path}: is no state of a retrofit; expected another --out")
         for key in sorted(asked.keys() | self.asked.keys()):
             if key in CONTENTS and key not in asked:  # of a run from before these were compared
@@ -206,6 +206,17 @@ def tune(
                     saved_at = time.monotonic()
                 if run.seen == last:
                     break
+
+
+def _are_rows(rows: Any) -> bool:
+    """Whether these can be rows of one table."""
+    figures = dict.fromkeys(("l1", "lpips", "l1_before", "lpips_before", "target_tv"), want.number)
+    figured = {"name": want.text, "step": want.count, "stability_db": want.number, "tv": want.number}
+    try:
+        want.listed(want.record(figured, figures))(rows, "rows")
+    except want.WrongError:
+        return False
+    return all(row.keys() == rows[0].keys() for row in rows)
 
 
 def _plain(row: Row) -> dict[str, float]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from steadypix.data.pairs.perturb import perturb
 from steadypix.data.pictures.transforms import cut, cut_around, cut_centre, random_window, to_tensor
 from steadypix.errors import InputError
 from steadypix.sizes import Size, sides, words
@@ -38,6 +39,7 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         seed: of the jitter.
         shift_px: over 0, samples also hold a second window of the input, moved by up to so many px along
             both axes.
+        perturb_moved: that window is also seen with noise, out of focus or under another light, at random.
         context_px: that a training input has on each side of its window: what the picture has there, and
             mirrored beyond its edge.
         cache: keep the pictures at load size in memory: 6 bytes a pixel pair for 8-bit RGB.
@@ -59,6 +61,7 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         lighting: float = 0.0,
         seed: int = 0,
         shift_px: int = 0,
+        perturb_moved: bool = False,
         context_px: int = 0,
         cache: bool = False,
         on_error: str = "fail",
@@ -77,6 +80,7 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
         self.lighting = lighting
         self.seed = seed
         self.shift_px = shift_px
+        self.perturb_moved = perturb_moved
         self.context_px = context_px
         self.on_error = on_error
         self._unreadable: dict[int, str] = {}
@@ -154,6 +158,8 @@ class Pairs(Dataset[dict[str, Tensor | str]]):
             mean = sample["input"].mean()
             for name in ("input", "moved")[: 1 + bool(self.shift_px)]:
                 sample[name] = ((sample[name] - mean) * contrast + mean + brightness).clamp(-1, 1)
+        if self.shift_px and self.perturb_moved:
+            sample["moved"] = perturb(sample["moved"], rng)
         return sample
 
     def canvases(self, limit: int) -> Iterator[tuple[Tensor, Tensor]]:

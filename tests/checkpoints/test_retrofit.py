@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from steadypix.files import write_text
 from steadypix.gen.networks import levels
 from steadypix.gen.training.distill import DistillStep
 from steadypix.gen.weights.generators import save_generator, take_weights
+from steadypix.gen.weights.tensors import read_tensors, write_tensors
 from tests.checkpoints.test_retrofit_files import FOREIGN
 from tests.cli import Capture, one_error_line
 from tests.conftest import tiny_config, write_checkpoint
@@ -264,6 +266,26 @@ def test_a_run_is_gone_on_with_as_it_was_begun(
     (out / "last/state.safetensors").unlink()
     assert retrofit(strided, "--data", pair_folder, "--out", out) == 2
     one_error_line(capsys, str(out), "holds a generator already")
+
+
+def test_a_foreign_or_damaged_state_is_named(
+    strided: Path, pair_folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    out = tmp_path / "out"
+    assert retrofit(strided, "--data", pair_folder, "--out", out) == 0
+    state = out / "last/state.safetensors"
+    tensors, metadata = read_tensors(state)
+    first, *others = metadata["rows"]
+    odd: list[dict[str, Any]] = [{"rows": rows} for rows in (7, [7], [{}], [{**first, "tv": "much"}])]
+    odd += [{"rows": [first, {**others[0], "l2": 1.0}]}, {"rows": [first, {"name": "short"}]}]
+    odd += [{"seen": seen} for seen in (-1, 1.5, True, None)] + [{"config": 3}]
+    for change in odd:
+        write_tensors(state, tensors, metadata | change)
+        assert retrofit(strided, "--data", pair_folder, "--out", out) == 2, change
+        one_error_line(capsys, f"{state}: is no state of a retrofit")
+    write_tensors(state, dict([*tensors.items()][:3]), metadata)
+    assert retrofit(strided, "--data", pair_folder, "--out", out) == 2
+    one_error_line(capsys, f"{state}: the retrofit cannot go on from it")
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,25 @@ def test_resume_is_exact_to_the_bit(pair_folder: Path, tmp_path: Path, train: di
         assert first.provenance["seen"] == second.provenance["seen"]
 
 
+def test_the_equivariance_loss_begins_after_its_share_of_the_epochs(
+    pair_folder: Path, tmp_path: Path
+) -> None:
+    """Until then the run is the one without it, and what is logged is the mean over steps that had it."""
+    loss = LossConfig(equivariance=5.0, equivariance_px=3, equivariance_start=0.5)
+    for name, every, change in (("plain", 4, {}), ("late", 4, {"loss": loss}), ("each", 1, {"loss": loss})):
+        settings = TrainConfig(epochs=3, log_every_steps=every, keep_every=1, val_every=0, sample_every=0)
+        assert trainer.train(tiny_config(pair_folder, train=settings, **change), tmp_path / name) == 0
+    for name, equal in (("generator-0001", True), ("generator-0002", True), ("generator", False)):
+        plain, late = (load_file(tmp_path / run / f"{name}.safetensors") for run in ("plain", "late"))
+        assert all(torch.equal(plain[key], late[key]) for key in plain) is equal
+    *_, before, last = rows(tmp_path / "late", "train")
+    assert "loss_equivariance" not in before
+    each = [row for row in rows(tmp_path / "each", "train") if before["seen"] < row["seen"] <= last["seen"]]
+    found = [row["loss_equivariance"] for row in each if "loss_equivariance" in row]
+    assert 0 < len(found) < len(each)
+    assert last["loss_equivariance"] == pytest.approx(sum(found) / len(found))
+
+
 def test_killed_behind_a_validation_its_row_stands_once(pair_folder: Path, tmp_path: Path) -> None:
     """Saved after every step; a state of an epoch's last one would have the epoch end again."""
 
