@@ -1,6 +1,7 @@
 # make demo   venv, pinned install, two small trainings, an evaluation with pictures
-# make test   venv, pinned install, lint, types, all tests with coverage
+# make test   venv, pinned install, lint, types, all tests
 # make test-fast   the tests without a marker, in less than a minute
+# make coverage   all tests once more, and which lines they run: half as long again
 # make soak   what takes an hour: kills, failing disks, damaged files, two writers at once; another seed each time
 # make reproduce DATA=DIR   Zhang's table on real facades: trainings of hours, gone on with by the same command
 # make docs   the site into build/site, warnings as errors
@@ -18,7 +19,7 @@ BENCH_VENV ?= .venv-bench
 BENCH_STAMP := $(BENCH_VENV)/.installed
 BENCH ?=
 
-.PHONY: demo test test-fast docs soak soak-kill soak-fuzz soak-faults soak-two bench reproduce install lint types tests release clean
+.PHONY: demo test test-fast coverage docs soak soak-kill soak-fuzz soak-faults soak-two bench reproduce install lint types tests release clean
 
 # Compiled by the installation where there is a C compiler.
 KERNEL := gen/kernels/blur_kernel.c gen/kernels/blur_kernel.h
@@ -54,7 +55,10 @@ types: $(STAMP)
 PYTEST ?=
 
 tests: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST)
+
+coverage:
+	$(MAKE) tests PYTEST="--cov --cov-report=term $(PYTEST)"
 
 test-fast: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not (slow or browser or gpu or real_data)" $(PYTEST)

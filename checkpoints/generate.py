@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steadypix.budget import Part, require
 from steadypix.checkpoints.generation import split
 from steadypix.checkpoints.generation.sequence import Translator, add_options, settle, translate_folder
 from steadypix.command import Parser, add_common_options, command, natural, pick_device, positive
@@ -15,7 +14,7 @@ from steadypix.data.pictures.inputs import collect, read_input
 from steadypix.errors import InputError, one_line
 from steadypix.eval.generators.formats import KINDS, TRUST
 from steadypix.files import prepare_output
-from steadypix.gen.networks.cost import forward_numbers
+from steadypix.gen.networks.cost import require_forward
 from steadypix.gen.networks.tiles import run_tiled
 from steadypix.progress import progress
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from steadypix.gen.large.strips import Strips
 
 MIN_TILE_PX = 32
-FLOAT_BYTES = 4
 CHANNELS_AT_ONCE = 16  # a strip of a map holds as many samples as a tile with so many channels
 
 
@@ -341,14 +339,14 @@ def require_memory(generator: nn.Module, pixels: np.ndarray, device: str, args: 
     context = args.context or 0
     height, width = (min(side, args.tile or side) + 2 * context for side in pixels.shape[:2])
     count = args.batch_size if args.tile and max(pixels.shape[:2]) > args.tile else 1
-    at_once = f", {count} at a time" if count > 1 else ""
     helps = "a smaller --tile or --batch_size" if args.tile else "a smaller picture, or --tile auto"
-    require(
-        Part(
-            FLOAT_BYTES * count * forward_numbers(config["generator"], width, height),
-            f"{args.checkpoint} on {width} x {height} px{at_once}",
-            f"{helps}, or less --context" if context else helps,
-        )
+    require_forward(
+        config["generator"],
+        width,
+        height,
+        what=args.checkpoint,
+        helps=f"{helps}, or less --context" if context else helps,
+        at_once=count,
     )
 
 

@@ -11,7 +11,6 @@ from steadypix.budget import WORKER_BYTES, Part, require, share_among
 from steadypix.configs.schema import DiscriminatorConfig, RunConfig
 from steadypix.gen.networks import cost
 
-FLOAT_BYTES = 4
 RENDER_BYTES = 80  # a px of a picture that is decoded or rendered, and brought to load size
 PREFETCHED = 2  # batches a worker has ready, as torch's loaders do it
 
@@ -71,7 +70,9 @@ def require_retrofit(
         kept += 3 * cost.discriminator_numbers(judge, window_px, window_px)
     else:  # the output for a moved window, and the averages over shifts
         kept = 2 * kept + cost.forward_numbers(shape, window_px, window_px)
-    here = 0 if on_gpu else FLOAT_BYTES * (5 * weights + batch_size * kept)  # the network before and after
+    here = (
+        0 if on_gpu else cost.FLOAT_BYTES * (5 * weights + batch_size * kept)
+    )  # the network before and after
     require(
         Part(
             here,

@@ -80,6 +80,7 @@ def main(argv: Sequence[str]) -> int:
 
         if args.out.suffix != ".png":
             raise InputError(f"--out {args.out}: expected a name that ends in .png")
+        prepare_output(args.out.parent, only=args.out)
         refuse_foreign([args.out], expected="another --out")
         pixels = contact_sheet(args.kind, count=args.count, size=args.size, seed=args.seed)
         save_image(args.out, pixels)

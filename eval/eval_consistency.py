@@ -72,7 +72,8 @@ def main(argv: Sequence[str]) -> int:
     prepare_output(args.out)
 
     device = pick_device(args.device)
-    networks = load_with_pictures(args.models, args.data, args.split, args.limit, device, trust=args.trust)
+    where = (args.data, args.split, args.limit, device)
+    networks = load_with_pictures(args.models, *where, at_once=args.batch_size, trust=args.trust)
     # What cannot be measured is said before anything is.
     for classifier, _ in networks:
         for name in protocols:

@@ -25,6 +25,7 @@ from steadypix.progress import progress
 DESCRIPTION = """Measure the internal feature distance of classifiers or generators: for every layer and every
 circular shift (dx, dy), how far the layer's map for the shifted input is from its shifted map."""
 SCHEMA_VERSION = 1
+KEPT = 18  # times a forward pass: the maps of all layers are held, and what they are compared in
 
 
 def build_parser() -> Parser:
@@ -111,7 +112,8 @@ def load_subjects(args: Any, device: str) -> list[Subject]:
     if kinds[args.models[0]]:
         return _generators(args, device, circular=circular)
     where = (args.data, args.split or "test", args.limit, device)
-    networks = load_with_pictures(args.models, *where, trust=args.trust)
+    at_once = args.limit + args.batch_size
+    networks = load_with_pictures(args.models, *where, at_once=at_once, trust=args.trust)
     return [classifier_subject(*network, circular=circular) for network in networks]
 
 
@@ -140,10 +142,21 @@ def _generators(args: Any, device: str, *, circular: bool) -> list[Subject]:
 
     from steadypix.eval.generators.models import load_models
     from steadypix.eval.measure.sources import open_data
+    from steadypix.gen.networks.cost import require_forward
+    from steadypix.sizes import sides
 
     models = load_models(args.models, device, trust=args.trust)
     pairs, about = open_data(models, source=args.data, split=args.split, limit=args.limit)
     count = min(args.limit, len(pairs))
+    for model in models if device != "cuda" else ():
+        require_forward(
+            model.config["generator"],
+            *sides(about["window_px"]),
+            what=model.name,
+            helps="a network of smaller windows, or a smaller --limit or --batch_size",
+            at_once=count + min(count, args.batch_size),
+            copies=KEPT,
+        )
     start = (about["canvas_px"] - about["window_px"]) // 2
     cut = slice(start, start + about["window_px"])
     inputs = torch.stack([pairs.canvas(index)[0][..., cut, cut] for index in range(count)]).to(device)

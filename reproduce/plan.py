@@ -181,7 +181,7 @@ TEXTURE, HEAD = ("--generator.texture", "anchored"), ("--generator.head", "16")
 # The generator of the recipes `facades` and `maps`.
 STEADY_GENERATOR = (*LATE, *TEXTURE, *HEAD, "--generator.norm", "batch")
 # A short end in which outputs are held still, over shifts and perturbations of the input.
-SETTLED = ("--loss.equivariance", "100", "--loss.equivariance_start", "0.875")
+SETTLED: tuple[str, ...] = ("--loss.equivariance", "100", "--loss.equivariance_start", "0.875")
 SETTLED += ("--loss.equivariance_perturb", "true", "--train.capture", "false")
 # The recipe `maps`.
 RENORM_GENERATOR = (*STEADY_GENERATOR, "--generator.norm", "renorm")

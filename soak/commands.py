@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,20 +26,30 @@ from soak.seeds import SIZES
 from steadypix.checkpoints.export import main as export
 from steadypix.checkpoints.generate import main as generate
 from steadypix.checkpoints.generation import large as by_rows
+from steadypix.checkpoints.generation.freeze import main as statistics
 from steadypix.checkpoints.retrofitting.command import main as retrofit
 from steadypix.data.cli import main as steadypix_data
 from steadypix.data.download.catalogue import DATASETS, verify_structure
 from steadypix.data.download.obtain import RECORD, read_record
 from steadypix.data.pictures.images import FORMATS
+from steadypix.eval.classifiers import flips, study, training
+from steadypix.eval.classifiers.file import save_classifier
+from steadypix.eval.eval_classifiers import main as eval_classifiers
+from steadypix.eval.eval_consistency import main as eval_consistency
+from steadypix.eval.eval_features import main as eval_features
+from steadypix.eval.eval_sequence import main as eval_sequence
 from steadypix.eval.eval_stability import main as eval_stability
 from steadypix.eval.generators.loading import load_generator
 from steadypix.eval.results.schema import read_results
 from steadypix.files import TEMPORARY
 from steadypix.gen.weights.tensors import read_tensors
 from tests.archives import TINY, Server, archive_of, honest_members
+from tests.classifiers import classifier as one_classifier
+from tests.classifiers import write_fashion_mnist
 from train_pix2pix import main as train_pix2pix
 
-NAMES = ("train", "eval", "generate", "tiles", "sequence", "synthetic", "download", "retrofit", "onnx", "pt2")
+NAMES: tuple[str, ...] = ("train", "eval", "generate", "tiles", "sequence", "synthetic", "download")
+NAMES += ("retrofit", "onnx", "pt2", "statistics", "sheet", "look", "features", "classifiers", "consistency")
 TRAIN = [*SIZES, "--discriminator.ndf=4", "--discriminator.n_layers=1", "--data.synthetic_count=2"]
 TRAIN += ["--device=cpu", "--train.epochs=2", "--train.ema=0.9", "--train.best_by=l1", "--train.val_limit=1"]
 TRAIN += ["--train.log_every_steps=1", "--train.keep_every=1", "--train.save_every_s=0"]
@@ -98,6 +109,18 @@ def make_cases(work: Path, url: str) -> dict[str, Case]:
     def exported(suffix: str) -> Callable[[Path], int]:
         return lambda out: export([str(run), "--out", str(out / f"net.{suffix}")])
 
+    labelled, classifier = write_fashion_mnist(work / "labelled"), work / "classifier"
+    _must(lambda: train_pix2pix([*TRAIN, "--generator.norm=instance", "--out", str(work / "instance")]), work)
+    looking = [str(work / "instance"), str(pictures), *plain]  # one whose norm looks at the picture
+    drawn = ["sheet", "maps", "--count", "2", "--size", "32"]
+    known = ["--data", str(labelled), "--limit", "4", *plain]
+    save_classifier(classifier / "classifier.safetensors", one_classifier())
+
+    def classifiers(out: Path) -> int:
+        flips.FRAMES, study.FEATURE_SHIFTS = 3, (0, 8)
+        few = ["--seeds", "1", "--epochs", "1", "--width", "8", "--train_limit", "10", *known]
+        return made(eval_classifiers, *few, "--networks", "vgg11_bn", "--filters", "bin5")(out)
+
     return {
         "train": Case(made(train_pix2pix, *TRAIN)),
         "eval": Case(made(eval_stability, str(run), *MEASURE)),
@@ -109,6 +132,12 @@ def make_cases(work: Path, url: str) -> dict[str, Case]:
         "retrofit": Case(made(retrofit, str(run), "--data", str(pictures), "--steps", "2", *plain)),
         "onnx": Case(exported("onnx")),
         "pt2": Case(exported("pt2")),
+        "statistics": Case(lambda out: statistics([*looking, "--out", str(out / "frozen.safetensors")])),
+        "sheet": Case(lambda out: steadypix_data([*drawn, "--out", str(out / "sheet.png")])),
+        "look": Case(made(eval_sequence, str(pictures), str(pictures))),
+        "features": Case(made(eval_features, str(run), "--shifts", "0..1", "--limit", "1", *plain)),
+        "classifiers": Case(classifiers),
+        "consistency": Case(made(eval_consistency, str(classifier), *known)),
     }
 
 
@@ -150,10 +179,13 @@ class _Frozen(datetime.datetime):
 
 
 def stop_the_clock() -> None:
-    """Give every result the same time stamp, in this process and its children."""
+    """Give every result the same time stamp and no duration, in this process and its children."""
     stopped = type(sys)("datetime")
     stopped.__dict__.update({**vars(datetime), "datetime": _Frozen})
     steadypix.eval.eval_stability.datetime = stopped
+    timeless = type(sys)("time")
+    timeless.__dict__.update({**vars(time), "perf_counter": lambda: 0.0})
+    study.time = training.time = timeless
 
 
 # ---- what they leave --------------------------------------------------------------------------------------
@@ -182,10 +214,11 @@ def read(path: Path) -> None:
         ".safetensors": load_generator if path.name.startswith("generator") else read_tensors,
         ".onnx": load_generator,
         ".pt2": functools.partial(load_generator, trust=True),
-        ".json": read_results if path.name == "results.json" else _read_json,
+        ".json": _read_json,
         ".jsonl": _read_lines,
         ".yaml": lambda file: yaml.safe_load(file.read_text(encoding="utf-8")),
         ".html": functools.partial(_ends_with, end="</html>"),
+        ".md": functools.partial(_ends_with, end=""),
         ".csv": functools.partial(_ends_with, end=""),
     }
     readers.get(path.suffix, _read_picture)(path)
@@ -196,7 +229,9 @@ def read(path: Path) -> None:
 
 
 def _read_json(path: Path) -> None:
-    json.loads(path.read_text(encoding="utf-8"))
+    """Read JSON, and the results of an evaluation of generators as the report does."""
+    if "models" in json.loads(path.read_text(encoding="utf-8")) and path.name == "results.json":
+        read_results(path)
 
 
 def _read_lines(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import json
 import os
@@ -10,7 +11,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from PIL import Image
@@ -19,6 +20,7 @@ from soak import seeds
 from soak.containers import mutate_inside, mutate_numbers, mutate_safetensors
 from soak.mutate import Mutator, mutate_bytes, mutate_json, mutate_lines, mutate_yaml
 from steadypix import UNetGenerator, load_weights
+from steadypix.checkpoints.retrofitting.command import main as retrofit
 from steadypix.configs.load import build_parser, parse, to_yaml
 from steadypix.data.download.obtain import read_record
 from steadypix.data.labelled.fashion_mnist import read_idx
@@ -34,6 +36,7 @@ from steadypix.eval.measure.sources import open_data
 from steadypix.eval.report.render import write_report
 from steadypix.eval.results.lead import lead_score
 from steadypix.eval.results.schema import read_results
+from steadypix.gen.large.journal import Record
 from train_pix2pix import main as train_pix2pix
 
 ONNX_LIMIT_S = 8.0  # to load a model of the fuzz, and for its one picture
@@ -88,10 +91,16 @@ def make_readers(work: Path) -> list[Reader]:
     weights = (mutate_safetensors, mutate_safetensors, mutate_numbers, mutate_bytes)
     tree, inside = (mutate_json, mutate_json, mutate_json, mutate_bytes), (mutate_inside, mutate_bytes)
     yaml, lines = (mutate_yaml, mutate_bytes), (mutate_lines, mutate_bytes)
+    slow: dict[str, Any] = {"names_key": True, "limit_s": 30.0}
+    network = work / "generators" / "unet.safetensors"
+    retrofitted = seeds.retrofitted(folder("retrofitted"), network)
+    retrofit_state = functools.partial(_retrofit, network)
     readers = [
         Reader("checkpoint", 20, generators, damaged, _checkpoint, weights),
         Reader("weights", 10, unet, damaged, _weights, weights),
-        Reader("state", 4, state, run, _state, weights, names_key=True, limit_s=30.0),
+        Reader("state", 4, state, run, _state, weights, **slow),
+        Reader("retrofit", 3, retrofitted, work / "retrofit" / "last", retrofit_state, weights, **slow),
+        Reader("strips", 3, seeds.strips(folder("strips")), damaged, _strips, tree),
         Reader("classifier", 8, classifiers, damaged, _classifier, weights),
         Reader("idx", 4, idx, damaged, read_idx),
         Reader("published", 16, published, damaged, _checkpoint, inside),
@@ -131,10 +140,25 @@ def _weights(path: Path) -> None:
 
 def _state(path: Path) -> int:
     run = path.parent.parent
-    for other in run.iterdir():  # what an earlier input left
-        if other != path.parent:
-            shutil.rmtree(other) if other.is_dir() else other.unlink()
+    _keep_alone(path.parent)
     return train_pix2pix([*seeds.SMALL_RUN, "--out", str(run)])
+
+
+def _retrofit(network: Path, path: Path) -> int:
+    run = path.parent.parent
+    _keep_alone(path.parent)
+    return retrofit(seeds.retrofit_words(network, run))
+
+
+def _keep_alone(folder: Path) -> None:
+    """Remove what an earlier input left beside a folder."""
+    for other in folder.parent.iterdir():
+        if other != folder:
+            shutil.rmtree(other) if other.is_dir() else other.unlink()
+
+
+def _strips(path: Path) -> None:
+    Record(path.with_suffix(".map"))
 
 
 def _config(path: Path) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from steadypix import ResnetGenerator, UNetGenerator, save_generator
 from steadypix.checkpoints.export import main as export
+from steadypix.checkpoints.retrofitting.command import main as retrofit
 from steadypix.configs.load import to_yaml
 from steadypix.configs.schema import DataConfig, DiscriminatorConfig, GeneratorConfig, RunConfig, TrainConfig
 from steadypix.data.download.obtain import RECORD
@@ -26,6 +27,7 @@ from steadypix.eval.classifiers.file import Classifier, save_classifier
 from steadypix.eval.classifiers.nets import ClassifierConfig, build_classifier
 from steadypix.eval.eval_stability import main as eval_stability
 from steadypix.eval.measure.partial import Partial
+from steadypix.gen.large.journal import Record
 from tests.published_nets import PublishedResnet, PublishedUnet
 from train_pix2pix import main as train_pix2pix
 
@@ -61,6 +63,28 @@ def state(folder: Path) -> Seeds:
     """Return what a finished run keeps to go on from."""
     run_quietly(lambda: train_pix2pix([*SMALL_RUN, "--out", str(folder / "run")]))
     return contents(folder / "run" / "last", "*.safetensors")
+
+
+def retrofit_words(network: Path, out: Path) -> list[str]:
+    """Return the arguments of a retrofit of one step."""
+    return [
+        *(str(network), "--data", "synthetic-facades", "--window", "32", "--canvas", "40", "--steps", "1"),
+        *("--limit", "1", "--device", "cpu", "--out", str(out)),
+    ]
+
+
+def retrofitted(folder: Path, network: Path) -> Seeds:
+    """Return what a finished retrofit of a network keeps to go on from."""
+    run_quietly(lambda: retrofit(retrofit_words(network, folder / "run")))
+    return contents(folder / "run" / "last", "*.safetensors")
+
+
+def strips(folder: Path) -> Seeds:
+    """Return what a run in strips notes of a map that is whole, and of one that is not."""
+    for name, rows, done in (("0001", 32, True), ("0002", 3, False)):
+        facts = {"count": 96, "mean": [0.1, -2.0], "spread": [1.5, 0.0]}
+        Record(folder / f"{name}.map").keep(rows, done=done, **facts)
+    return contents(folder, "*.json")
 
 
 def published(folder: Path) -> Seeds:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from steadypix.command import Parser, command, pick_device
 from steadypix.data.pictures.inputs import collect, read_input
 from steadypix.errors import InputError, require_text
 from steadypix.eval.generators.formats import KINDS, TRUST
+from steadypix.files import prepare_output
 from steadypix.progress import progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def build_parser() -> Parser:
@@ -36,20 +40,34 @@ def main(argv: Sequence[str]) -> int:
     if args.out.suffix != ".safetensors":
         raise InputError(f"--out {args.out}: expected a name that ends in .safetensors")
     files = list(collect(args.inputs).values())
+    prepare_output(args.out.parent, only=args.out)
 
     from steadypix.data.pictures.transforms import to_tensor
     from steadypix.eval.generators.loading import load_generator
-    from steadypix.gen.large.frozen import gather, save_statistics
+    from steadypix.gen.large.frozen import FORMAT, gather, save_statistics
+    from steadypix.gen.networks.cost import require_forward
+    from steadypix.gen.weights.header import check_header
 
+    if args.out.exists() and check_header(args.out).get("format") != FORMAT:
+        raise InputError(f"--out {args.out}: is there, and holds no statistics; expected a new file")
     device = pick_device(args.device)
     generator = load_generator(args.checkpoint, device, trust=args.trust)
     config: Any = generator.config
     channels = config["generator"].get("in_channels", 3)
-    pictures = (
-        to_tensor(read_input(file, channels).pixels)[None].to(device) for file in progress(files, len(files))
-    )
+
+    def picture(file: Path) -> Tensor:
+        pixels = read_input(file, channels).pixels
+        if device != "cuda":
+            height, width = pixels.shape[:2]
+            what = f"{args.checkpoint} ({file})"
+            require_forward(config["generator"], width, height, what=what, helps="a smaller picture")
+        return to_tensor(pixels)[None].to(device)
+
+    pictures = (picture(file) for file in progress(files, len(files)))
     try:
         statistics = gather(generator, pictures)
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(f"{args.checkpoint}: {error}") from None
     save_statistics(args.out, statistics, pictures=len(files))

@@ -78,7 +78,13 @@ class Run:
             return
         tensors, theirs = read_tensors(path)
         asked, rows, seen = (theirs.get(key) for key in ("config", "rows", "seen"))
-        if not isinstance(asked, dict) or not _are_rows(rows) or type(seen) is not int or seen < 0:
+        if (
+            not isinstance(asked, dict)
+            or not isinstance(rows, list)
+            or not _fit(rows)
+            or type(seen) is not int
+            or seen < 0
+        ):
             raise CheckpointError(f"{path}: is no state of a retrofit; expected another --out")
         for key in sorted(asked.keys() | self.asked.keys()):
             if key in CONTENTS and key not in asked:  # of a run from before these were compared
@@ -208,7 +214,7 @@ def tune(
                     break
 
 
-def _are_rows(rows: Any) -> bool:
+def _fit(rows: list[Any]) -> bool:
     """Whether these can be rows of one table."""
     figures = dict.fromkeys(("l1", "lpips", "l1_before", "lpips_before", "target_tv"), want.number)
     figured = {"name": want.text, "step": want.count, "stability_db": want.number, "tv": want.number}

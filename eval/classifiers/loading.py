@@ -9,12 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from steadypix.budget import Part, require
 from steadypix.data.labelled.labelled import Labelled, open_labelled
 from steadypix.errors import InputError, printable
 from steadypix.eval.classifiers.file import CANVAS_PX, FILE, PLACES, WINDOW_PX, Classifier, load_classifier
 from steadypix.eval.generators.formats import CALLABLE, require_trust
 from steadypix.eval.torchvision_shim import import_torchvision
 
+FLOAT_BYTES, FULL_WIDTH = 4, 64
+MAPS = 3  # of full width and the window's size that a forward pass holds
 # A part of a dense layer as torchvision's own files name it: `norm.1.weight`, of what is now `norm1`.
 DENSE_PART = re.compile(r"(.*\bdenselayer\d+\.(?:norm|relu|conv))\.([12]\..+)")
 
@@ -105,12 +108,16 @@ def load_with_pictures(
     limit: int | None,
     device: str,
     *,
+    at_once: int,
     trust: bool = False,
 ) -> list[tuple[Classifier, Labelled]]:
     """Load classifiers under names of their own, each with the first `limit` pictures it is measured on.
 
+    Networks see at most `at_once` pictures at a time.
+
     Raises:
         InputError: as `load_any`, `open_pictures` and `named_apart` raise it.
+        TooLargeError: if what a network says of its pictures asks for more memory than may be taken.
     """
     from steadypix.eval.generators.models import named_apart
 
@@ -120,7 +127,9 @@ def load_with_pictures(
         if "assumed" in classifier.provenance:
             note = f"{classifier.name}: {classifier.provenance['assumed']}"
             print(printable(note), file=sys.stderr)
-        networks.append((classifier, open_pictures(classifier, data, split).first(limit)))
+        pictures = open_pictures(classifier, data, split).first(limit)
+        _require_memory(classifier, min(at_once, len(pictures)), device)
+        networks.append((classifier, pictures))
     names = named_apart([classifier.name for classifier, _ in networks], models)
     return [(replace(network, name=name), of) for (network, of), name in zip(networks, names, strict=True)]
 
@@ -138,6 +147,15 @@ def open_pictures(classifier: Classifier, data: str | None, split: str) -> Label
         raise InputError(f"{classifier.name}: takes {classifier.in_channels} channels; expected 1 or 3")
     pictures = open_labelled(source, split, channels=classifier.in_channels)
     return replace(pictures, resampling=classifier.resampling)
+
+
+def _require_memory(classifier: Classifier, at_once: int, device: str) -> None:
+    """Check that canvases, windows and the maps of a few layers fit; what a network takes is not known."""
+    window, canvas = classifier.window_px, classifier.canvas_px
+    maps = 0 if device == "cuda" else MAPS * FULL_WIDTH * window**2
+    n_bytes = at_once * (classifier.in_channels * canvas**2 + FLOAT_BYTES * maps)
+    what = f"{classifier.name} on windows of {window} px in pictures of {canvas} px, {at_once} at a time"
+    require(Part(n_bytes, what, "a network of smaller windows, or a smaller --batch_size or --limit"))
 
 
 def _unfilled(models: Any, name: str, published: Any) -> Any:

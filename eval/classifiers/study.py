@@ -29,7 +29,7 @@ from steadypix.eval.classifiers.nets import ClassifierConfig
 from steadypix.eval.classifiers.subjects import classifier_subject, measure_subject
 from steadypix.eval.classifiers.training import Recipe, train_classifier
 from steadypix.eval.shifts.protocols import make_protocol
-from steadypix.files import write_text
+from steadypix.files import remove_half_written, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -133,6 +133,7 @@ class Study:
         """Train a network, unless its file is there and was made in the same way of the same pictures."""
         config = run.config(self.settings.width, len(self.train.classes))
         folder, recipe = self.out / "runs" / run.name, self.settings.recipe
+        remove_half_written(folder)
         if (folder / FILE).exists():
             found = load_classifier(folder)
             made = {
@@ -156,8 +157,11 @@ class Study:
         }
         kept = file.with_name(MEASURES)
         if kept.exists():
-            found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
-            if found.get("heading") == heading:
+            try:
+                found = json.loads(kept.read_text(encoding="utf-8"))
+            except (ValueError, RecursionError):  # damaged: measured anew
+                found = None
+            if isinstance(found, dict) and found.get("heading") == heading:
                 return found | {"ground": self.ground_errors(load_classifier(file, self.device))}
         classifier = load_classifier(file, self.device, name=run.row)
         started = time.perf_counter()

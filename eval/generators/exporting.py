@@ -21,7 +21,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from steadypix.budget import Part, require
 from steadypix.command import version
 from steadypix.errors import InputError
 from steadypix.eval.generators.onnx_process import METADATA, REFERENCE_EVALUATOR
@@ -33,7 +32,7 @@ from steadypix.eval.generators.programs import (
 )
 from steadypix.files import write_whole
 from steadypix.gen.networks.any_size import for_any_size, sizes_open
-from steadypix.gen.networks.cost import forward_numbers
+from steadypix.gen.networks.cost import require_forward
 from steadypix.gen.networks.resnet import ResnetGenerator
 from steadypix.gen.networks.unet import UNetGenerator
 from steadypix.sizes import from_json, side_of
@@ -43,7 +42,6 @@ LEAST_PX = 32
 DEFAULT_WINDOW_PX = 256
 REFERENCE_PX = 48  # the reference evaluator is slow, and cannot gather from axes of more than 64
 AXES = {0: "batch", 2: "height", 3: "width"}
-FLOAT_BYTES = 4
 COPIES = 2  # of what a forward pass takes: an exporter's, beside the example and what is compared
 SAMPLE = 2  # pictures in the example: one would be taken for a constant
 
@@ -96,8 +94,8 @@ def export_generator(
     known = from_json(config.get("data", {}).get("crop_size") or DEFAULT_WINDOW_PX)
     window_px = size_px or side_of(known, "steadypix export")
     channels = config["generator"].get("in_channels", 3)
-    numbers = (SAMPLE + 1) * forward_numbers(config["generator"], window_px, window_px)
-    require(Part(COPIES * FLOAT_BYTES * numbers, f"{name} at {window_px} px", "a smaller --size"))
+    shape, sides = config["generator"], (window_px, window_px)
+    require_forward(shape, *sides, what=name, helps="a smaller --size", at_once=SAMPLE + 1, copies=COPIES)
     if format == "onnx":
         _require_onnx()
     metadata = {

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 from steadypix.budget import WORKER_BYTES, Part, require, share_among
 from steadypix.eval.measure.registry import MEASURES
 from steadypix.eval.measure.sources import agree, canvas_of, window_of
-from steadypix.gen.networks.cost import forward_numbers
+from steadypix.gen.networks.cost import FLOAT_BYTES, forward_numbers
 from steadypix.sizes import Size, largest, sides, words
 
 if TYPE_CHECKING:
     from steadypix.eval.generators.models import Model
     from steadypix.eval.measure.options import Asked
 
-FLOAT_BYTES = 4
 CANVAS_BYTES = 80  # a px of a picture that is decoded or rendered, made a tensor and shifted
 PREFETCHED = 2  # pictures a worker has ready, as torch's loaders do it
 ROW_BYTES = 150  # that a picture leaves behind for a shift and a model, in memory and as text

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from steadypix.command import Parser, command
+from steadypix.files import prepare_output
 
 DESCRIPTION = "Make report.html again from a folder that eval_stability wrote."
 
@@ -17,6 +18,7 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(prog="python -m steadypix.eval.report", description=DESCRIPTION)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("results"), help="default: %(default)s")
     folder = parser.parse(list(argv)).folder
+    prepare_output(folder)
 
     from steadypix.eval.report.render import write_report  # loads every measure
 

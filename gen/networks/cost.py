@@ -12,6 +12,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from steadypix.budget import Part, require
+
+FLOAT_BYTES = 4
 DENSE = ("blur", "blur_late")  # samplings whose convs run before the subsampling
 
 
@@ -53,6 +56,35 @@ def forward_numbers(shape: Mapping[str, Any], width: int, height: int) -> float:
     if sampling == "blur_late":
         maps += 6 * ngf
     return maps * padded + 3 * ends * padded + detail
+
+
+def require_forward(
+    shape: Mapping[str, Any],
+    width: int,
+    height: int,
+    *,
+    what: str,
+    helps: str,
+    at_once: int = 1,
+    copies: float = 1.0,
+) -> None:
+    """Check that a generator may take pictures of a size, before it does.
+
+    Args:
+        shape: the generator's configuration.
+        width: of a picture in px.
+        height: of a picture in px.
+        what: takes them, in words.
+        helps: which options would make it less.
+        at_once: pictures in one pass.
+        copies: of what a pass takes.
+
+    Raises:
+        TooLargeError: saying what helps.
+    """
+    several = f", {at_once} at a time" if at_once > 1 else ""
+    numbers = at_once * forward_numbers(shape, width, height)
+    require(Part(copies * FLOAT_BYTES * numbers, f"{what} on {width} x {height} px{several}", helps))
 
 
 def training_numbers(shape: Mapping[str, Any], width: int, height: int) -> float:

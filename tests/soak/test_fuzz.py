@@ -16,10 +16,10 @@ from soak.readers import Reader, make_readers
 
 pytestmark = pytest.mark.slow
 
-NAMES = ["checkpoint", "weights", "state", "classifier", "idx", "published", "config", "results", "baseline"]
-NAMES += ["frames", "partial", "manifest", "image", "foreign", "record"]
+NAMES = ["checkpoint", "weights", "state", "retrofit", "strips", "classifier", "idx", "published", "config"]
+NAMES += ["results", "baseline", "frames", "partial", "manifest", "image", "foreign", "record"]
 NAMES += ["onnx"] if importlib.util.find_spec("onnx") else []
-FEW = {"state": 12, "onnx": 4}  # those that take a while
+FEW = {"state": 12, "retrofit": 12, "onnx": 4}  # those that take a while
 
 
 @pytest.fixture(scope="module")
