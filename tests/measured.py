@@ -21,16 +21,20 @@ import torch
 import train_pix2pix
 from steadypix.checkpoints.export import main as export
 from steadypix.checkpoints.generate import main as generate
+from steadypix.checkpoints.generation.freeze import main as statistics
 from steadypix.checkpoints.retrofitting.command import main as retrofit
 from steadypix.eval.eval_classifiers import main as eval_classifiers
+from steadypix.eval.eval_features import main as eval_features
 from steadypix.eval.eval_stability import main as eval_stability
 
 COMMANDS = {
     "eval_classifiers": eval_classifiers,
+    "eval_features": eval_features,
     "eval_stability": eval_stability,
     "export": export,
     "generate": generate,
     "retrofit": retrofit,
+    "statistics": statistics,
     "train_pix2pix": train_pix2pix.main,
 }
 MOST_MEMORY = 6 << 30  # bytes of addresses beyond those in use: what a test must not take from the machine

@@ -363,11 +363,33 @@ def test_what_needs_a_look_at_the_generator_is_refused_soon(tmp_path: Path) -> N
         "network": ([*generate, str(small), "--max_memory", "1G"], "picture, or --tile auto"),
         "context": ([*generate, str(little), "--context", "20000"], "less --context"),
         "sequence": ([*generate, str(frames), "--sequence", "--context", "20000"], "less --context"),
-        "onnx": (["export", plain, "--out", str(tmp_path / "a.onnx"), "--size", "99999"], "at 99999 px"),
-        "pt2": (["export", plain, "--out", str(tmp_path / "a.pt2"), "--size", "99999"], "at 99999 px"),
+        "onnx": (
+            ["export", plain, "--out", str(tmp_path / "a.onnx"), "--size", "99999"],
+            "on 99999 x 99999 px",
+        ),
+        "pt2": (
+            ["export", plain, "--out", str(tmp_path / "a.pt2"), "--size", "99999"],
+            "on 99999 x 99999 px",
+        ),
         "retrofit window": ([*retrofit, "--window", "99999"], "windows of 99999 px"),
         "retrofit canvas": ([*retrofit, "--canvas", "99999"], "pictures of 99999 px"),
         "retrofit batch": ([*retrofit, "--batch_size", "9", "--max_memory", "1G"], "--batch_size 9"),
+        "statistics": (
+            [
+                "statistics",
+                strided,
+                str(small),
+                "--device",
+                "cpu",
+                "--out",
+                str(tmp_path / "norms.safetensors"),
+            ],
+            "on 3000 x 3000 px",
+        ),
+        "features": (
+            ["eval_features", windows, "--device", "cpu", "--out", str(tmp_path / "features")],
+            "on 4096 x 4096 px",
+        ),
         "threads": (["eval_classifiers", "--threads", "99999"], "at most 1024 threads"),
     }
     warm = ["eval_stability", plain, "--limit", "1", "--device", "cpu", "--shifts", "0..1"]

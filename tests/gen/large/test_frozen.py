@@ -139,6 +139,24 @@ def frames(folder: Path) -> Path:
     return folder
 
 
+def test_statistics_are_not_written_over_anything_else(
+    tmp_path: Path, checkpoints: list[Path], capsys: Capture
+) -> None:
+    picture = str(frames(tmp_path / "frames") / "1.png")
+    weights, text = tmp_path / "generator.safetensors", tmp_path / "text.safetensors"
+    weights.write_bytes(checkpoints[0].read_bytes())
+    text.write_text("no weights")
+    for file in (weights, text):
+        before = file.read_bytes()
+        assert statistics_command([str(checkpoints[0]), picture, "--out", str(file)]) == 2
+        one_error_line(capsys, str(file))
+        assert file.read_bytes() == before
+    file = tmp_path / "s.safetensors"
+    for _ in range(2):
+        assert statistics_command([str(checkpoints[0]), picture, "--out", str(file)]) == 0
+    assert not list(tmp_path.glob(".s.*"))
+
+
 def test_generate_treats_frames_alike(tmp_path: Path, checkpoints: list[Path], capsys: Capture) -> None:
     folder = frames(tmp_path / "frames")
     file = str(tmp_path / "s.safetensors")
