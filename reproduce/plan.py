@@ -93,7 +93,7 @@ STUDIES = {
         quality="ssim,lpips,checkerboard",
         moves=("--protocol", "crop,subpixel", "--shifts", "0..7,1/4,1/2", "--pan", "1/2,1"),
         page="steady-runs",
-        shown=("baseline_published-0", "late_head_published-0", "late_both_batch_published-0"),
+        shown=("baseline_published-0", "late_head_published-0", "late_both_renorm_settled_published-0"),
         discriminator="_published",
     ),
     "maps": Study(
@@ -178,12 +178,12 @@ VARIANTS = {
     ),
 }
 TEXTURE, HEAD = ("--generator.texture", "anchored"), ("--generator.head", "16")
-# The generator of the recipes `facades` and `maps`.
+# The generator of the recipe `demo`.
 STEADY_GENERATOR = (*LATE, *TEXTURE, *HEAD, "--generator.norm", "batch")
-# A short end in which outputs are held still, over shifts and perturbations of the input.
+# The end of the recipe `facades`: are held still, over shifts and perturbations of the input.
 SETTLED: tuple[str, ...] = ("--loss.equivariance", "100", "--loss.equivariance_start", "0.875")
 SETTLED += ("--loss.equivariance_perturb", "true", "--train.capture", "false")
-# The recipe `maps`.
+# The generator of the recipes `facades` and `maps`.
 RENORM_GENERATOR = (*STEADY_GENERATOR, "--generator.norm", "renorm")
 VARIANTS["late_both_renorm"] = Variant("`blur_late`, texture and head, batch renorm", RENORM_GENERATOR)
 VARIANTS |= {
