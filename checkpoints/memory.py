@@ -70,9 +70,8 @@ def require_retrofit(
         kept += 3 * cost.discriminator_numbers(judge, window_px, window_px)
     else:  # the output for a moved window, and the averages over shifts
         kept = 2 * kept + cost.forward_numbers(shape, window_px, window_px)
-    here = (
-        0 if on_gpu else cost.FLOAT_BYTES * (5 * weights + batch_size * kept)
-    )  # the network before and after
+    # Weights of the network before; of the one after also gradients and both moments of Adam.
+    here = 0 if on_gpu else cost.FLOAT_BYTES * (5 * weights + batch_size * kept)
     require(
         Part(
             here,

@@ -6,13 +6,12 @@ import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from steadypix.command import natural, positive, version
+from steadypix.command import positive, threads, version
 from steadypix.data.labelled.fashion_mnist import NAME
 from steadypix.data.labelled.named import DATASETS
 
 # Places on this machine, and what a reader sees of them.
 PLACES = {"--data": "DIR", "--out": "DIR", "--document": "FILE.md"}
-MOST_THREADS = 1024
 
 
 def add_study_options(
@@ -39,7 +38,7 @@ def add_study_options(
     add("--severities", choices=("imagenet-c", "own"), default="imagenet-c", help=about)
     about = "write the page there too, and its pictures, if it has any, beside it"
     add("--document", type=Path, metavar="FILE.md", help=about)
-    add("--threads", type=_threads, default=0, metavar="N", help="of torch; 0 leaves it to torch")
+    add("--threads", type=threads, default=0, metavar="N", help="of torch; 0 leaves it to torch")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to run")
     add("--version", action="version", version=f"steadypix {version()}")
 
@@ -55,13 +54,6 @@ def shown_command(name: str, argv: Sequence[str]) -> str:
             word = f"{option}={PLACES[option]}"
         words.append(word)
     return " ".join(words)
-
-
-def _threads(text: str) -> int:
-    count = natural(text)
-    if count > MOST_THREADS:
-        raise argparse.ArgumentTypeError(f"expected at most {MOST_THREADS} threads, got {count}")
-    return count
 
 
 def _eights(text: str) -> int:

@@ -22,6 +22,7 @@ from steadypix.signals import Signals, Terminated, end_workers, workers
 from steadypix.surroundings import leave_out_remains, usable_streams
 
 MOST = 10**9  # of anything that is counted; what so many take of memory is asked elsewhere
+MOST_THREADS = 1024
 LONGEST = 20  # digits of a number that is looked at
 MAX_MEMORY = (
     "memory that the command with all of its processes may take, as 2G or as a share of what is available, "
@@ -207,6 +208,11 @@ def natural(text: str) -> int:
 def seed(text: str) -> int:
     """Read a seed, for argparse: a whole number that results and checkpoints are read back with."""
     return _whole(text, 0, int(LARGEST_NUMBER))
+
+
+def threads(text: str) -> int:
+    """Read a number of threads, for argparse; 0 leaves it to torch."""
+    return _whole(text, 0, MOST_THREADS)
 
 
 def _whole(text: str, minimum: int, maximum: int = MOST) -> int:

@@ -390,7 +390,7 @@ def test_what_needs_a_look_at_the_generator_is_refused_soon(tmp_path: Path) -> N
             ["eval_features", windows, "--device", "cpu", "--out", str(tmp_path / "features")],
             "on 4096 x 4096 px",
         ),
-        "threads": (["eval_classifiers", "--threads", "99999"], "at most 1024 threads"),
+        "threads": (["eval_classifiers", "--threads", "99999"], "whole number of 0 to 1024"),
     }
     warm = ["eval_stability", plain, "--limit", "1", "--device", "cpu", "--shifts", "0..1"]
     runs = [

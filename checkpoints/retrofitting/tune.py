@@ -30,7 +30,6 @@ from steadypix.gen.training.failures import failures_explained
 from steadypix.gen.training.state import pack_state, unpack_state
 from steadypix.gen.weights.generators import GENERATOR_FILE
 from steadypix.gen.weights.tensors import read_tensors
-from steadypix.json_checks import read_json
 from steadypix.progress import progress_interval_s
 
 TABLE_FILE = "retrofit.json"
@@ -131,7 +130,7 @@ class Run:
         table = {"asked": self.asked, "done": self.rewritten.done, "rows": self.rows}
         path = self.out / TABLE_FILE
         write_text(path, json.dumps(table, indent=1) + "\n")
-        if read_json(path, want.mapped(want.anything), "the table of a retrofit") != table:
+        if want.read_json(path, want.mapped(want.anything), "the table of a retrofit") != table:
             raise InputError(f"{path}: {NOT_KEPT}")
 
     @property

@@ -13,10 +13,11 @@ from steadypix.budget import Part, require
 from steadypix.data.labelled.labelled import Labelled, open_labelled
 from steadypix.errors import InputError, printable
 from steadypix.eval.classifiers.file import CANVAS_PX, FILE, PLACES, WINDOW_PX, Classifier, load_classifier
+from steadypix.eval.classifiers.nets import FULL_WIDTH
 from steadypix.eval.generators.formats import CALLABLE, require_trust
 from steadypix.eval.torchvision_shim import import_torchvision
+from steadypix.gen.networks.cost import FLOAT_BYTES
 
-FLOAT_BYTES, FULL_WIDTH = 4, 64
 MAPS = 3  # of full width and the window's size that a forward pass holds
 # A part of a dense layer as torchvision's own files name it: `norm.1.weight`, of what is now `norm1`.
 DENSE_PART = re.compile(r"(.*\bdenselayer\d+\.(?:norm|relu|conv))\.([12]\..+)")

@@ -102,7 +102,7 @@ def training_numbers(shape: Mapping[str, Any], width: int, height: int) -> float
         return shape["ngf"] * convs + 2 * _detail(shape) * width * height
     if "ngf" not in shape:
         return forward_numbers(shape, width, height)
-    widths = _widths(float(shape.get("ngf", 64)), shape.get("num_downs", 8))
+    widths = _widths(float(shape["ngf"]), shape.get("num_downs", 8))
     late = len(widths) if late is None else late
     total = 0.0
     for level, (channels, before) in enumerate(
