@@ -16,7 +16,7 @@ def perturb(picture: Tensor, rng: np.random.Generator) -> Tensor:
 
     Gaussian noise (standard deviation 0.01 to 0.16 on [0, 1], uniform in its logarithm), Gaussian blur (sigma
     0.3 to 3 px), brightness (up to 0.4 on [0, 1], either way), contrast (a factor of 0.3 to 1 about the
-    mean): the reach of `eval_stability --perturb`.
+    mean luma): the reach of `eval_stability --perturb`.
 
     Args:
         picture: (C, H, W) in [-1, 1].
@@ -36,5 +36,7 @@ def perturb(picture: Tensor, rng: np.random.Generator) -> Tensor:
     elif kind == "brightness":
         x = x + rng.uniform(-0.4, 0.4)
     elif kind == "contrast":
-        x = x.mean() + rng.uniform(0.3, 1.0) * (x - x.mean())
+        from kornia.enhance import adjust_contrast_with_mean_subtraction
+
+        x = adjust_contrast_with_mean_subtraction(x, rng.uniform(0.3, 1.0))
     return 2 * x.clamp(0, 1) - 1

@@ -11,6 +11,7 @@ from torch import Tensor
 from steadypix.data.pairs import perturb as module
 from steadypix.data.pairs.folders import PairedImages
 from steadypix.data.pairs.perturb import KINDS, perturb
+from steadypix.eval.metrics.perturb_kinds import lower_contrast
 
 
 def picture(channels: int = 3) -> Tensor:
@@ -50,20 +51,36 @@ def test_a_blur_is_a_gaussian(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(look.numpy(), expected, atol=1e-5)
 
 
-def test_brightness_adds_and_contrast_scales_about_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
-    x = picture().flatten().numpy()
-    for kind, slopes, means in (("brightness", (1, 1), 0.8), ("contrast", (0.3, 1), 1e-5)):
-        fits = []
-        for look in looks(kind, monkeypatch):
-            y = look.flatten().numpy()
-            inside = np.abs(y) < 1
-            fits.append(np.polyfit(x[inside], y[inside], 1))
-            np.testing.assert_allclose(y[inside], np.polyval(fits[-1], x[inside]), atol=1e-5)
-        found = np.array(fits)
-        assert slopes[0] - 1e-4 <= found[:, 0].min() <= found[:, 0].max() <= slopes[1] + 1e-4
-        moved = np.abs(found[:, 1] + (found[:, 0] - 1) * x.mean())
-        assert moved.max() <= means + 1e-4
-    assert found[:, 0].min() < 0.35
+def fitted(look: Tensor, x: Tensor) -> tuple[float, float]:
+    """Return slope and offset of the line that all that is not clipped lies on."""
+    inside = (look.abs() < 1).flatten()
+    y, x = look.flatten()[inside].numpy(), x.flatten()[inside].numpy()
+    slope, offset = np.polyfit(x, y, 1)
+    np.testing.assert_allclose(y, slope * x + offset, atol=1e-5)
+    return slope, offset
+
+
+def test_brightness_adds_to_every_channel(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = np.array([fitted(look, picture()) for look in looks("brightness", monkeypatch)])
+    np.testing.assert_allclose(found[:, 0], 1, atol=1e-4)
+    assert -0.8 <= found[:, 1].min() < -0.7
+    assert 0.7 < found[:, 1].max() <= 0.8
+
+
+def test_contrast_is_scaled_about_the_mean_luma_as_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+    blue = picture() * 0.5 + torch.tensor([-0.2, -0.1, 0.5])[:, None, None]
+    monkeypatch.setattr(module, "KINDS", ("contrast",))
+    factors = []
+    for seed in range(200):
+        look = perturb(blue, np.random.default_rng(seed))
+        slope, offset = fitted(look, blue)
+        luma = float(np.tensordot([0.299, 0.587, 0.114], blue.double().numpy(), 1).mean())  # ITU-R BT.601
+        assert abs(offset - (1 - slope) * luma) < 1e-4
+        expected = lower_contrast((blue[None] + 1) / 2, slope, seed=0)
+        torch.testing.assert_close(look, 2 * expected[0] - 1, atol=1e-4, rtol=0)
+        factors.append(slope)
+    assert 0.3 - 1e-4 <= min(factors) < 0.35
+    assert 0.9 < max(factors) <= 1 + 1e-4
 
 
 @pytest.mark.parametrize("kind", KINDS)
