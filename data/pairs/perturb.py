@@ -15,10 +15,10 @@ FOCUS = ("none", "blur", "noise")
 def perturb(picture: Tensor, rng: np.random.Generator) -> Tensor:
     """Return a picture under another light, out of focus or with noise, or both, or as it is.
 
-    Of light: none, brightness (up to 0.4 on [0, 1], either way) or contrast (lowered about the mean luma by
-    0.05 to 0.7 of it, uniform in the logarithm), each as likely. Of focus: none, Gaussian blur (sigma 0.3 to
-    3 px) or Gaussian noise (standard deviation 0.01 to 0.16 on [0, 1], uniform in the logarithm), each as
-    likely. That is the reach of `eval_stability --perturb`.
+    Of light: none, brightness (up to 0.4 on [0, 1], either way) or contrast (a factor of 0.3 to 1 about the
+    mean luma), each as likely. Of focus: none, Gaussian blur (sigma 0.3 to 3 px) or Gaussian noise (standard
+    deviation 0.01 to 0.16 on [0, 1], uniform in the logarithm), each as likely. That is the reach of
+    `eval_stability --perturb`.
 
     Args:
         picture: (C, H, W) in [-1, 1].
@@ -31,7 +31,7 @@ def perturb(picture: Tensor, rng: np.random.Generator) -> Tensor:
     elif light == "contrast":
         from kornia.enhance import adjust_contrast_with_mean_subtraction
 
-        x = adjust_contrast_with_mean_subtraction(x, 1 - log_uniform(0.05, 0.7, rng))
+        x = adjust_contrast_with_mean_subtraction(x, rng.uniform(0.3, 1.0))
     if focus == "blur":
         from kornia.filters import gaussian_blur2d
 
@@ -39,11 +39,6 @@ def perturb(picture: Tensor, rng: np.random.Generator) -> Tensor:
         reach = min(math.ceil(3 * sigma), min(x.shape[-2:]) - 1)  # reflecting needs a larger picture
         x = gaussian_blur2d(x[None], 2 * reach + 1, (sigma, sigma))[0]
     elif focus == "noise":
-        sigma = log_uniform(0.01, 0.16, rng)
+        sigma = math.exp(rng.uniform(math.log(0.01), math.log(0.16)))
         x = x + sigma * torch.from_numpy(rng.standard_normal(tuple(x.shape), dtype=np.float32)).to(x.dtype)
     return 2 * x.clamp(0, 1) - 1
-
-
-def log_uniform(low: float, high: float, rng: np.random.Generator) -> float:
-    """Draw a number whose logarithm is uniform."""
-    return math.exp(rng.uniform(math.log(low), math.log(high)))
