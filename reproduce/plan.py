@@ -103,7 +103,7 @@ STUDIES = {
         (),
         "Maps, aerial picture to map",
         MAPS_EPOCHS,
-        order=(*ORDER, "late_both_renorm-0"),
+        order=(*ORDER, "late_both_renorm-0", "baseline_published-0", "late_both_renorm_published-0"),
     ),
     "maps-back": Study(
         "maps",
