@@ -184,7 +184,7 @@ class LossConfig:
     equivariance_start: float = 0.0
     """share of the epochs after which that loss begins"""
     equivariance_perturb: bool = False
-    """shift(x) is also seen under another light, blurred or with noise, at random"""
+    """shift(x) is also seen with noise, blurred, brighter, darker or of less contrast, at random"""
     jitter_px: int = 0
     """cut the discriminator's pictures by 0 to so many px at random: its strides lock to no grid; 0: off"""
     r1: float = 0.0

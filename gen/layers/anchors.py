@@ -46,7 +46,7 @@ BAND = (0.25, 0.45)  # cycles/px where the finest octave begins and has ended to
 LOUDNESS = 0.5  # standard deviation of a carrier where all anchors are near
 # A difference of neighbours, lightly smoothed, that is no longer flat, on [-1, 1]: for itself, and more
 # beside high edges, so that noise leaves a label map flat.
-FLAT, FLAT_BY_EDGE = 0.015, 0.12
+FLAT, FLAT_BY_EDGE = 0.01, 0.08
 FLAT_WINDOW_PX = 15
 FLAT_SHARE = (0.15, 0.3)  # of that window: from none to all of the loudness
 MAX_CHANNELS = 16

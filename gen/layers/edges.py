@@ -22,17 +22,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# [1 2 1] / 4 with so many px between its taps, one after the other: together nearly a Gaussian of 3.6 px.
-LIGHTLY, FULLY = (1, 1, 2), (2, 4)
+# [1 2 1] / 4 with so many px between its taps, one after the other: together nearly a Gaussian of 2.2 px.
+LIGHTLY, FULLY = (1, 1, 2), (2,)
 # From no edge to an edge: its jump on [-1, 1] after smoothing, and as a share of the strongest jump nearby.
 # Where regions differ much, noise is no edge; roads of a map differ by less.
-JUMP = (0.02, 0.06)
-SHARE_OF_STRONGEST = (0.15, 0.5)
+JUMP = (0.03, 0.09)
+SHARE_OF_STRONGEST = (0.15, 0.4)
 NEARBY_PX = 11
 WINDOW_STEPS = (1, 2, 4, 8, 7)  # a maximum of two maxima so far apart, each: 1 + 22 samples
 # Samples beyond a place and its neighbour that its edge should have. What lies further away, and is still
 # smoothed into it, has under a tenth of the weight.
-RAMP_REACH = 6
+RAMP_REACH = 4
 TINY = 1e-6
 
 

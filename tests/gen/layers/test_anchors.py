@@ -149,7 +149,7 @@ def test_a_line_of_a_pixel_has_two_edges() -> None:
     row[14] = 1
     left, right = place_of_edges(row)
     assert left + right == pytest.approx(28, abs=1e-4)
-    assert 0.5 < right - left < 9  # as far apart as smoothing leaves them
+    assert 0.5 < right - left < 6  # as far apart as smoothing leaves them
 
 
 @pytest.mark.parametrize(
@@ -289,11 +289,11 @@ def test_distances_count_from_the_edge() -> None:
 def test_a_weak_edge_hides_no_certain_one_behind_it() -> None:
     row = torch.full((60,), -1.0)
     row[20:] = 0.5
-    row[31:] = 0.9  # a quarter of the strongest jump
+    row[29:] = 0.9  # a quarter of the strongest jump
     edges = edges_of(row[None, None, None].expand(1, 1, 3, -1))
     left, _ = nearest(edges, 6)
     assert 0 < left.presence[0, 1, 45] < 1
-    assert left.nearest[0, 1, 45] == pytest.approx(45 - 30.5, abs=0.5)
+    assert left.nearest[0, 1, 45] == pytest.approx(45 - 28.5, abs=0.2)
     assert left.certain[0, 1, 45] == pytest.approx(45 - 19.5, abs=0.2)
     assert left.presence[0, 1, 25] == 1
     assert left.nearest[0, 1, 25] == left.certain[0, 1, 25]
@@ -315,7 +315,7 @@ def test_the_highest_nearby_is_found_as_by_looking(size: tuple[int, int], seed: 
 def test_smoothing_is_a_row_of_small_binomials(size: tuple[int, int]) -> None:
     x = torch.rand(2, 3, *size, dtype=torch.float64)
     theirs = x.numpy()
-    for dilation in (1, 1, 2, 2, 4):
+    for dilation in (1, 1, 2, 2):
         taps = np.zeros(2 * dilation + 1)
         taps[::dilation] = 0.25, 0.5, 0.25
         for axis in (-1, -2):
@@ -392,7 +392,7 @@ def test_noise_blur_and_jpeg_leave_most_of_the_carriers_of_real_labels(real_data
     window = (..., slice(79, 207), slice(79, 207))
     inner = (..., slice(16, -16), slice(16, -16))
     canvases = windows(real_data / "facades" / "test", 1, count=6)
-    for kind, value, least_db in (("noise", 0.04, 15), ("blur", 1.0, 14), ("jpeg", 70, 13)):
+    for kind, value, least_db in (("noise", 0.04, 13), ("blur", 1.0, 12), ("jpeg", 70, 10)):
         errors, powers = [], []
         for canvas in canvases:
             place = {"origin_px": 79, "window_px": 128}
