@@ -180,7 +180,7 @@ VARIANTS = {
 TEXTURE, HEAD = ("--generator.texture", "anchored"), ("--generator.head", "16")
 # The generator of the recipe `demo`.
 STEADY_GENERATOR = (*LATE, *TEXTURE, *HEAD, "--generator.norm", "batch")
-# The end of the recipe `facades`: are held still, over shifts and perturbations of the input.
+# The end of the recipe `facades`: outputs are held still, over shifts and perturbations of the input.
 SETTLED: tuple[str, ...] = ("--loss.equivariance", "100", "--loss.equivariance_start", "0.875")
 SETTLED += ("--loss.equivariance_perturb", "true", "--train.capture", "false")
 # The generator of the recipes `facades` and `maps`.
