@@ -13,8 +13,6 @@ reach, or nothing is flat (a photo), the carriers fade to 0: noise by one coordi
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -98,112 +96,87 @@ class AnchoredTexture(nn.Module):
         noise = self._look_up(*_both_axes(rows, columns, circular=self.circular))
         return (noise * flatness(light, rows, columns, circular=self.circular)[:, None]).to(x.dtype)
 
-    def _look_up(self, across: Sequence[Weighted], down: Sequence[Weighted]) -> Tensor:
-        """Mix the noise of all pairs of distances."""
-        batch, height, width = across[0].distance.shape
-        pairs = [(a, b) for a in across for b in down]
+    def _look_up(self, across: Tensor, down: Tensor) -> Tensor:
+        """Mix the noise of all pairs of distances, of candidates (2, 2, B, H, W)."""
+        batch, height, width = across.shape[2:]
+        pairs = torch.broadcast_tensors(across[:, :, None], down[:, None])
+        (x, y), weights = (one[0] for one in pairs), pairs[0][1] * pairs[1][1]
         # One lookup for all: the table's own coordinates are px over the reach, in [-1, 1].
-        grid = torch.stack([torch.stack([a.distance, b.distance], dim=-1) for a, b in pairs]) / REACH_PX
-        grid = grid.reshape(1, -1, width, 2)
+        grid = (torch.stack([x, y], dim=-1) / REACH_PX).reshape(1, -1, width, 2)
         table = self.table.to(grid.dtype)[None]
         noise = F.grid_sample(table, grid, mode="bilinear", padding_mode="border", align_corners=True)
-        noise = noise.reshape(self.channels, len(pairs), batch, height, width)
-        weights = torch.stack([a.weight * b.weight for a, b in pairs])
-        return (noise * weights).sum(1).transpose(0, 1)
+        noise = noise.reshape(self.channels, 4, batch, height, width)
+        return (noise * weights.reshape(4, batch, height, width)).sum(1).transpose(0, 1)
 
     def extra_repr(self) -> str:
         """Return the arguments shown by `print(module)`."""
         return f"{self.channels}, octaves={self.octaves}, circular={self.circular}"
 
 
-class Weighted(NamedTuple):
-    """Distances to an edge before (positive) or behind (negative) in px, and their weights, (B, H, W)."""
+def _both_axes(rows: Edges, columns: Edges, *, circular: bool) -> tuple[Tensor, Tensor]:
+    """Return what counts along the rows and along the columns, borrowed where an axis has nothing.
 
-    distance: Tensor
-    weight: Tensor
-
-    def transposed(self) -> Weighted:
-        """Exchange the axes."""
-        return Weighted(self.distance.transpose(-1, -2), self.weight.transpose(-1, -2))
-
-
-def _both_axes(
-    rows: Edges, columns: Edges, *, circular: bool
-) -> tuple[Sequence[Weighted], Sequence[Weighted]]:
-    """Return what counts along the rows and along the columns, borrowed where an axis has nothing."""
+    Here and below, candidates are (2, K, B, H, W): K distances in px to edges before (positive) or behind
+    (negative), and their weights.
+    """
     across = between(*nearest(rows, DOUBLINGS, circular=circular))
     down = between(*nearest(columns, DOUBLINGS, circular=circular))
     # Each axis borrows along the other one.
-    across = with_borrowed([one.transposed() for one in across], circular=circular)
-    down = with_borrowed([one.transposed() for one in down], circular=circular)
-    return [one.transposed() for one in across], down
+    across = with_borrowed(across.transpose(-1, -2), circular=circular)
+    down = with_borrowed(down.transpose(-1, -2), circular=circular)
+    return across.transpose(-1, -2), down
 
 
-def between(before: Anchors, after: Anchors) -> list[Weighted]:
-    """Return the two distances that count most between the edges before and those behind.
+def between(before: Anchors, after: Anchors) -> Tensor:
+    """Return the two candidates that count most of the edges before and those behind.
 
     The squares of the weights sum to 1 between near edges of full presence and to 0 out of their reach.
     """
-    kinds = [[(side.nearest, side.presence), (side.certain, 1 - side.presence)] for side in (before, after)]
-    left, right = ([torch.zeros_like(before.presence)] * 2 for _ in range(2))
-    for i, (one, is_one) in enumerate(kinds[0]):
-        for j, (other, is_other) in enumerate(kinds[1]):
-            near, far = one.clamp(min=0), other.clamp(min=0)
-            share = near / (near + far).clamp(min=1e-3)
-            power = smoothstep((share - 0.5) / CROSSFADE + 0.5)
-            both = is_one * is_other
-            left[i] = left[i] + both * (1 - power).sqrt()
-            right[j] = right[j] + both * power.sqrt()
-    return loudest_two(
-        *(
-            [
-                Weighted(sign * distance, weight * _fade(distance))
-                for (distance, _), weight in zip(side, weights, strict=True)
-            ]
-            for sign, side, weights in ((1, kinds[0], left), (-1, kinds[1], right))
-        )
-    )
+    left, right = (torch.stack([side.presence, 1 - side.presence]) for side in (before, after))
+    near, far = before.distance.clamp(min=0)[:, None], after.distance.clamp(min=0)[None]
+    share = near / (near + far).clamp(min=1e-3)
+    power = smoothstep((share - 0.5) / CROSSFADE + 0.5)
+    both = left[:, None] * right[None]
+    weight = torch.cat([(both * (1 - power).sqrt()).sum(1), (both * power.sqrt()).sum(0)])
+    weight = weight * _fade(torch.cat([before.distance, after.distance]))
+    return loudest_two(torch.stack([torch.cat([before.distance, -after.distance]), weight]))
 
 
-def loudest_two(one: Sequence[Weighted], other: Sequence[Weighted]) -> list[Weighted]:
-    """Return the two of highest weight out of two pairs, at each place, the highest first."""
-    (a, b), (c, d) = (_ordered(*pair) for pair in (one, other))
-    first, second = _ordered(a, c)
-    swapped = c.weight > a.weight
-    rest = Weighted(*(torch.where(swapped, y, x) for x, y in zip(b, d, strict=True)))
-    return [first, _ordered(second, rest)[0]]
+def loudest_two(four: Tensor) -> Tensor:
+    """Return the two candidates of highest weight out of four, at each place, the highest first."""
+    higher, lower = _ordered(four[:, ::2], four[:, 1::2])
+    first, second = _ordered(higher[:, 0], higher[:, 1])
+    rest = torch.where(higher[1, 1] > higher[1, 0], lower[:, 1], lower[:, 0])
+    return torch.stack([first, torch.where(rest[1] > second[1], rest, second)], dim=1)
 
 
-def _ordered(a: Weighted, b: Weighted) -> tuple[Weighted, Weighted]:
-    swap = b.weight > a.weight
-    return (
-        Weighted(*(torch.where(swap, y, x) for x, y in zip(a, b, strict=True))),
-        Weighted(*(torch.where(swap, x, y) for x, y in zip(a, b, strict=True))),
-    )
+def _ordered(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    swap = b[1] > a[1]
+    return torch.where(swap, b, a), torch.where(swap, a, b)
 
 
-def with_borrowed(own: Sequence[Weighted], *, circular: bool) -> list[Weighted]:
+def with_borrowed(own: Tensor, *, circular: bool) -> Tensor:
     """Let samples without an edge along one axis take the distances of their nearest neighbour across it.
 
     A band that crosses the whole window has no edge along it, but what stands on it has. One coordinate alone
     would make stripes; a neighbour's moves with the scene as well.
 
     Args:
-        own: two, the axis across last.
+        own: two candidates, the axis across last.
         circular: as in `find_edges`.
 
     Returns:
         The two that count most of its own and the neighbour's, laid out as they came.
     """
-    power = (own[0].weight.square() + own[1].weight.square()).clamp(max=1)
+    power = own[1].square().sum(0).clamp(max=1)
     before, behind_it = nearest_true(power > LENDS, DOUBLINGS, circular=circular)
     size = power.shape[-1]
     place = torch.arange(size, device=power.device)
     step = torch.where(before <= behind_it, -before, behind_it)
     source = (place + step.long()) % size if circular else (place + step.long()).clamp(0, size - 1)
-    missing = _fade(step.abs()) * smoothstep(1 - power)
-    lent = [Weighted(one.distance.gather(-1, source), one.weight.gather(-1, source) * missing) for one in own]
-    return loudest_two(own, lent)
+    distance, weight = own.gather(-1, source.expand_as(own))
+    lent = torch.stack([distance, weight * (_fade(step.abs()) * smoothstep(1 - power))])
+    return loudest_two(torch.cat([own, lent], dim=1))
 
 
 def _fade(distance: Tensor) -> Tensor:

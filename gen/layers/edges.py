@@ -139,15 +139,16 @@ def _inside(width: int, device: torch.device) -> Tensor:
 
 
 class Anchors(NamedTuple):
-    """What lies on one side of each sample, (B, H, W) each: the nearest edge, the nearest of full presence.
+    """What lies on one side of each sample: the nearest edge, and the nearest of full presence.
 
-    Distances are in px, `2 ** doublings` where there is none. An edge within half a pixel of a sample may
-    have a small negative distance.
+    Attributes:
+        distance: (2, B, H, W), to both in px, `2 ** doublings` where there is none. Within half a pixel of an
+            edge it may be a little below 0.
+        presence: (B, H, W), of the nearest.
     """
 
-    nearest: Tensor
-    presence: Tensor  # of the nearest
-    certain: Tensor
+    distance: Tensor
+    presence: Tensor
 
 
 def nearest(edges: Edges, doublings: int, *, circular: bool = False) -> tuple[Anchors, Anchors]:
@@ -158,34 +159,54 @@ def nearest(edges: Edges, doublings: int, *, circular: bool = False) -> tuple[An
         doublings: edges further than `2 ** doublings` px away are not seen.
         circular: as in `find_edges`.
     """
-    far = float(2**doublings)
+    reach = 2**doublings
+    far = float(reach)
     sides = []
-    for sign, step in ((-1, behind), (1, ahead)):
+    for sign in (-1, 1):
         place = 0.5 + sign * edges.middle
         weak = torch.where(edges.presence > 0, place, far)
         strong = torch.where(edges.presence >= 1, place, far)
-        presence = edges.presence
-        if sign < 0:  # place i - 1 lies before sample i
-            weak, strong = (behind(part, 1, far, circular=circular) for part in (weak, strong))
-            presence = behind(presence, 1, 0.0, circular=circular)
+        # Place i - 1 lies before sample i.
+        around = (reach, -1) if sign < 0 else (0, reach - 1)
+        near = _extended(torch.stack([weak, strong]), around, far, circular=circular)
+        presence = _extended(edges.presence, around, 0.0, circular=circular)
         for k in range(doublings):
+            here, there = _and_further(near, 2**k, sign)
             # A distance is summed in the same order wherever it lies, so it is the same to the bit.
-            there = step(weak, 2**k, far, circular=circular) + 2**k
-            presence = torch.where(there < weak, step(presence, 2**k, 0.0, circular=circular), presence)
-            weak = torch.minimum(weak, there)
-            strong = torch.minimum(strong, step(strong, 2**k, far, circular=circular) + 2**k)
-        sides.append(Anchors(weak.clamp(max=far), presence, strong.clamp(max=far)))
+            there = there + 2**k
+            own, other = _and_further(presence, 2**k, sign)
+            presence = torch.where(there[0] < here[0], other, own)
+            near = torch.minimum(here, there)
+        sides.append(Anchors(near.clamp(max=far), presence))
     return sides[0], sides[1]
 
 
 def nearest_true(x: Tensor, doublings: int, *, circular: bool = False) -> tuple[Tensor, Tensor]:
     """Return how far the nearest True lies before and behind each sample, 0 where it is one itself."""
-    far = float(2**doublings)
-    left = right = torch.where(x, 0.0, far)
-    for k in range(doublings):
-        left = torch.minimum(left, behind(left, 2**k, far, circular=circular) + 2**k)
-        right = torch.minimum(right, ahead(right, 2**k, far, circular=circular) + 2**k)
-    return left.clamp(max=far), right.clamp(max=far)
+    reach = 2**doublings
+    far = float(reach)
+    sides = []
+    for sign, around in ((-1, (reach - 1, 0)), (1, (0, reach - 1))):
+        near = _extended(torch.where(x, 0.0, far), around, far, circular=circular)
+        for k in range(doublings):
+            here, there = _and_further(near, 2**k, sign)
+            near = torch.minimum(here, there + 2**k)
+        sides.append(near.clamp(max=far))
+    return sides[0], sides[1]
+
+
+def _extended(x: Tensor, around: tuple[int, int], fill: float, *, circular: bool) -> Tensor:
+    """Add so many samples before and behind along the last axis; a negative count takes some away."""
+    if circular:
+        size = x.shape[-1]
+        return x[..., torch.arange(-around[0], size + around[1], device=x.device) % size]
+    return F.pad(x, around, value=fill)
+
+
+def _and_further(x: Tensor, count: int, sign: int) -> tuple[Tensor, Tensor]:
+    """Return all samples that have one `count` further along the last axis, and those; `sign` is the way."""
+    first, last = x[..., :-count], x[..., count:]
+    return (first, last) if sign > 0 else (last, first)
 
 
 def ahead(x: Tensor, count: int, fill: float, *, circular: bool) -> Tensor:

@@ -280,7 +280,7 @@ def test_distances_count_from_the_edge() -> None:
     row = torch.full((40,), -1.0)
     row[14:] = 1
     edges = edges_of(row[None, None, None].expand(1, 1, 3, -1))
-    left, right = (side.nearest[0, 1] for side in nearest(edges, 6))
+    left, right = (side.distance[0, 0, 1] for side in nearest(edges, 6))
     assert left[14:].tolist() == pytest.approx([0.5 + k for k in range(26)], abs=1e-5)
     assert right[:14].tolist() == pytest.approx([13.5 - k for k in range(14)], abs=1e-5)
     assert (left[:14] == 64).all()
@@ -293,10 +293,10 @@ def test_a_weak_edge_hides_no_certain_one_behind_it() -> None:
     edges = edges_of(row[None, None, None].expand(1, 1, 3, -1))
     left, _ = nearest(edges, 6)
     assert 0 < left.presence[0, 1, 45] < 1
-    assert left.nearest[0, 1, 45] == pytest.approx(45 - 28.5, abs=0.2)
-    assert left.certain[0, 1, 45] == pytest.approx(45 - 19.5, abs=0.2)
+    assert left.distance[0, 0, 1, 45] == pytest.approx(45 - 28.5, abs=0.2)
+    assert left.distance[1, 0, 1, 45] == pytest.approx(45 - 19.5, abs=0.2)
     assert left.presence[0, 1, 25] == 1
-    assert left.nearest[0, 1, 25] == left.certain[0, 1, 25]
+    assert left.distance[0, 0, 1, 25] == left.distance[1, 0, 1, 25]
 
 
 @SETTINGS
