@@ -272,22 +272,36 @@ def test_recomputation_gives_the_same_gradients_to_the_bit() -> None:
 
 
 def test_average_is_the_recursion_said_the_long_way() -> None:
-    generator, _ = networks()
-    average = make_ema(generator, 0.9)
-    expected: list[Tensor] | None = None
-    for seed in range(4):
-        torch.manual_seed(seed)
+    generator, _ = networks(norm="batch")
+    average = make_ema(generator, 0.3)
+    expected: dict[str, Tensor] = {}
+    for step, decay in enumerate((0.0, 2 / 11, 3 / 12, 0.3, 0.3)):  # 4 / 13 is more than asked for
+        torch.manual_seed(step)
         with torch.no_grad():
-            for parameter in generator.parameters():
-                parameter.add_(torch.randn_like(parameter))
+            for tensor in generator.state_dict().values():
+                if tensor.is_floating_point():
+                    tensor.add_(torch.randn_like(tensor))
         average.update_parameters(generator)
-        now = [parameter.detach().clone() for parameter in generator.parameters()]
-        expected = (
-            now if expected is None else [0.9 * a + 0.1 * b for a, b in zip(expected, now, strict=True)]
-        )
-    assert expected is not None
-    for ours, theirs in zip(average.module.parameters(), expected, strict=True):
-        torch.testing.assert_close(ours.detach(), theirs)
+        for name, now in generator.state_dict().items():
+            expected[name] = decay * expected.get(name, 0) + (1 - decay) * now
+    ours = average.module.state_dict()
+    assert any("running_var" in name for name in ours)
+    for name, value in expected.items():
+        if value.is_floating_point() and "num_batches" not in name:
+            torch.testing.assert_close(ours[name], value, msg=name)
+
+
+def test_nothing_is_left_of_the_first_weights_after_a_few_hundred_steps() -> None:
+    layer = torch.nn.Linear(1, 1, bias=False)
+    average = make_ema(layer, 0.999)
+    for weight in (1e6, *[1.0] * 300):
+        torch.nn.init.constant_(layer.weight, weight)
+        average.update_parameters(layer)
+    assert average.module.weight.item() == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_decay_lies_between_0_and_1() -> None:
+    generator, _ = networks()
     for decay in (0.0, 1.0):
         with pytest.raises(ValueError, match="between 0 and 1"):
             make_ema(generator, decay)
