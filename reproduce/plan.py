@@ -103,7 +103,11 @@ STUDIES = {
         (),
         "Maps, aerial picture to map",
         MAPS_EPOCHS,
-        order=(*ORDER, "late_both_renorm-0", "baseline_published-0", "late_both_renorm_published-0"),
+        order=(
+            *ORDER,
+            *("late_both_renorm-0", "late_both_tri3-0", "late_head_tri3-0"),
+            *("baseline_published-0", "late_both_renorm_published-0", "late_both_tri3_published-0"),
+        ),
     ),
     "maps-back": Study(
         "maps",
@@ -121,6 +125,7 @@ STUDIES = {
                 "baseline_published-0",
                 "late_both_batch_published-0",
                 "late_both_renorm_published-0",
+                "late_both_tri3_published-0",
                 "late_both_published-0",
             ),
         ),
@@ -183,9 +188,18 @@ STEADY_GENERATOR = (*LATE, *TEXTURE, *HEAD, "--generator.norm", "batch")
 # The end of the recipe `facades`: outputs are held still, over shifts and perturbations of the input.
 SETTLED: tuple[str, ...] = ("--loss.equivariance", "100", "--loss.equivariance_start", "0.875")
 SETTLED += ("--loss.equivariance_perturb", "true", "--train.capture", "false")
-# The generator of the recipes `facades` and `maps`.
+# The generators of the recipes `facades` and `maps`.
 RENORM_GENERATOR = (*STEADY_GENERATOR, "--generator.norm", "renorm")
-VARIANTS["late_both_renorm"] = Variant("`blur_late`, texture and head, batch renorm", RENORM_GENERATOR)
+TRI3_GENERATOR = (*RENORM_GENERATOR, "--generator.filter", "tri3")
+# Also before a scale's own discriminator.
+STEADY_MAPS = {
+    "late_both_renorm": Variant("`blur_late`, texture and head, batch renorm", RENORM_GENERATOR),
+    "late_both_tri3": Variant("`blur_late`, Tri-3, texture and head, batch renorm", TRI3_GENERATOR),
+    "late_head_tri3": Variant(
+        "`blur_late`, Tri-3, head, batch renorm", (*TRI3_GENERATOR, "--generator.texture", "none")
+    ),
+}
+VARIANTS |= STEADY_MAPS
 VARIANTS |= {
     f"{name}_published": Variant(f"{label}, published discriminator", options, discriminator="_published")
     for name, label, options in (
@@ -195,11 +209,7 @@ VARIANTS |= {
         ("late_texture", "`blur_late`, texture", (*LATE, *TEXTURE)),
         ("late_both", "`blur_late`, texture and head", (*LATE, *TEXTURE, *HEAD)),
         ("late_both_batch", "`blur_late`, texture and head, batch norm", STEADY_GENERATOR),
-        (
-            "late_both_renorm",
-            "`blur_late`, texture and head, batch renorm",
-            RENORM_GENERATOR,
-        ),
+        *((name, variant.label, variant.options) for name, variant in STEADY_MAPS.items()),
         (
             "late_both_renorm_settled",
             "`blur_late`, texture and head, batch renorm, equivariance loss at the end",
@@ -242,7 +252,7 @@ VARIANTS |= {
         discriminator="_soft",
     )
     for name, variant in VARIANTS.items()
-    if not variant.discriminator and variant.length == 1 and name != "late_both_renorm"
+    if not variant.discriminator and variant.length == 1 and name not in STEADY_MAPS
 }
 PAPER_TARGET_TV = 7.80
 # On so many pairs the pictures are made.
