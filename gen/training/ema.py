@@ -13,7 +13,7 @@ def make_ema(generator: nn.Module, decay: float) -> AveragedModel:
 
     Call `update_parameters(generator)` after a step; the averaged network is `.module`. Update t keeps
     `min(decay, (1 + t) / (10 + t))` of the old average, or the weights drawn at the start would stay in it
-    for thousands of steps. Running statistics are averaged alike, to go with the averaged weights.
+    for thousands of steps. Running statistics are copied: they are an average already.
 
     Args:
         generator: the network that is trained, not wrapped for several processes.
@@ -29,6 +29,6 @@ def make_ema(generator: nn.Module, decay: float) -> AveragedModel:
         count = int(average.n_averaged)  # of its own: on the CPU, so no device waits
         get_ema_multi_avg_fn(min(decay, (1 + count) / (10 + count)))(averaged, current, count)
 
-    average = AveragedModel(generator, multi_avg_fn=follow, use_buffers=True)
+    average = AveragedModel(generator, multi_avg_fn=follow)
     average.requires_grad_(False)
     return average

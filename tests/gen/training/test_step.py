@@ -278,17 +278,17 @@ def test_average_is_the_recursion_said_the_long_way() -> None:
     for step, decay in enumerate((0.0, 2 / 11, 3 / 12, 0.3, 0.3)):  # 4 / 13 is more than asked for
         torch.manual_seed(step)
         with torch.no_grad():
-            for tensor in generator.state_dict().values():
-                if tensor.is_floating_point():
-                    tensor.add_(torch.randn_like(tensor))
+            for tensor in [*generator.parameters(), *generator.buffers()]:
+                tensor.add_(torch.randn_like(tensor) if tensor.is_floating_point() else 1)
         average.update_parameters(generator)
-        for name, now in generator.state_dict().items():
-            expected[name] = decay * expected.get(name, 0) + (1 - decay) * now
-    ours = average.module.state_dict()
-    assert any("running_var" in name for name in ours)
-    for name, value in expected.items():
-        if value.is_floating_point() and "num_batches" not in name:
-            torch.testing.assert_close(ours[name], value, msg=name)
+        for name, now in generator.named_parameters():
+            expected[name] = decay * expected.get(name, 0) + (1 - decay) * now.detach()
+    for name, ours in average.module.named_parameters():
+        torch.testing.assert_close(ours.detach(), expected[name], msg=name)
+    statistics = dict(generator.named_buffers())
+    assert any("running_var" in name for name in statistics)
+    for name, copied in average.module.named_buffers():
+        assert torch.equal(copied, statistics[name]), name
 
 
 def test_nothing_is_left_of_the_first_weights_after_a_few_hundred_steps() -> None:
