@@ -191,7 +191,7 @@ SETTLED += ("--loss.equivariance_perturb", "true", "--train.capture", "false")
 # The generators of the recipes `facades` and `maps`.
 RENORM_GENERATOR = (*STEADY_GENERATOR, "--generator.norm", "renorm")
 TRI3_GENERATOR = (*RENORM_GENERATOR, "--generator.filter", "tri3")
-# Also before a scale's own discriminator.
+# What the studies of maps train before two discriminators: their scale's and the published one.
 STEADY_MAPS = {
     "late_both_renorm": Variant("`blur_late`, texture and head, batch renorm", RENORM_GENERATOR),
     "late_both_tri3": Variant("`blur_late`, Tri-3, texture and head, batch renorm", TRI3_GENERATOR),

@@ -14,7 +14,6 @@ no running minimum, so nearest edges are found by doubling distances).
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -227,15 +226,9 @@ def behind(x: Tensor, count: int, fill: float, *, circular: bool) -> Tensor:
 
 def window_max(x: Tensor, *, circular: bool) -> Tensor:
     """Return the maximum of `x` (B, H, W), not negative, within `NEARBY_PX` samples along both axes."""
-    for axis, padding in ((-1, (NEARBY_PX, NEARBY_PX, 0, 0)), (-2, (0, 0, NEARBY_PX, NEARBY_PX))):
-        if circular:
-            around = [torch.roll(x, k % x.shape[axis], axis) for k in range(-NEARBY_PX, NEARBY_PX + 1)]
-            x = functools.reduce(torch.maximum, around)
-            continue
-        size, window = x.shape[axis], 1
-        x = F.pad(x, padding)
+    for _ in range(2):
+        x = _extended(x, (NEARBY_PX, NEARBY_PX), 0.0, circular=circular)
         for step in WINDOW_STEPS:
-            window += step
-            kept = size + 2 * NEARBY_PX + 1 - window
-            x = torch.maximum(x.narrow(axis, 0, kept), x.narrow(axis, step, kept))
+            x = torch.maximum(*_and_further(x, step, 1))
+        x = x.transpose(-1, -2)
     return x
